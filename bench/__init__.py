@@ -1,0 +1,1 @@
+"""How it is measured: instruments, data, training, records, figures, command line."""

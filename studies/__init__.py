@@ -1,0 +1,1 @@
+"""Which question is asked: one short script a question."""
