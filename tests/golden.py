@@ -34,7 +34,7 @@ def golden_input(shape: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def golden_fill(module: nn.Module, gain: float = 0.8, depthwise_gain: float | None = None) -> nn.Module:
-    """Fill every parameter and batch-norm statistic of `module` in place; returns it in float64 and eval mode.
+    """Fill every parameter and batch-norm statistic of `module` in place; returns it, float64, in eval mode.
 
     depthwise_gain replaces `gain` in 4-D weights whose second dimension is 1.
     """
@@ -75,7 +75,5 @@ def assert_golden(output: Tensor, shape: Sequence[int], figures: Sequence[float]
     """`output` has that shape and those figures, to the eight digits in which golden numbers are printed."""
     assert tuple(output.shape) == tuple(shape)
     found = golden_figures(output)
-    wrong = [
-        (a, b) for a, b in zip(found, figures, strict=True) if abs(a - b) > 1e-7 * abs(b) + 1e-12
-    ]
+    wrong = [(a, b) for a, b in zip(found, figures, strict=True) if abs(a - b) > 1e-7 * abs(b) + 1e-12]
     assert not wrong, f"found, expected: {wrong}"
