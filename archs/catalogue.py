@@ -1,0 +1,97 @@
+"""Every entry of the registry: name, config, provenance, input rule, check figures.
+
+The check figures are those of the published rows and of exact counts made when the reconstruction was fitted.
+"""
+
+from __future__ import annotations
+
+from archs.decoders.mlp import MLPDecoderConfig
+from archs.lale import LALEConfig
+from archs.registry import Check, Provenance, register, register_family
+from archs.segmenter import PairConfig
+from archs.smp_models import SMPConfig, input_rule
+
+LALE_PAPER = Provenance(
+    paper="LALE (Çağlar and Temizel), arXiv 2606.02092",
+    year=2026,
+    source="https://arxiv.org/abs/2606.02092",
+    licence="MIT (this implementation; the authors' code is not public)",
+    reconstruction=True,
+    note="reconstructed from the abstract, the project page's tables and a fit to every published figure",
+)
+SMP_LIBRARY = "https://github.com/qubvel-org/segmentation_models.pytorch"
+
+# name: blocks a stage, parameters, plain MACs, MACs by the papers' rule, MiB by the papers' rule.
+LALE_CHECKS = {
+    "lale-s1": (1, 1_567_109, 576_323_584, 585_498_624, 5.979),
+    "lale-s2": (2, 2_612_333, 766_509_056, 775_684_096, 9.966),
+    "lale-s3": (3, 3_657_557, 956_694_528, 965_869_568, 13.953),
+    "lale-s4": (4, 4_702_781, 1_146_880_000, 1_156_055_040, 17.941),
+}
+# name: blocks a stage, parameters, plain MACs, GMACs by the papers' rule.
+K7_CHECKS = {
+    "lale-b-s1-k7": (1, 1_614_023, 651_296_768, 0.6665),
+    "lale-b-s2-k7": (2, 2_705_671, 916_455_424, 0.9351),
+}
+# decoder: paper, year, parameters, MiB by the papers' rule, GMACs by the papers' rule, plain MACs.
+SMP_CHECKS = {
+    "upernet": ("UPerNet (Xiao et al.), arXiv 1807.10221", 2018, 11_614_563, 44.490, 13.617, 13_563_021_824),
+    "unet": ("U-Net (Ronneberger et al.), arXiv 1505.04597", 2015, 6_252_339, 24.019, 3.047, 3_014_445_568),
+    "unetplusplus": ("UNet++ (Zhou et al.), arXiv 1807.10165", 2018, 6_570_451, 25.235, 5.616, 5_574_281_728),
+    "fpn": ("Panoptic FPN (Kirillov et al.), arXiv 1901.02446", 2019, 5_760_259, 22.134, 2.508, 2_471_807_488),
+    "segformer": ("SegFormer (Xie et al.), arXiv 2105.15203", 2021, 4_473_987, 17.230, 2.053, 2_007_812_608),
+    "deeplabv3plus": ("DeepLabV3+ (Chen et al.), arXiv 1802.02611", 2018, 4_909_011, 18.903, 1.455, 1_419_936_256),
+    "pan": ("PAN (Li et al.), arXiv 1805.10180", 2018, 4_100_394, 15.805, 0.979, 950_736_296),
+    "deeplabv3": ("DeepLabV3 (Chen et al.), arXiv 1706.05587", 2017, 7_306_115, 28.045, 6.441, 6_375_051_776),
+    "linknet": ("LinkNet (Chaurasia and Culurciello), arXiv 1707.03718", 2017, 4_167_367, 16.062, 0.581, 553_044_480),
+}
+
+
+def _register_lale() -> None:
+    for name, (scale, params, macs, rule_macs, mib) in LALE_CHECKS.items():
+        checks = (
+            Check("params", params, "fitted count"),
+            Check("macs", macs, "fitted count"),
+            Check("fvcore_macs", rule_macs, "fitted count, the papers' rule"),
+            Check("paper_mib", mib, "fitted count, the papers' rule", tolerance=0.0005),
+        )
+        register(name, LALEConfig(depths=(scale,) * 4), LALE_PAPER, checks=checks)
+
+
+def _register_k7_baselines() -> None:
+    for name, (scale, params, macs, rule_gmacs) in K7_CHECKS.items():
+        config = LALEConfig(
+            depths=(scale,) * 4,
+            norm="layernorm",
+            act="gelu",
+            decoder_act="gelu",
+            mixer_kernel=7,
+            mixer_mlp=True,
+        )
+        checks = (
+            Check("params", params, "reading B2 of the published row"),
+            Check("macs", macs, "reading B2 of the published row"),
+            Check("fvcore_macs", rule_gmacs * 1e9, "reading B2, the papers' rule", tolerance=5e4),
+        )
+        register(name, config, LALE_PAPER, checks=checks)
+
+
+def _register_smp() -> None:
+    for decoder, (paper, year, params, mib, rule_gmacs, macs) in SMP_CHECKS.items():
+        checks = (
+            Check("params", params, "LALE paper's row, rebuilt"),
+            Check("macs", macs, "LALE paper's row, rebuilt"),
+            Check("fvcore_macs", rule_gmacs * 1e9, "LALE paper's row", tolerance=5e5),
+            Check("paper_mib", mib, "LALE paper's row", tolerance=0.0005),
+        )
+        provenance = Provenance(paper, year, SMP_LIBRARY, "MIT", note="decoder defaults, encoder efficientnet-b0")
+        register(f"smp/{decoder}-efficientnet_b0", SMPConfig(decoder=decoder), provenance, input_rule(decoder), checks)
+
+
+def register_all() -> None:
+    """Fill the registry; called once, when `archs` is imported."""
+    for config_class in (LALEConfig, SMPConfig, PairConfig, MLPDecoderConfig):
+        register_family(config_class)
+    _register_lale()
+    _register_k7_baselines()
+    _register_smp()

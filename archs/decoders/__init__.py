@@ -1,0 +1,1 @@
+"""Decoders: from the maps of an encoder, finest first, to logits at a stride of their own."""

@@ -1,0 +1,70 @@
+"""LALE's all-MLP decoder: every map projected to one width, resized to the finest, fused, classified.
+
+After SegFormer's (Xie et al. 2021, arXiv 2105.15203), with the details fitted to the figures of LALE
+(arXiv 2606.02092).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archs.errors import ArchError
+from archs.layers import ACTIVATIONS, NORMS, make_act, make_norm, require_choice, resize
+
+FUSIONS = ("concat", "sum")
+
+
+@dataclass(frozen=True)
+class MLPDecoderConfig:
+    """Fields of the all-MLP decoder; the defaults are LALE's.
+
+    `fusion`: "concat" stacks the projected maps and mixes them by a 1x1 convolution; "sum" adds them, which spans
+    the same linear maps with fewer weights and a tenth of the arithmetic.
+    """
+
+    family: ClassVar[str] = "mlp"
+    width: int = 128
+    fusion: str = "concat"
+    norm: str = "batchnorm"
+    act: str = "starrelu"
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_choice("decoder fusion", self.fusion, FUSIONS)
+        require_choice("decoder norm", self.norm, NORMS)
+        require_choice("decoder act", self.act, ACTIVATIONS)
+        if self.width < 1:
+            raise ArchError(f"decoder width={self.width} is not possible; give at least 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ArchError(f"decoder dropout={self.dropout} is not possible; give a rate from 0 to below 1")
+
+    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> MLPDecoder:
+        """The decoder for maps of `widths`, whatever their strides."""
+        return MLPDecoder(widths, num_classes, self)
+
+
+class MLPDecoder(nn.Module):
+    """Maps `(N, C_i, H_i, W_i)`, finest first, to logits `(N, K, H_1, W_1)`."""
+
+    def __init__(self, widths: tuple[int, ...], num_classes: int, config: MLPDecoderConfig | None = None) -> None:
+        super().__init__()
+        config = config or MLPDecoderConfig()
+        self.fusion = config.fusion
+        self.project = nn.ModuleList([nn.Conv2d(width, config.width, 1) for width in widths])
+        if config.fusion == "concat":
+            self.fuse = nn.Conv2d(len(widths) * config.width, config.width, 1)
+        self.norm = make_norm(config.norm, config.width)
+        self.act = make_act(config.act)
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.head = nn.Conv2d(config.width, num_classes, 1)
+
+    def forward(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n k h w"]:
+        size = features[0].shape[-2:]
+        maps = [resize(project(x), size) for project, x in zip(self.project, features, strict=True)]
+        x = self.fuse(torch.cat(maps, dim=1)) if self.fusion == "concat" else sum(maps[1:], start=maps[0])
+        return self.head(self.dropout(self.act(self.norm(x))))

@@ -1,0 +1,159 @@
+"""Layers that several architectures really share: norms, activations, attention, stochastic depth, resizing.
+
+Maps are `(N, C, H, W)` throughout; a norm named here normalises over the channels of a map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archs.errors import ArchError
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the channels at each position: `x / sqrt(mean_c(x^2) + eps) * weight`, no bias.
+
+    Written out, as the LALE figures presume (Zhang and Sennrich 2019, arXiv 1910.07467).
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        mean_square = x.pow(2).mean(dim=1, keepdim=True)
+        return x * torch.rsqrt(mean_square + self.eps) * self.weight[:, None, None]
+
+
+class LayerNorm2d(nn.Module):
+    """Layer norm over the channels at each position, as one fused operator (Ba et al. 2016, arXiv 1607.06450)."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        x = x.permute(0, 2, 3, 1)  # (N, H, W, C)
+        x = F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+class StarReLU(nn.Module):
+    """`scale * relu(x)^2 + shift` with one learned scale and shift (Yu et al. 2022, arXiv 2210.13452).
+
+    The initial values give unit variance and zero mean on a standard normal input.
+    """
+
+    def __init__(self, scale: float = 0.8944, shift: float = -0.4472) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([scale]))
+        self.shift = nn.Parameter(torch.tensor([shift]))
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return self.scale * F.relu(x) ** 2 + self.shift
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    """Groups of 16 channels (Wu and He 2018, arXiv 1803.08494), or of the largest power of two that divides."""
+    return nn.GroupNorm(max(1, channels // math.gcd(channels, 16)), channels)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "rmsnorm": RMSNorm,
+    "layernorm": LayerNorm2d,
+    "batchnorm": nn.BatchNorm2d,
+    "groupnorm": _group_norm,
+}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "starrelu": StarReLU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+}
+
+
+def make_norm(name: str, channels: int) -> nn.Module:
+    """The norm called `name` (see `NORMS`) over `channels` channels of a map."""
+    return NORMS[name](channels)
+
+
+def make_act(name: str) -> nn.Module:
+    """The activation called `name` (see `ACTIVATIONS`)."""
+    return ACTIVATIONS[name]()
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a residual branch of a sample with probability `rate` in training, rescaling the rest.
+
+    Huang et al. 2016, arXiv 1603.09382.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * mask / keep
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+def _explicit_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    weights = (q * scale) @ k.transpose(-2, -1)  # (..., Lq, Lk)
+    return weights.softmax(dim=-1) @ v
+
+
+def _fused_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+
+ATTENTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "explicit": _explicit_attention,
+    "fused": _fused_attention,
+}
+
+
+def attend(
+    mode: str,
+    q: Float[Tensor, "*b lq d"],
+    k: Float[Tensor, "*b lk d"],
+    v: Float[Tensor, "*b lk e"],
+    scale: float,
+) -> Float[Tensor, "*b lq e"]:
+    """`softmax(scale * q k^T) v`, as two matrix products ("explicit") or one operator ("fused"): the same function.
+
+    Counters differ on the two: fvcore and thop see nothing of the fused one.
+    """
+    return ATTENTIONS[mode](q, k, v, scale)
+
+
+def resize(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c _h _w"]:
+    """Bilinear, half-pixel centres; the identity (no operator at all) where the size already fits."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def require_choice(field: str, value: str, choices: dict | tuple) -> None:
+    """Raise `ArchError` naming the field and the possible values unless `value` is one of them."""
+    if value not in choices:
+        raise ArchError(f"{field}={value!r} is not possible; choose one of {', '.join(map(str, choices))}")
+
+
+def drop_path_rates(maximum: float, blocks: int) -> list[float]:
+    """Rates rising linearly from 0 to `maximum` over the blocks of a network, in order."""
+    return [maximum * i / max(1, blocks - 1) for i in range(blocks)]

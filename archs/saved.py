@@ -1,0 +1,83 @@
+"""Configs as plain data, and as the files that a search exports and `create` accepts."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from archs.errors import ArchError
+from archs.registry import _FAMILIES, ArchConfig, _nearest
+
+FORMAT = "lale-bench config 1"
+
+
+def to_dict(config: ArchConfig) -> dict[str, Any]:
+    """`{"family": ..., field: value, ...}` with JSON values only: the canonical form, also for hashing."""
+    plain: dict[str, Any] = {"family": config.family}
+    for field in fields(config):
+        plain[field.name] = _plain(getattr(config, field.name))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_dict(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def from_dict(plain: dict[str, Any]) -> ArchConfig:
+    """The config of which `plain` is the `to_dict`; fields left out keep their defaults.
+
+    Raises:
+        ArchError: an unknown family or field, or a value that the config refuses.
+    """
+    rest = dict(plain)
+    family = rest.pop("family", None)
+    if family not in _FAMILIES:
+        raise ArchError(f"there is no architecture family {family!r}; known are {', '.join(sorted(_FAMILIES))}")
+    config_class = _FAMILIES[family]
+    known = [field.name for field in fields(config_class)]
+    for name in rest:
+        if name not in known:
+            raise ArchError(f"{family} has no field {name!r}{_nearest(name, known)}; it has {', '.join(known)}")
+    try:
+        return config_class(**{name: _native(value) for name, value in rest.items()})
+    except TypeError as error:
+        raise ArchError(f"the fields of this {family} config do not fit: {error}") from None
+
+
+def _native(value: Any) -> Any:
+    if isinstance(value, dict):
+        return from_dict(value)
+    return tuple(_native(item) for item in value) if isinstance(value, list) else value
+
+
+def save_config(config: ArchConfig, path: str | Path, **meta: Any) -> Path:
+    """Write a config as JSON, with whatever else is to be remembered about it, whole or not at all."""
+    path = Path(path)
+    document = {"format": FORMAT, "config": to_dict(config), **meta}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def load_config(path: str | Path) -> ArchConfig:
+    """Read what `save_config` wrote.
+
+    Raises:
+        ArchError: the file is missing, no JSON, or no config of ours.
+    """
+    path = Path(path)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArchError(f"the config {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ArchError(f"{path} is no JSON; give a config that a search or `archs.save_config` wrote") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ArchError(f"{path} is no saved config; its 'format' should read {FORMAT!r}")
+    return from_dict(document["config"])

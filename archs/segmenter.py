@@ -1,0 +1,90 @@
+"""The one mechanism that pairs an encoder with a decoder.
+
+An encoder is a module with `widths` and `strides` (finest first) whose forward gives one map a stride; a decoder
+takes that list and gives logits at a stride of its own. A config that can build the one has `build_encoder`, the
+other `build_decoder`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archs.layers import resize
+
+
+@runtime_checkable
+class EncoderConfig(Protocol):
+    """A frozen dataclass that builds an encoder."""
+
+    family: ClassVar[str]
+
+    def build_encoder(self, in_channels: int) -> nn.Module: ...
+
+
+@runtime_checkable
+class DecoderConfig(Protocol):
+    """A frozen dataclass that builds a decoder for maps of the given widths and strides."""
+
+    family: ClassVar[str]
+
+    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> nn.Module: ...
+
+
+class Segmenter(nn.Module):
+    """Encoder, decoder, and a bilinear resize of the logits to the input's size.
+
+    `(N, C, H, W) -> (N, K, H, W)` in training and evaluation alike; a decoder's auxiliary head trains through
+    `forward_aux`.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        return resize(self.decoder(self.encoder(x)), x.shape[-2:])
+
+    def forward_aux(self, x: Float[Tensor, "n c h w"]) -> tuple[Tensor, list[tuple[float, Tensor]]]:
+        """Logits and the weighted logits of the auxiliary heads (none for most decoders), all at the input's size."""
+        features = self.encoder(x)
+        size = x.shape[-2:]
+        logits = resize(self.decoder(features), size)
+        if not hasattr(self.decoder, "aux"):
+            return logits, []
+        return logits, [(self.decoder.aux_weight, resize(self.decoder.aux(features), size))]
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The named parts in the order they run, for tables by stage."""
+        return {**_parts(self.encoder, "encoder"), **_parts(self.decoder, "decoder")}
+
+
+def _parts(module: nn.Module, name: str) -> dict[str, nn.Module]:
+    return module.parts() if hasattr(module, "parts") else {name: module}
+
+
+def pair(encoder: EncoderConfig, decoder: DecoderConfig, num_classes: int, in_channels: int) -> Segmenter:
+    """The segmentation network of an encoder and a decoder.
+
+    Raises:
+        ArchError: the decoder cannot take maps of the encoder's strides.
+    """
+    body = encoder.build_encoder(in_channels)
+    return Segmenter(body, decoder.build_decoder(body.widths, body.strides, num_classes))
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """Any encoder with any decoder, as data."""
+
+    family: ClassVar[str] = "pair"
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+
+    def build(self, num_classes: int, in_channels: int) -> Segmenter:
+        """The network, with random weights."""
+        return pair(self.encoder, self.decoder, num_classes, in_channels)

@@ -1,0 +1,107 @@
+"""The CNN baselines of the LALE paper: decoders of segmentation_models_pytorch on an ImageNet encoder's design."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archs.errors import ArchError
+from archs.registry import InputRule
+
+# Name in our registry -> class in the library.
+DECODERS = {
+    "upernet": "UPerNet",
+    "unet": "Unet",
+    "unetplusplus": "UnetPlusPlus",
+    "fpn": "FPN",
+    "segformer": "Segformer",
+    "deeplabv3plus": "DeepLabV3Plus",
+    "pan": "PAN",
+    "deeplabv3": "DeepLabV3",
+    "linknet": "Linknet",
+}
+STRIDE = 32  # the encoders' deepest map; the library wants sides that it divides
+# Their image-level pooling leaves one value a channel, over which batch norm has no variance to take.
+POOL_TO_ONE_PIXEL = ("upernet", "deeplabv3plus", "deeplabv3", "pan")
+
+
+def input_rule(decoder: str) -> InputRule:
+    """What a decoder of the library can take, padding to multiples of 32 included."""
+    return InputRule(
+        minimum=128 if decoder == "pan" else 1,  # three halvings of the map of stride 16
+        min_train_batch=2 if decoder in POOL_TO_ONE_PIXEL else 1,
+        note="padded to multiples of 32 inside",
+    )
+
+
+@dataclass(frozen=True)
+class SMPConfig:
+    """A model of segmentation_models_pytorch at its defaults.
+
+    `encoder` is the library's own encoder name; no weights are downloaded unless `pretrained` is set.
+    """
+
+    family: ClassVar[str] = "smp"
+    decoder: str = "unet"
+    encoder_name: str = "efficientnet-b0"
+    pretrained: bool = False
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ArchError(f"decoder={self.decoder!r} is not possible; choose one of {', '.join(DECODERS)}")
+
+    def build(self, num_classes: int, in_channels: int) -> SMPModel:
+        """The network; random weights unless `pretrained`.
+
+        Raises:
+            ArchError: the library has no such encoder, or refuses this pair.
+        """
+        with warnings.catch_warnings():
+            # The library's import reaches deprecated corners of its own dependencies.
+            warnings.simplefilter("ignore")
+            import segmentation_models_pytorch as smp
+
+        try:
+            network = getattr(smp, DECODERS[self.decoder])(
+                encoder_name=self.encoder_name,
+                encoder_weights="imagenet" if self.pretrained else None,
+                in_channels=in_channels,
+                classes=num_classes,
+            )
+        except (KeyError, ValueError, NotImplementedError) as error:
+            raise ArchError(
+                f"segmentation_models_pytorch cannot build {self.decoder} on {self.encoder_name}: {error}"
+            ) from None
+        return SMPModel(network, input_rule(self.decoder))
+
+
+class SMPModel(nn.Module):
+    """A library model for any H and W: edge pixels are repeated up to a multiple of 32, the logits cut back.
+
+    Raises:
+        ArchError: PAN on sides below 128, over which its pyramid has no pixel left.
+    """
+
+    def __init__(self, network: nn.Module, rule: InputRule) -> None:
+        super().__init__()
+        self.network = network
+        self.rule = rule
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        height, width = x.shape[-2:]
+        self.rule.check(height, width)
+        bottom, right = -height % STRIDE, -width % STRIDE
+        if not (bottom or right):
+            return self.network(x)
+        padded = F.pad(x, (0, right, 0, bottom), mode="replicate")
+        return self.network(padded)[..., :height, :width]
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Encoder, decoder and head."""
+        net = self.network
+        return {"encoder": net.encoder, "decoder": net.decoder, "head": net.segmentation_head}
