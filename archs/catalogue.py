@@ -84,8 +84,10 @@ def _register_smp() -> None:
             Check("fvcore_macs", rule_gmacs * 1e9, "LALE paper's row", tolerance=5e5),
             Check("paper_mib", mib, "LALE paper's row", tolerance=0.0005),
         )
-        provenance = Provenance(paper, year, SMP_LIBRARY, "MIT", note="decoder defaults, encoder efficientnet-b0")
-        register(f"smp/{decoder}-efficientnet_b0", SMPConfig(decoder=decoder), provenance, input_rule(decoder), checks)
+        note = "decoder defaults, encoder efficientnet-b0"
+        provenance = Provenance(paper, year, SMP_LIBRARY, "MIT", note=note)
+        name, rule = f"smp/{decoder}-efficientnet_b0", input_rule(decoder)
+        register(name, SMPConfig(decoder=decoder), provenance, rule, checks)
 
 
 def register_all() -> None:

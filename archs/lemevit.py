@@ -72,9 +72,11 @@ class LeMeViTConfig:
         return LeMeViTClassifier(self, num_classes, in_channels)
 
 
-TINY = LeMeViTConfig()
-SMALL = LeMeViTConfig(depths=(1, 2, 2, 6, 2), widths=(96, 96, 192, 320, 384))
-BASE = LeMeViTConfig(depths=(2, 4, 4, 18, 4), widths=(96, 96, 192, 384, 512))
+VARIANTS = {
+    "lemevit-tiny": LeMeViTConfig(),
+    "lemevit-small": LeMeViTConfig(depths=(1, 2, 2, 6, 2), widths=(96, 96, 192, 320, 384)),
+    "lemevit-base": LeMeViTConfig(depths=(2, 4, 4, 18, 4), widths=(96, 96, 192, 384, 512)),
+}
 
 
 def _heads(tokens: Tokens, parts: int, head_width: int) -> tuple[Tensor, ...]:
