@@ -1,0 +1,188 @@
+"""LeMoRe's decoder: all maps pooled to 1/64, nested attention over them, gated fusion back into each, one head.
+
+Part of the reconstruction in `archs.lemore`; it takes the maps of any hierarchical encoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archs.errors import ArchError
+from archs.layers import DropPath, drop_path_rates, resize
+from archs.lemore import conv_bn, initialise
+
+Map = Float[Tensor, "b c h w"]
+
+
+@dataclass(frozen=True)
+class LeMoReDecoderConfig:
+    """The decoder's fields; the defaults are reconstruction A. B: `fusion_width=160, head_depthwise=True`."""
+
+    family: ClassVar[str] = "lemore-decoder"
+    blocks: int = 4
+    nested_attention: bool = True
+    heads: int = 4
+    key_width: int = 32  # of each query and key projection, all heads together
+    value_width: int = 64
+    ffn_expansion: int = 2
+    drop_path: float = 0.1  # at the last block, rising linearly from 0
+    fusion_width: int = 128
+    head_depthwise: bool = False
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.blocks, self.heads, self.ffn_expansion, self.fusion_width) < 1:
+            raise ArchError(f"LeMoRe decoder: a count or width below 1 is not possible in {self}")
+        if self.key_width % self.heads or self.value_width % self.heads:
+            raise ArchError(
+                f"LeMoRe decoder key_width={self.key_width}, value_width={self.value_width} do not divide by "
+                f"heads={self.heads}; give multiples of it"
+            )
+        if not (0.0 <= self.dropout < 1.0 and 0.0 <= self.drop_path < 1.0):
+            raise ArchError(
+                f"LeMoRe decoder dropout={self.dropout}, drop_path={self.drop_path} is not possible; "
+                "give rates from 0 up to, not including, 1"
+            )
+
+    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> LeMoReDecoder:
+        """The decoder for maps of `widths`, finest first.
+
+        Raises:
+            ArchError: fewer than two maps, or strides that do not grow from map to map (a plain transformer).
+        """
+        if len(strides) < 2 or any(fine >= coarse for fine, coarse in pairwise(strides)):
+            raise ArchError(
+                f"LeMoRe's decoder needs at least two maps of growing stride, not strides {tuple(strides)}; "
+                "use a hierarchical encoder, or the decoder 'mlp'"
+            )
+        return LeMoReDecoder(widths, strides, num_classes, self)
+
+
+class NestedAttention(nn.Module):
+    """NA: three queries, keys and values; the mean of the nine attention maps applied to each value, and added."""
+
+    def __init__(self, width: int, c: LeMoReDecoderConfig) -> None:
+        super().__init__()
+        self.heads, self.scale = c.heads, (c.key_width // c.heads) ** -0.5
+        self.queries = nn.ModuleList([conv_bn(width, c.key_width) for _ in range(3)])
+        self.keys = nn.ModuleList([conv_bn(width, c.key_width) for _ in range(3)])
+        self.values = nn.ModuleList([conv_bn(width, c.value_width) for _ in range(3)])
+        self.act = nn.ReLU6()
+        self.out = conv_bn(c.value_width, width)
+
+    def forward(self, x: Map) -> Map:
+        queries = [self._tokens(project(x)).transpose(-2, -1) for project in self.queries]  # (B, heads, N, e)
+        keys = [self._tokens(project(x)) for project in self.keys]  # (B, heads, e, N)
+        maps = [((q * self.scale) @ k).softmax(dim=-1) for q in queries for k in keys]
+        psi = (sum(maps[1:], start=maps[0]) / len(maps)).transpose(-2, -1)  # (B, heads, N keys, N queries)
+        views = [self._tokens(project(x)) @ psi for project in self.values]
+        return self.out(self.act(sum(views[1:], start=views[0]).flatten(1, 2).unflatten(2, x.shape[-2:])))
+
+    def _tokens(self, x: Map) -> Float[Tensor, "b heads e n"]:
+        return x.flatten(2).unflatten(1, (self.heads, -1))
+
+
+class FeedForward(nn.Module):
+    """FFN: widen, depthwise 3x3, narrow."""
+
+    def __init__(self, width: int, expansion: int) -> None:
+        super().__init__()
+        hidden = expansion * width
+        self.widen = conv_bn(width, hidden)
+        self.dw = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.act = nn.ReLU6()
+        self.narrow = conv_bn(hidden, width)
+
+    def forward(self, x: Map) -> Map:
+        return self.narrow(self.act(self.dw(self.widen(x))))
+
+
+class BottleneckBlock(nn.Module):
+    """`x + NA(x)`, then `x + FFN(x)`; the ablation without nested attention keeps the second only."""
+
+    def __init__(self, width: int, drop_path: float, c: LeMoReDecoderConfig) -> None:
+        super().__init__()
+        self.attention = NestedAttention(width, c) if c.nested_attention else None
+        self.ffn = FeedForward(width, c.ffn_expansion)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Map) -> Map:
+        if self.attention is not None:
+            x = x + self.drop_path(self.attention(x))
+        return x + self.drop_path(self.ffn(x))
+
+
+class GatedFusion(nn.Module):
+    """A stage's local map, gated by the global result and shifted by it."""
+
+    def __init__(self, width: int, fusion_width: int) -> None:
+        super().__init__()
+        self.local = conv_bn(width, fusion_width)
+        self.gate = conv_bn(width, fusion_width)
+        self.shift = conv_bn(width, fusion_width)
+
+    def forward(self, x: Map, g: Float[Tensor, "b c _h _w"]) -> Float[Tensor, "b t h w"]:
+        size = x.shape[-2:]
+        return self.local(x) * resize(self.gate(g).sigmoid(), size) + resize(self.shift(g), size)
+
+
+class Head(nn.Module):
+    """The fused maps resized to one size and added, a 1x1 convolution, the classifier."""
+
+    def __init__(self, num_classes: int, c: LeMoReDecoderConfig) -> None:
+        super().__init__()
+        groups = c.fusion_width if c.head_depthwise else 1
+        self.fuse = conv_bn(c.fusion_width, c.fusion_width, groups=groups)
+        self.act = nn.ReLU()
+        self.dropout = nn.Dropout2d(c.dropout)
+        self.classifier = nn.Conv2d(c.fusion_width, num_classes, 1)
+
+    def forward(self, maps: list[Float[Tensor, "b t _h _w"]], size: tuple[int, int]) -> Float[Tensor, "b k h w"]:
+        resized = [resize(x, size) for x in maps]
+        x = sum(resized[1:], start=resized[0])
+        return self.classifier(self.dropout(self.act(self.fuse(x))))
+
+
+class LeMoReDecoder(nn.Module):
+    """Maps `(B, C_i, H_i, W_i)`, finest first, to logits at 1/8 (or at the next finer stride there is)."""
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        strides: tuple[int, ...],
+        num_classes: int,
+        config: LeMoReDecoderConfig | None = None,
+    ) -> None:
+        super().__init__()
+        c = config or LeMoReDecoderConfig()
+        self.widths = tuple(widths)
+        self.target = max((i for i, stride in enumerate(strides) if stride <= 8), default=0)
+        rates = drop_path_rates(c.drop_path, c.blocks)
+        self.blocks = nn.ModuleList([BottleneckBlock(sum(widths), rate, c) for rate in rates])
+        self.fusions = nn.ModuleList([GatedFusion(width, c.fusion_width) for width in widths])
+        self.head = Head(num_classes, c)
+        self.apply(initialise)
+
+    def forward(self, features: list[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b k h w"]:
+        g = self.pool(features)
+        for block in self.blocks:
+            g = block(g)
+        slices = g.split(self.widths, dim=1)  # each stage gets its own channels back
+        fused = [fusion(x, s) for fusion, x, s in zip(self.fusions, features, slices, strict=True)]
+        return self.head(fused, features[self.target].shape[-2:])
+
+    def pool(self, features: list[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b _d _p _q"]:
+        """All maps averaged to half the coarsest one's sides, rounded up, and concatenated."""
+        size = tuple((side + 1) // 2 for side in features[-1].shape[-2:])
+        return torch.cat([nn.functional.adaptive_avg_pool2d(x, size) for x in features], dim=1)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Bottleneck blocks, fusions and head, in the order they run."""
+        blocks = {f"bottleneck{i + 1}": block for i, block in enumerate(self.blocks)}
+        return blocks | {f"fusion{i + 1}": fusion for i, fusion in enumerate(self.fusions)} | {"head": self.head}
