@@ -73,9 +73,7 @@ def hypervolume_trace(
     return np.array([_area(costs[: end + 1], corner) for end in range(len(costs))], dtype=float)
 
 
-def staircase(
-    frame: pd.DataFrame, x: str, y: str, x_better: Better = "low", y_better: Better = "high"
-) -> np.ndarray:
+def staircase(frame: pd.DataFrame, x: str, y: str, x_better: Better = "low", y_better: Better = "high") -> np.ndarray:
     """Distinct points of the front from the best x to the best y: (points, 2), in the frame's own units."""
     costs = _costs(frame, x, y, x_better, y_better)
     points = np.unique(costs[_front(costs)], axis=0).reshape(-1, 2)
