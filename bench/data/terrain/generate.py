@@ -1,0 +1,83 @@
+"""Tiles and splits of `terrain`: every tile has a seed of its own, every scene belongs to one split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from bench.data.classes import ARAS400K_CLASSES
+from bench.data.dataset import DataSet, Progress, Split, assemble, split_digest, tile_digest
+from bench.data.terrain.land import plan
+from bench.data.terrain.paint import paint
+from bench.data.terrain.sensor import expose
+from bench.data.terrain.style import draw_style
+from bench.errors import BenchError
+
+TILES_A_SCENE = 8
+MARGIN = 4
+"""Pixels generated around a tile and cut off, so that blur and shading know no border."""
+_SPLIT_CODES = {"train": 0, "val": 1, "test": 2}
+_SCENE, _TILE = 0, 1
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """Options of the generator: the seed, the side of a tile in pixels, and the number of tiles of each split."""
+
+    seed: int = 0
+    size: int = 64
+    train: int = 768
+    val: int = 128
+    test: int = 192
+
+
+def parse_terrain(source: str) -> Terrain:
+    """`terrain` or `terrain:seed=1,size=64,...` to options. Raises `BenchError` for what is no option or number."""
+    known = [f.name for f in fields(Terrain)]
+    options: dict[str, int] = {}
+    for item in filter(None, source.partition(":")[2].split(",")):
+        key, _, value = item.partition("=")
+        if key not in known or not value.isdecimal():
+            raise BenchError(
+                f"{source} has the option {item}; write terrain:NAME=NUMBER,... with the names {', '.join(known)}."
+            )
+        options[key] = int(value)
+    if not 16 <= options.get("size", 64) <= 4096:
+        raise BenchError(f"{source} has tiles of {options['size']} pixels; 16 to 4096 are possible.")
+    return Terrain(**options)
+
+
+def open_terrain(source: str, splits: Sequence[str], *, progress: Progress | None = None) -> DataSet:
+    """The generated data set that `source` describes; arguments and errors as in `bench.data.open_data`."""
+    options = parse_terrain(source)
+    unknown = [split for split in splits if split not in _SPLIT_CODES]
+    if unknown:
+        raise BenchError(f"terrain has no split {unknown[0]}; it has {', '.join(_SPLIT_CODES)}.")
+    empty = [split for split in splits if getattr(options, split) == 0]
+    if empty:
+        raise BenchError(f"{source} has no tile in the split {empty[0]}; give {empty[0]} at least 1.")
+    total, done, parts = sum(getattr(options, split) for split in splits), 0, []
+    for split in splits:
+        images, masks = [], []
+        for index in range(getattr(options, split)):
+            image, mask = make_tile(options.seed, split, index, options.size)
+            images.append(image)
+            masks.append(mask)
+            done += 1
+            if progress is not None:
+                progress(done, total, "generating terrain")
+        names = tuple(f"{split}_{index:05d}" for index in range(len(images)))
+        digest = split_digest(names, map(tile_digest, images, masks))
+        parts.append(Split(split, np.stack(images), np.stack(masks), names, digest))
+    return assemble("terrain", ARAS400K_CLASSES, parts)
+
+
+def make_tile(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint8 (size, size, 3) and mask uint8 (size, size) of tile `index` of `split`; the same on every call."""
+    code = _SPLIT_CODES[split]
+    style = draw_style(np.random.default_rng([seed, code, _SCENE, index // TILES_A_SCENE]))
+    rng = np.random.default_rng([seed, code, _TILE, index])
+    land = plan(rng, style, size + 2 * MARGIN)
+    image = expose(rng, style, paint(rng, style, land))
+    inside = slice(MARGIN, MARGIN + size)
+    return image[inside, inside], land.cover[inside, inside]
