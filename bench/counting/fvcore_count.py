@@ -1,0 +1,62 @@
+"""MACs as fvcore counts them: the rule behind most published "GFLOPs" of this field."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.counting.foreign import ForeignCount
+from bench.errors import BenchError
+
+
+def count_fvcore(model: nn.Module, size: tuple[int, int], in_channels: int = 3) -> ForeignCount:
+    """fvcore's default count of one image of `(in_channels, *size)`, on a CPU copy of `model` in eval mode.
+
+    Besides convolutions and matrix products it counts bilinear resizing (4 an element written), batch norm (2), layer
+    and group norm (5) and adaptive pooling (1 an element read), and it counts fused attention as nothing.
+
+    Raises:
+        BenchError: the model cannot be traced at this size.
+    """
+    bare = copy.deepcopy(model).to("cpu").eval()
+    dtype = next((p.dtype for p in bare.parameters() if p.is_floating_point()), torch.float32)
+    x = torch.zeros(1, in_channels, *size, dtype=dtype)
+    try:
+        with _quiet():
+            analysis = _analysis(bare, x)
+            by_operator = {name: round(count) for name, count in analysis.by_operator().items()}
+            unsupported = dict(analysis.unsupported_ops())
+    except Exception as error:
+        raise BenchError(
+            f"fvcore cannot trace {type(model).__name__} on a {in_channels} x {size[0]} x {size[1]} input "
+            f"({(str(error).strip() or type(error).__name__).splitlines()[0]}); the exact count does not need it"
+        ) from error
+    version = metadata.version("fvcore")
+    return ForeignCount(f"fvcore {version}", sum(by_operator.values()), by_operator, unsupported)
+
+
+def _analysis(model: nn.Module, x: Tensor) -> Any:
+    from fvcore.nn import FlopCountAnalysis  # compiles TorchScript as it is imported, and is told off for it
+
+    return FlopCountAnalysis(model, x)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what is in the result anyway (unsupported operators) and what tracing says of fixed sizes."""
+    logger = logging.getLogger("fvcore.nn.jit_analysis")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+            warnings.filterwarnings("ignore", message=".*`torch.jit.*` is deprecated.*")
+            yield
+    finally:
+        logger.setLevel(level)
