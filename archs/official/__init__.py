@@ -1,0 +1,1 @@
+"""Official checkpoints: the names of their tensors, and ours for the same."""
