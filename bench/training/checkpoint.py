@@ -1,0 +1,194 @@
+"""Training state on disk: safetensors only, each file written whole by an atomic rename, nothing unpickled.
+
+A checkpoint is one file, so it can never be half of one step and half of another: the tensors are the weights
+("weights/NAME") and the optimiser's ("optimiser/INDEX/FIELD"), the metadata holds everything else as JSON. The best
+weights lie beside it in a file named by their step, which the checkpoint refers to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from bench.atomic import write_atomically
+from bench.errors import BenchError
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass
+class TrainState:
+    """Everything of a run that is neither a weight nor the optimiser's; JSON-able."""
+
+    run: str
+    """hash of what determines the run: another run's checkpoint is refused"""
+    step: int = 0
+    """optimiser steps done"""
+    loss_sum: float = 0.0
+    """training loss summed over the steps since the last validation"""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """one entry a validation: step, loss, lr, macro_f1, macro_iou"""
+    best_step: int = 0
+    best_confusion: list[list[int]] | None = None
+    """pooled validation confusion at the best step"""
+    seconds: float = 0.0
+    """training and validation so far, over all sittings"""
+
+    @property
+    def validations(self) -> list[float]:
+        """Macro F1 of every validation so far."""
+        return [entry["macro_f1"] for entry in self.history]
+
+    @property
+    def last_validation(self) -> int:
+        """Step of the newest validation, 0 before the first."""
+        return self.history[-1]["step"] if self.history else 0
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the model's weights and buffers as safetensors; raises `BenchError` when the folder cannot be written."""
+    _write(path, save(_plain(model.state_dict())))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load safetensors weights into a model of the same architecture.
+
+    Raises `BenchError`, with the model left as it was, when the file is no safetensors file or holds another
+    architecture's weights.
+    """
+    weights = _read_tensors(path)
+    _check_fit(model, weights, path)
+    model.load_state_dict(weights)
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: TrainState) -> None:
+    """Replace the folder's checkpoint by this one, whole; after an error the one before is intact."""
+    tensors = {f"weights/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"optimiser/{key}": value for key, value in _moments(optimiser)}
+    _write(folder / CHECKPOINT, save(_plain(tensors), metadata={"state": json.dumps(asdict(state))}))
+    _drop_older_best(folder, state.best_step)
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: str) -> TrainState | None:
+    """Restore model, optimiser and state from the folder; None, and nothing touched, where there is no checkpoint.
+
+    Raises `BenchError` when the checkpoint is of another run (`run` differs) or cannot be read.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    state = _read_state(path)
+    if state.run != run:
+        raise BenchError(
+            f"The checkpoint {path} is of another run (its architecture, recipe, data or seed differs); "
+            "give another folder, or delete this checkpoint."
+        )
+    tensors = _read_tensors(path)
+    weights = {name.removeprefix("weights/"): v for name, v in tensors.items() if name.startswith("weights/")}
+    _check_fit(model, weights, path)
+    model.load_state_dict(weights)
+    _restore_moments(optimiser, tensors)
+    return state
+
+
+def best_path(folder: Path, step: int) -> Path:
+    """The file of the best weights, found at `step`."""
+    return folder / f"best-{step:06d}.safetensors"
+
+
+def run_signature(model: nn.Module, determinants: Mapping[str, Any]) -> str:
+    """Hash of what determines a run: the model as it prints, its tensors' names and shapes, the determinants."""
+    printed = re.sub(r"0x[0-9a-f]+", "", repr(model))  # a function's address differs from process to process
+    shapes = [(name, list(value.shape)) for name, value in model.state_dict().items()]
+    text = json.dumps([printed, shapes, dict(determinants)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU that share no memory (safetensors refuses tied or strided tensors)."""
+    return {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
+    }
+
+
+def _moments(optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    for index, parameter in enumerate(_parameters(optimiser)):
+        for name, value in optimiser.state.get(parameter, {}).items():
+            yield f"{index}/{name}", value
+
+
+def _restore_moments(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    parameters = _parameters(optimiser)
+    for name, value in tensors.items():
+        if not name.startswith("optimiser/"):
+            continue
+        _, index, quantity = name.split("/")
+        parameter = parameters[int(index)]
+        # A moment must lie in memory as its parameter does: fused kernels walk both as flat arrays.
+        same_shape = value.shape == parameter.shape
+        held = torch.empty_like(parameter) if same_shape else torch.empty_like(value, device=parameter.device)
+        optimiser.state[parameter][quantity] = held.copy_(value)
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _read_state(path: Path) -> TrainState:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return TrainState(**json.loads((file.metadata() or {})["state"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise BenchError(f"The checkpoint {path} cannot be read ({error}); delete it to start anew.") from error
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise BenchError(f"There is no weights file {path}; give the path of a .safetensors file.") from error
+    except (SafetensorError, OSError) as error:
+        raise BenchError(f"{path} is no readable safetensors file ({error}); give one saved by this tool.") from error
+
+
+def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise one sentence that says how far weights and model are apart, with the first name as the example."""
+    own = model.state_dict()
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    misshaped = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if not (missing or unexpected or misshaped):
+        return
+    example = (misshaped or missing or unexpected)[0]
+    raise BenchError(
+        f"The weights in {path} are of another architecture: {len(missing)} of the model's {len(own)} tensors are "
+        f"missing, {len(unexpected)} are unexpected, {len(misshaped)} have another shape (first: {example}); "
+        "create the model with the config they were trained with."
+    )
+
+
+def _drop_older_best(folder: Path, step: int) -> None:
+    """Only once the new checkpoint is in place: until then the old one may still be needed with its best weights."""
+    for path in folder.glob("best-*.safetensors"):
+        if path != best_path(folder, step):
+            path.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise BenchError(
+            f"Cannot write {path.name} in the folder {path.parent} ({error.strerror}); what was there is intact: "
+            "make room or give another folder."
+        ) from error

@@ -1,0 +1,57 @@
+"""Learning rate and stopping as functions of what has happened, so that a resumed run needs no hidden state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bench.training.recipe import Recipe
+
+
+def learning_rate(recipe: Recipe, step: int, validations: Sequence[float]) -> float:
+    """The rate of optimiser step `step` (from 0), given the macro F1 of every validation before it."""
+    return recipe.lr * _warmup(recipe, step) * _decay(recipe, step, validations)
+
+
+def _warmup(recipe: Recipe, step: int) -> float:
+    return min(1.0, (step + 1) / (recipe.warmup_steps + 1))
+
+
+def _decay(recipe: Recipe, step: int, validations: Sequence[float]) -> float:
+    if recipe.schedule == "cosine":
+        done = max(0, step - recipe.warmup_steps) / (recipe.steps - recipe.warmup_steps)
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+    if recipe.schedule == "plateau":
+        return recipe.plateau_factor ** plateaus(validations, recipe.plateau_patience)
+    return 1.0
+
+
+def plateaus(validations: Sequence[float], patience: int) -> int:
+    """How often `patience` validations in a row brought nothing better; each time the count starts again."""
+    best, waited, found = -math.inf, 0, 0
+    for value in validations:
+        if value > best:
+            best, waited = value, 0
+        else:
+            waited += 1
+        if waited == patience:
+            waited, found = 0, found + 1
+    return found
+
+
+def should_stop(recipe: Recipe, validations: Sequence[float]) -> bool:
+    """Whether the last `early_stop` validations brought nothing better than the ones before."""
+    if recipe.early_stop is None:
+        return False
+    return waited_since_best(validations) >= recipe.early_stop
+
+
+def waited_since_best(validations: Sequence[float]) -> int:
+    """Validations since the (first) best one; one that is not a number is never the best."""
+    best, waited = -math.inf, 0
+    for value in validations:
+        if value > best:
+            best, waited = value, 0
+        else:
+            waited += 1
+    return waited

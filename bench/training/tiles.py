@@ -1,0 +1,71 @@
+"""Where the tiles of a split lie while a network is trained: whole on the device if they fit, else read by batch."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from bench.data.dataset import Split
+
+Batch = tuple[UInt8[Tensor, "n h w 3"], UInt8[Tensor, "n h w"]]
+
+
+class Tiles(Protocol):
+    """Images and masks as uint8, decoded once, given by index as tensors on the device."""
+
+    size: tuple[int, int]
+    """height and width in pixels"""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Int64[Tensor, " n"]) -> Batch:
+        """The tiles at `index`, in that order."""
+        ...
+
+
+class HeldTiles:
+    """A whole split on the device: a batch is one gather, and nothing crosses to the device while training."""
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self.images = torch.tensor(np.asarray(split.images), device=device)
+        self.masks = torch.tensor(np.asarray(split.masks), device=device)
+        self.size = tuple(self.masks.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def take(self, index: Int64[Tensor, " n"]) -> Batch:
+        index = index.to(self.masks.device)
+        return self.images[index], self.masks[index]
+
+
+class MappedTiles:
+    """A memory-mapped split: each batch reads its own tiles from the map and is copied to the device."""
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self.split, self.device = split, device
+        self.size = tuple(split.masks.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.split.masks)
+
+    def take(self, index: Int64[Tensor, " n"]) -> Batch:
+        rows = index.numpy()
+        return self._copy(self.split.images[rows]), self._copy(self.split.masks[rows])
+
+    def _copy(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def place_tiles(split: Split, device: torch.device) -> Tiles:
+    """The quickest place that has room: a GPU's own memory up to half of what is free, else where the split is."""
+    size = split.images.nbytes + split.masks.nbytes
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return HeldTiles(split, device) if size <= free // 2 else MappedTiles(split, device)
+    mapped = isinstance(split.images, np.memmap)
+    return MappedTiles(split, device) if mapped else HeldTiles(split, device)

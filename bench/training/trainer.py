@@ -1,0 +1,271 @@
+"""Train one network by one recipe under one seed: the loop, and the record of what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from bench.data.dataset import DataSet
+from bench.errors import BenchError
+from bench.metrics import scores
+from bench.training.checkpoint import (
+    TrainState,
+    best_path,
+    load_checkpoint,
+    load_weights,
+    run_signature,
+    save_checkpoint,
+    save_weights,
+)
+from bench.training.evaluate import evaluate, evaluate_with_boundaries
+from bench.training.loop import LossWatch, descend, seed_step, set_rate, training_batch
+from bench.training.loss import make_loss
+from bench.training.order import seed_everything
+from bench.training.predict import NonFiniteError
+from bench.training.recipe import Recipe
+from bench.training.schedule import learning_rate, should_stop
+from bench.training.tiles import place_tiles
+
+OnStep = Callable[[int, int, float], None]
+"""Called after each step with (steps done, steps at most, the loss as last read from the device)."""
+
+
+class Config(Protocol):
+    """What `archs` calls a config: it builds its own module."""
+
+    def build(self, num_classes: int, in_channels: int) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What one training run came to; the model itself is left with its best weights."""
+
+    status: Literal["ok", "failed"]
+    reason: str
+    """why it failed, in one sentence; empty when it did not"""
+    steps: int
+    """optimiser steps done: fewer than the recipe's after an early stop or a failure"""
+    best_step: int
+    """the step of the best validation macro F1; 0 if no validation was reached"""
+    history: list[dict[str, Any]]
+    """one entry a validation: step, loss (mean since the last), lr, macro_f1, macro_iou"""
+    val_confusion: Int64[np.ndarray, "c c"] | None
+    """pooled over the validation tiles, at the best step"""
+    test_confusions: Int64[np.ndarray, "n c c"] | None
+    """one a test tile, with the best weights; None if the test was not asked for or the run failed"""
+    test_boundary_confusions: Int64[np.ndarray, "n c c"] | None
+    """the same near the truth's boundaries: `bench.metrics.boundary_band`"""
+    seconds: float
+    """training and validation, over all sittings"""
+    peak_bytes: int | None
+    """most GPU memory allocated in this sitting; None on a CPU, where the process shares its memory"""
+
+
+def train_config(
+    config: Config,
+    data: DataSet,
+    recipe: Recipe,
+    seed: int,
+    *,
+    device: str | torch.device = "cpu",
+    folder: Path | None = None,
+    on_step: OnStep | None = None,
+    test: bool = True,
+) -> tuple[nn.Module, TrainResult]:
+    """Build the config's network under `seed`, then `train` it under the same seed; network and result."""
+    seed_everything(seed)
+    model = config.build(num_classes=data.classes.num_classes, in_channels=3)
+    result = train(model, data, recipe, seed=seed, device=device, folder=folder, on_step=on_step, test=test)
+    return model, result
+
+
+def train(
+    model: nn.Module,
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: str | torch.device = "cpu",
+    folder: Path | None = None,
+    on_step: OnStep | None = None,
+    test: bool = True,
+) -> TrainResult:
+    """Train a network and leave it with the weights of its best validation macro F1.
+
+    Equal arguments give equal results; on a CPU with equal threads to the bit. With a `folder`, checkpoints are
+    written there, and a run that was killed goes on from the last one to the same result. The test split is looked
+    at once, at the end, with the best weights (`test=False`: not at all). A loss, gradient or logit that is not
+    finite ends the run with status "failed".
+
+    Raises `BenchError` for a folder that cannot be written or holds another run, a crop larger than the tiles and
+    a data set without the splits needed; an exception of `on_step` passes through, the last checkpoint being safe.
+    """
+    device = torch.device(device)
+    if test:
+        data["test"]  # a data set without it is refused before the training, not after
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        run = _Run(model, data, recipe, seed, device, folder)
+        reason = run.train(on_step or _silent)
+        run.restore_best()
+        return run.result(reason, test and not reason)
+
+
+def _silent(step: int, total: int, loss: float) -> None:
+    """The progress callback of nobody."""
+
+
+class _Run:
+    """One sitting of one run: the network, its optimiser, the tiles, and the state that a checkpoint keeps."""
+
+    def __init__(
+        self, model: nn.Module, data: DataSet, recipe: Recipe, seed: int, device: torch.device, folder: Path | None
+    ) -> None:
+        self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
+        self.device, self.folder = device, folder
+        self.tiles, self.val = place_tiles(data["train"], device), place_tiles(data["val"], device)
+        self.loss = make_loss(recipe, data.classes.ignore_index)
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        model.to(device, memory_format=layout)
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.best: dict[str, Tensor] = {}
+        self.state = self._begin()
+        self.watch = LossWatch(device, self.state.loss_sum)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def _begin(self) -> TrainState:
+        """The state of the folder's checkpoint, model and optimiser with it, or a fresh one."""
+        determinants = {"recipe": self.recipe.to_dict(), "data": self.data.fingerprint, "seed": self.seed}
+        run = run_signature(self.model, determinants)
+        if self.folder is None:
+            return TrainState(run)
+        return load_checkpoint(self.folder, self.model, self.optimiser, run) or TrainState(run)
+
+    def train(self, on_step: OnStep) -> str:
+        """Steps until the budget or the early stop; the reason of a failure, or nothing."""
+        started = time.perf_counter() - self.state.seconds
+        self.model.train()
+        while not self._finished():
+            self._step()
+            failure = self._look()
+            self.state.seconds = time.perf_counter() - started
+            if failure:
+                return failure
+            self._keep()
+            on_step(self.state.step, self.recipe.steps, self.watch.newest)
+        return ""
+
+    def _finished(self) -> bool:
+        return self.state.step >= self.recipe.steps or (
+            self._at_validation() and should_stop(self.recipe, self.state.validations)
+        )
+
+    def _at_validation(self) -> bool:
+        step = self.state.step
+        return step > 0 and (step % self.recipe.eval_every == 0 or step == self.recipe.steps)
+
+    def _rate(self) -> float:
+        return learning_rate(self.recipe, self.state.step, self.state.validations)
+
+    def _step(self) -> None:
+        step = self.state.step
+        seed_step(self.seed, step)
+        set_rate(self.optimiser, self._rate())
+        batch, truth = training_batch(self.tiles, self.recipe, self.seed, step)
+        loss, norm = descend(self.model, self.optimiser, self.loss, self.recipe, batch, truth)
+        self.state.step += 1
+        self.watch.add(self.state.step, loss, norm)
+
+    def _look(self) -> str:
+        """Read the loss if it is time, validate if it is time; a failure's reason, or nothing."""
+        validate = self._at_validation()
+        if validate or self.state.step % self.watch.read_every == 0:
+            failure = self.watch.failure()
+            if failure:
+                return failure
+        try:
+            if validate:
+                self._validate()
+        except NonFiniteError:
+            return f"The logits became non-finite by step {self.state.step}."
+        return ""
+
+    def _validate(self) -> None:
+        """Add an entry to the history; keep the weights if they are the best so far."""
+        state = self.state
+        confusion = evaluate(self.model, self.val, self.data.classes, self.recipe).sum(axis=0)
+        self.model.train()
+        if not confusion.any():
+            raise BenchError(f"The val split of {self.data.name} has no labelled pixel, so no network can be chosen.")
+        result = scores(confusion)
+        better = result.macro_f1 > max(state.validations, default=-1.0)
+        state.history.append(
+            {
+                "step": state.step,
+                "loss": float(self.watch.total) / (state.step - state.last_validation),
+                "lr": self.optimiser.param_groups[0]["lr"],
+                "macro_f1": result.macro_f1,
+                "macro_iou": result.macro_iou,
+            }
+        )
+        self.watch.restart()
+        if better:
+            state.best_step, state.best_confusion = state.step, confusion.tolist()
+            self._keep_best()
+
+    def _keep_best(self) -> None:
+        self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        if self.folder is not None:
+            save_weights(self.model, best_path(self.folder, self.state.step))
+
+    def _keep(self) -> None:
+        """Write a checkpoint where the recipe wants one."""
+        every = self.recipe.checkpoint_every
+        due = self._at_validation() or (every is not None and self.state.step % every == 0)
+        if self.folder is not None and due:
+            self.state.loss_sum = float(self.watch.total)
+            save_checkpoint(self.folder, self.model, self.optimiser, self.state)
+
+    def restore_best(self) -> None:
+        """Load the best weights into the model; a run that failed before its first validation has none."""
+        if self.best:
+            self.model.load_state_dict(self.best)
+        elif self.state.best_step and self.folder is not None:  # found in an earlier sitting
+            load_weights(self.model, best_path(self.folder, self.state.best_step))
+
+    def result(self, reason: str, test: bool) -> TrainResult:
+        """The record of the run, with the test if it is asked for."""
+        state, best = self.state, self.state.best_confusion
+        tested = boundaries = None
+        try:
+            if test:
+                tested, boundaries = self._test()
+        except NonFiniteError:
+            reason = "The logits of the best weights are not finite on the test tiles."
+        self.model.eval().to(memory_format=torch.contiguous_format)
+        return TrainResult(
+            status="failed" if reason else "ok",
+            reason=reason,
+            steps=state.step,
+            best_step=state.best_step,
+            history=state.history,
+            val_confusion=None if best is None else np.array(best, dtype=np.int64),
+            test_confusions=tested,
+            test_boundary_confusions=boundaries,
+            seconds=state.seconds,
+            peak_bytes=torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None,
+        )
+
+    def _test(self) -> tuple[np.ndarray, np.ndarray]:
+        tiles = place_tiles(self.data["test"], self.device)
+        return evaluate_with_boundaries(self.model, tiles, self.data.classes, self.recipe)
