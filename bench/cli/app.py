@@ -1,0 +1,88 @@
+"""The application: its commands, what is common to all, and how errors leave it."""
+
+from __future__ import annotations
+
+import errno
+import runpy
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archs.errors import ArchError
+from bench.cli import catalogue, data, measuring, searching, studying, training
+from bench.engine import StudyInterrupted
+from bench.errors import BenchError
+
+app = typer.Typer(
+    name="lale-bench",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Which small segmentation network to run over how much land, on which machine, under what budget.\n\n"
+    "Start with `lale-bench list`, then `lale-bench study ablation --budget quick`.",
+)
+
+
+@app.callback()
+def common(
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file that registers architectures of your own (`archs.register`); repeatable."),
+    ] = None,
+) -> None:
+    """Run the plug-ins before any command, so that their names are known to it."""
+    for path in plugin or []:
+        if not path.is_file():
+            raise BenchError(f"there is no plug-in {path}; give the path of a Python file")
+        runpy.run_path(str(path), run_name="lale_bench_plugin")
+
+
+app.command("list")(catalogue.list_architectures)
+app.command("show")(catalogue.show)
+app.command("verify")(catalogue.verify)
+app.command("measure")(measuring.measure)
+app.command("train")(training.train)
+app.command("study")(studying.study)
+app.command("plot")(studying.plot)
+app.add_typer(searching.app, name="search")
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; an error that a user can cause is one sentence and exit status 1, Ctrl-C is 130."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    try:
+        return app(args=arguments, standalone_mode=False) or 0
+    except (BenchError, ArchError) as error:
+        return _fail(str(error))
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (StudyInterrupted, KeyboardInterrupt, typer.Abort) as stop:
+        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _fail(f"the disk is full; what was measured is recorded: make room and run the same command again ({error})")
+    except Exception as error:
+        return _usage(error)
+
+
+def _usage(error: Exception) -> int:
+    """Mistyped options come as an exception that shows itself; anything else is a bug and keeps its traceback."""
+    if not hasattr(error, "show"):
+        raise error
+    error.show()
+    return error.exit_code
+
+
+def _fail(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 1

@@ -1,0 +1,99 @@
+"""Options that several commands share, and what their text stands for."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.errors import BenchError
+from bench.training.recipe import RECIPES, Recipe, recipe_named
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="`terrain` (generated, nothing to download), `terrain:size=128,train=512,seed=1`, or a folder of tiles "
+        "`{train,val,test}/{images,masks}`.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="`auto` takes a GPU where there is one; `cpu`, `cuda`, `cuda:1`.")]
+BudgetOption = Annotated[
+    str, typer.Option(help=f"How long to train: {', '.join(RECIPES)}. `paper` is the authors' recipe (days on a CPU).")
+]
+SeedsOption = Annotated[str, typer.Option(help="How many seeds (`3` is 0, 1, 2), or which (`4,5,6`).")]
+OutOption = Annotated[Path, typer.Option(help="Folder of the results; records in it are never measured twice.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A field of the config or recipe to change, as `norm=layernorm`; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
+SizeOption = Annotated[int, typer.Option(help="Side in pixels of the square input at which counts and speed are taken.")]
+
+PROGRESS = Console(stderr=True)
+OUTPUT = Console()
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`3` is (0, 1, 2); `4,5` is (4, 5).
+
+    Raises:
+        BenchError: it is neither.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise BenchError(f"--seeds {text!r} is no number; give how many, as 3, or which, as 4,5,6") from None
+    seeds = numbers if "," in text else tuple(range(numbers[0]))
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise BenchError(f"--seeds {text!r} names no seeds; give how many, as 3, or different ones, as 4,5,6")
+    return seeds
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """`["norm=layernorm", "depths=1,2,1,1"]` as fields and their values: numbers, lists, true/false/none, or text.
+
+    Raises:
+        BenchError: one has no `=`.
+    """
+    found = {}
+    for setting in settings or []:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise BenchError(f"--set {setting!r} sets nothing; write it as field=value")
+        found[name.strip()] = parse_value(text.strip())
+    return found
+
+
+WORDS = {"true": True, "false": False, "none": None}
+
+
+def parse_value(text: str) -> Any:
+    """A number, a list of numbers, true, false, none, or the text itself."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def recipe_from(budget: str, **changes: Any) -> Recipe:
+    """The recipe of a budget, with those fields changed that are not None.
+
+    Raises:
+        BenchError: an unknown budget, or a value that a recipe refuses.
+    """
+    return replace(recipe_named(budget), **{name: value for name, value in changes.items() if value is not None})
+
+
+def print_json(value: Any) -> None:
+    """Plain JSON on standard output, nothing else."""
+    json.dump(value, sys.stdout, indent=2, allow_nan=False, default=str)
+    sys.stdout.write("\n")

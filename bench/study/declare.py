@@ -1,0 +1,139 @@
+"""What a study is: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+import archs
+from archs import ArchConfig
+from bench.errors import BenchError
+from bench.training.recipe import Recipe
+
+Instrument = Literal["static", "speed", "train"]
+FIGURES = ("pareto", "ablation", "per_class", "confusion", "panels", "curves")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network under the name that it has in this study.
+
+    Attributes:
+        label: unique in the study.
+        config: what is built.
+        factor: in an ablation, what was changed against the base ("norm"); else empty.
+        base: label of the variant that this one is compared with, where that is not the study's base.
+        inputs: which image sizes it takes.
+    """
+
+    label: str
+    config: ArchConfig
+    factor: str = ""
+    base: str | None = None
+    inputs: archs.InputRule = field(default_factory=archs.InputRule)
+
+    @classmethod
+    def named(cls, name: str) -> Variant:
+        """The registered (or systematic, or saved) architecture `name`, under its own name."""
+        if name.endswith(".json"):
+            return cls(Path(name).stem, archs.config(name))
+        entry = archs.entry(name)
+        return cls(name, entry.config, inputs=entry.inputs)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, the variants that answer it, and the instruments and figures to use.
+
+    Attributes:
+        name: of the output folder; lower-case letters, digits, hyphens.
+        question: one sentence.
+        variants: in the order of the table.
+        base: label of the variant that every other is compared with, paired over seeds and test tiles.
+        instruments: what is measured.
+        trained: labels of the variants to train; None trains all. The others show their static figures.
+        figures: which figures are drawn, of "pareto", "ablation", "per_class", "confusion", "panels", "curves".
+    """
+
+    name: str
+    question: str
+    variants: Sequence[Variant]
+    base: str | None = None
+    instruments: Sequence[Instrument] = ("static", "speed", "train")
+    trained: Sequence[str] | None = None
+    figures: Sequence[str] = ("pareto", "per_class", "confusion", "panels", "curves")
+
+    def __post_init__(self) -> None:
+        labels = [variant.label for variant in self.variants]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise BenchError(f"The study {self.name} has two variants called {twice[0]!r}; give each its own label.")
+        for base in {self.base, *(variant.base for variant in self.variants)} - {None}:
+            if base not in labels:
+                raise BenchError(f"The study {self.name} compares with {base!r}, which is none of its variants.")
+        unknown = [figure for figure in self.figures if figure not in FIGURES]
+        if unknown:
+            raise BenchError(f"There is no figure {unknown[0]!r}; choose of {', '.join(FIGURES)}.")
+
+    def select(self, patterns: Sequence[str], trained: Sequence[str] = ()) -> Study:
+        """The study of the variants whose label or factor matches a shell pattern (none: all), and their bases.
+
+        Args:
+            patterns: of the variants to keep.
+            trained: of the variants to train, of those kept (none: as the study says).
+
+        Raises:
+            BenchError: a pattern matches nothing.
+        """
+        labels = self._matching(patterns) if patterns else [variant.label for variant in self.variants]
+        study = replace(self, variants=tuple(variant for variant in self.variants if variant.label in labels))
+        return replace(study, trained=tuple(study._matching(trained))) if trained else study
+
+    def with_variants(self, variants: Iterable[Variant]) -> Study:
+        """The study with more variants at its end."""
+        return replace(self, variants=(*self.variants, *variants))
+
+    def is_trained(self, variant: Variant) -> bool:
+        """Whether the study trains this variant."""
+        return "train" in self.instruments and (self.trained is None or variant.label in self.trained)
+
+    def _matching(self, patterns: Sequence[str]) -> list[str]:
+        for pattern in patterns:
+            if not any(_matches(variant, pattern) for variant in self.variants):
+                known = ", ".join(variant.label for variant in self.variants)
+                raise BenchError(f"No variant of the study {self.name} matches {pattern!r}; it has {known}.")
+        matching = [v for v in self.variants if any(_matches(v, pattern) for pattern in patterns)]
+        bases = {self.base, *(variant.base for variant in matching)}
+        return [v.label for v in self.variants if v in matching or v.label in bases]
+
+
+def _matches(variant: Variant, pattern: str) -> bool:
+    return fnmatchcase(variant.label, pattern) or (bool(variant.factor) and fnmatchcase(variant.factor, pattern))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what conditions a study is run; all of it ends up in the records.
+
+    Attributes:
+        data: a data source (see `bench.data.open_data`).
+        recipe: how every variant is trained.
+        seeds: one training a seed; variants are paired by seed.
+        device: "cpu" or "cuda".
+        size: height and width at which counts and speed are taken.
+        batches: batch sizes at which speed is taken; the first is that of the latency.
+        out: folder of the results; records are shared by all studies in it.
+        keep_weights: whether the best weights of every training are kept (in `out/weights`).
+    """
+
+    data: str
+    recipe: Recipe
+    seeds: Sequence[int]
+    device: str = "cpu"
+    size: tuple[int, int] = (256, 256)
+    batches: Sequence[int] = (1, 8)
+    out: Path = Path("runs")
+    keep_weights: bool = False
