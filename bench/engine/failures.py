@@ -36,7 +36,8 @@ def describe(error: Exception) -> Failure:
     if _is_sentence(error):
         return Failure(_one_line(str(error)), {})
     name = "out of memory" if _is_out_of_memory(error) else type(error).__name__
-    return Failure(_one_line(f"{name}: {error}"), {"traceback": _tail(error)})
+    said = str(error).strip()
+    return Failure(_one_line(f"{name}: {said}" if said else name), {"traceback": _tail(error)})
 
 
 def is_full_disk(error: BaseException | None) -> bool:

@@ -18,7 +18,8 @@ PRIVATE_FIELDS = frozenset(
     {"host", "hostname", "host_name", "fqdn", "user", "username", "user_name", "login", "home", "cwd"}
 )
 _START = r"""(?:(?<=[\s"'`(\[{<=,;:|])|^)"""
-_POSIX_PATH = re.compile(_START + r"""(?:\w+://)?(?:/|~/)(?:[^/\s"'`,;:)\]}>]+/)+[^/\s"'`,;:)\]}>]*""")
+_POSIX_PATH = re.compile(_START + r"""(?:\w+:/{2,3})?(?:/|~/)(?:[^/\s"'`,;:)\]}>]+/)+[^/\s"'`,;:)\]}>]*""")
+_QUOTED_PATH = re.compile(r"""(?<=')~?/[^']*/[^']*(?=')|(?<=")~?/[^"]*/[^"]*(?=")""")  # blanks and all
 _WINDOWS_PATH = re.compile(r"""(?<![A-Za-z0-9])[A-Za-z]:\\[^\s"'`,;:)\]}>]+|\\\\[^\\\s]+\\[^\s"'`,;:)\]}>]+""")
 WITHHELD = "(left out: it named a place on the machine)"
 _COMMON_USERS = frozenset({"root", "user", "admin", "ubuntu", "runner", "test", "data", "app", "nobody"})
@@ -39,7 +40,7 @@ def anonymised(text: str) -> str:
 
     Relative paths stay, since they tell a reader which file of a data set is meant.
     """
-    for pattern in (_POSIX_PATH, _WINDOWS_PATH):
+    for pattern in (_QUOTED_PATH, _POSIX_PATH, _WINDOWS_PATH):
         text = pattern.sub(lambda match: re.split(r"[/\\]", match[0].rstrip("/\\"))[-1], text)
     for host in _hosts():
         text = re.sub(_word(host), "HOST", text)

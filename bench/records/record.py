@@ -55,9 +55,9 @@ class Record:
         """A record with everything brought to plain JSON and the key worked out.
 
         Raises:
-            BenchError: something in it is not JSON.
+            BenchError: something in it is not JSON, or the result is no mapping.
         """
-        return cls(
+        record = cls(
             key=record_key(kind, determinants),
             kind=kind,
             status=status,
@@ -68,6 +68,8 @@ class Record:
             reason=reason,
             cost=float(cost),
         )
+        record._check()
+        return record
 
     def to_text(self) -> str:
         """The file's text: indented JSON, so that a record can be read and compared by eye.
