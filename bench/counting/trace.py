@@ -81,8 +81,8 @@ def _explain(model: nn.Module, size: tuple[int, int], in_channels: int, last: st
     where = f" after operator {last}" if last else ""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
-        f"{type(model).__name__} cannot be counted on a {in_channels} x {size[0]} x {size[1]} input: its forward pass "
-        f"on the meta device stopped{where} ({reason}); check the size, and that no step depends on a tensor's values"
+        f"{type(model).__name__} cannot be counted on a {in_channels} x {size[0]} x {size[1]} input: its forward "
+        f"pass stopped on the meta device{where} ({reason}); check the size, and that no step needs a tensor's values"
     )
 
 

@@ -1,0 +1,103 @@
+"""Every figure of a model that needs no running: what studies and tables record of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from bench.counting import (
+    ForeignCount,
+    MacCount,
+    count_fvcore,
+    count_macs,
+    count_params,
+    count_thop,
+    measure_storage,
+)
+from bench.errors import BenchError
+
+
+def static_figures(
+    config_or_model: Any, size: tuple[int, int], num_classes: int = 7, in_channels: int = 3
+) -> dict[str, Any]:
+    """Count parameters, MACs (exact, fvcore, thop), traffic and storage of one image of `(in_channels, *size)`.
+
+    Args:
+        config_or_model: a module, or a config with `build(num_classes, in_channels)`.
+
+    Returns:
+        A dict of plain numbers, strings and dicts, ready for JSON. A counter that fails leaves `None` in its figures
+        and its sentence in `failures`, under the counter's name; the other counters' figures stand.
+    """
+    model = (
+        config_or_model
+        if isinstance(config_or_model, nn.Module)
+        else _build(config_or_model, num_classes, in_channels)
+    )
+    failures: dict[str, str] = {}
+
+    def attempt(counter: str, count: Callable[[], Any]) -> Any:
+        try:
+            return count()
+        except BenchError as error:
+            failures[counter] = str(error)
+            return None
+
+    exact = attempt("macs", lambda: count_macs(model, size, in_channels))
+    fvcore = attempt("fvcore", lambda: count_fvcore(model, size, in_channels))
+    thop = attempt("thop", lambda: count_thop(model, size, in_channels))
+    return {
+        "size": list(size),
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        **_params(model),
+        **_exact(exact),
+        **_foreign("fvcore", fvcore),
+        **_foreign("thop", thop),
+        **_storage(model),
+        "failures": failures,
+    }
+
+
+def _build(config: Any, num_classes: int, in_channels: int) -> nn.Module:
+    return config.build(num_classes, in_channels)
+
+
+def _params(model: nn.Module) -> dict[str, Any]:
+    count = count_params(model)
+    return {"params": count.total, "params_trainable": count.trainable, "params_by_part": count.by_part}
+
+
+def _exact(count: MacCount | None) -> dict[str, Any]:
+    names = {
+        "macs": "total",
+        "macs_by_operator": "by_operator",
+        "macs_by_part": "by_part",
+        "element_operations": "elementwise",
+        "unknown_operators": "unknown",
+        "activations": "activations",
+        "activation_bytes": "activation_bytes",
+        "read_bytes": "read_bytes",
+        "launches": "launches",
+        "weight_bytes": "weight_bytes",
+        "peak_activation_bytes": "peak_activation_bytes",
+        "arithmetic_intensity": "arithmetic_intensity",
+    }
+    return {key: None if count is None else getattr(count, name) for key, name in names.items()}
+
+
+def _foreign(prefix: str, count: ForeignCount | None) -> dict[str, Any]:
+    return {
+        f"{prefix}_macs": None if count is None else count.macs,
+        f"{prefix}_by_operator": None if count is None else count.by_operator,
+        f"{prefix}_unsupported": None if count is None else count.unsupported,
+    }
+
+
+def _storage(model: nn.Module) -> dict[str, Any]:
+    storage = measure_storage(model)
+    return {
+        "storage_bytes": storage.file_bytes["float32"],
+        "storage_bytes_by_type": storage.file_bytes,
+        "paper_mib": storage.paper_mib,
+    }
