@@ -92,10 +92,22 @@ def speed_cell(
         from bench.speed import measure_speed
 
         models = {label: archs.build(config, num_classes, IMAGE_CHANNELS) for label, config in configs.items()}
-        speeds = measure_speed(models, size, protocol, device, progress=context.progress)
-        return {label: speed.to_dict() for label, speed in speeds.items()}
+        failures = {label: reason for label, model in models.items() if (reason := _refusal(model, size))}
+        fit = {label: model for label, model in models.items() if label not in failures}
+        speeds = measure_speed(fit, size, protocol, device) if fit else {}
+        return {"speeds": {label: speed.to_dict() for label, speed in speeds.items()}, "failures": failures}
 
     return Cell("speed", f"speed at batch {protocol.batch}", determinants, run, cost=float(len(configs)))
+
+
+def _refusal(model: torch.nn.Module, size: tuple[int, int]) -> str:
+    """Why a network does not run at a size; empty if it does. One that fails must not cost the others their figures."""
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, IMAGE_CHANNELS, *size))
+    except Exception as error:  # whatever it raises is the answer
+        return str(error).strip() or type(error).__name__
+    return ""
 
 
 def train_cell(

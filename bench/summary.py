@@ -19,7 +19,7 @@ from bench.counting import count_macs, count_params
 from bench.engine import Outcome, run_cells
 from bench.environment import environment
 from bench.records import RecordStore
-from bench.storage_places import cache_folder
+from bench.data.cache import default_cache
 
 
 def listing(names: list[str], size: tuple[int, int], console: Console) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def listing(names: list[str], size: tuple[int, int], console: Console) -> list[d
     """
     entries = [archs.entry(name) for name in names]
     cells = [cost_cell(entry.config, entry.name, entry.inputs.fixed or size, 7) for entry in entries]
-    store = RecordStore(cache_folder() / "costs")
+    store = RecordStore(default_cache() / "costs")
     outcomes = run_cells(cells, store, environment=environment("cpu"), console=console)
     return [_listed(entry, outcome) for entry, outcome in zip(entries, outcomes, strict=True)]
 

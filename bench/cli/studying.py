@@ -1,0 +1,167 @@
+"""`study` and `plot`: run a declared study; make its tables and figures again from its records."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import runpy
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from bench.cli.options import (
+    OUTPUT,
+    PROGRESS,
+    BudgetOption,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    OutOption,
+    SeedsOption,
+    SetOption,
+    SizeOption,
+    parse_seeds,
+    parse_settings,
+    print_json,
+    recipe_from,
+)
+from bench.engine import StudyInterrupted
+from bench.engine import plan as plan_cells
+from bench.errors import BenchError
+from bench.study import Setting, Study, StudyPlan, Variant, plan_study, run_study, write_report
+
+VariantsOption = Annotated[
+    list[str] | None, typer.Option("--variants", help="Only variants that match, as `lale-s*` or `norm`; repeatable.")
+]
+
+
+def find_study(name: str) -> Study:
+    """The constant `STUDY` of `studies/NAME.py`, or of a Python file of the user's.
+
+    Raises:
+        BenchError: there is no such study.
+    """
+    if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise BenchError(f"there is no study file {name}; give a Python file that holds a constant STUDY")
+        found = runpy.run_path(name, run_name="lale_bench_study").get("STUDY")
+    else:
+        if importlib.util.find_spec(f"studies.{name}") is None:
+            raise BenchError(f"there is no study {name!r}; choose one of {', '.join(study_names())}, or give a .py file")
+        found = getattr(importlib.import_module(f"studies.{name}"), "STUDY", None)
+    if not isinstance(found, Study):
+        raise BenchError(f"{name} holds no constant STUDY of type bench.study.Study")
+    return found
+
+
+def study_names() -> list[str]:
+    """The studies that come with the suite."""
+    import studies
+
+    return sorted(path.stem for folder in studies.__path__ for path in Path(folder).glob("[a-z]*.py"))
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="`benchmark`, `ablation`, or a Python file that holds a STUDY.")],
+    data: DataOption = "terrain",
+    budget: BudgetOption = "quick",
+    seeds: SeedsOption = "3",
+    variants: VariantsOption = None,
+    trained: Annotated[
+        list[str] | None, typer.Option(help="Train only these (patterns); the rest is only counted and timed.")
+    ] = None,
+    add: Annotated[
+        list[str] | None, typer.Option(help="A further variant: a name, or a saved config's path; repeatable.")
+    ] = None,
+    device: DeviceOption = "auto",
+    size: SizeOption = 256,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all variants alike.")] = None,
+    settings: SetOption = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Batch sizes of the speed measurement; repeatable.")] = None,
+    out: OutOption = Path("runs"),
+    keep_weights: Annotated[bool, typer.Option(help="Keep the best weights of every training.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Measure again what is recorded as failed.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the cells, what is recorded, and a time estimate.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study: counts, speed and trainings of its variants, then its tables and figures.
+
+    Killed or interrupted, the same command goes on where it stopped. `--set` changes fields of the recipe.
+    """
+    from bench.environment import resolve_device
+
+    chosen = find_study(name)
+    chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
+    chosen = chosen.select(variants or [], trained or [])
+    setting = Setting(
+        data=data,
+        recipe=recipe_from(budget, precision=precision, **parse_settings(settings)),
+        seeds=parse_seeds(seeds),
+        device=str(resolve_device(device)),
+        size=(size, size),
+        batches=tuple(batch or (1, 8)),
+        out=out,
+        keep_weights=keep_weights,
+    )
+    with PROGRESS.status("opening the data"):
+        plan = plan_study(chosen, setting)
+    if dry_run:
+        return _print_plan(plan, as_json)
+    try:
+        run_study(plan, console=PROGRESS, retry_failed=retry_failed)
+    except StudyInterrupted:
+        PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
+        raise
+    return _finish(plan.folder, data, as_json)
+
+
+def plot(
+    folder: Annotated[Path, typer.Argument(help="A study's folder, as `runs/ablation`.")],
+    data: Annotated[
+        str | None, typer.Option(help="The data of the study, for panels of images; without it, panels are left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the tables and figures of a study or search again, from its records alone."""
+    _finish(folder, data, as_json)
+
+
+def _finish(folder: Path, data: str | None, as_json: bool) -> None:
+    report = write_report(folder, data)
+    if as_json:
+        return print_json(report.to_dict())
+    OUTPUT.print(report.table())
+    for sentence in report.findings:
+        OUTPUT.print(sentence)
+    return OUTPUT.print(f"[dim]tables and figures: {folder}[/]")
+
+
+def _print_plan(plan: StudyPlan, as_json: bool) -> None:
+    planned = plan_cells(plan.cells, plan.store)
+    rows = [
+        {"kind": p.cell.kind, "cell": p.cell.label, "key": p.cell.key, "status": p.status, "estimate_s": p.estimate_s}
+        for p in planned
+    ]
+    skipped = [{"variant": row.label, "skipped": row.skipped} for row in plan.manifest.rows if row.skipped]
+    if as_json:
+        return print_json({"cells": rows, "skipped": skipped})
+    table = Table(box=None)
+    for header in ("kind", "cell", "status", "estimate"):
+        table.add_column(header)
+    for row in rows:
+        estimate = "?" if row["estimate_s"] is None else f"{row['estimate_s']:.0f} s"
+        table.add_row(row["kind"], row["cell"], row["status"], "" if row["status"] != "missing" else estimate)
+    OUTPUT.print(table)
+    for row in skipped:
+        OUTPUT.print(f"skipped: {row['variant']}: {row['skipped']}")
+    return OUTPUT.print(_estimate(rows))
+
+
+def _estimate(rows: list[dict]) -> str:
+    due = [row["estimate_s"] for row in rows if row["status"] == "missing"]
+    known = sum(estimate for estimate in due if estimate is not None)
+    unknown = sum(estimate is None for estimate in due)
+    text = f"{len(due)} of {len(rows)} cells to measure, about {known / 60:.1f} min on this machine"
+    return text + (f", and {unknown} whose kind was never measured here" if unknown else "")

@@ -1,0 +1,101 @@
+"""`train`: one network, one recipe, one seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import archs
+from bench.cli.options import (
+    OUTPUT,
+    PROGRESS,
+    BudgetOption,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    SetOption,
+    parse_settings,
+    print_json,
+    recipe_from,
+)
+from bench.errors import BenchError
+
+
+def train(
+    name: Annotated[str, typer.Argument(help="An architecture's name, or the path of a saved config.")],
+    data: DataOption = "terrain",
+    budget: BudgetOption = "quick",
+    seed: Annotated[int, typer.Option(help="Of weights, tile order and augmentation.")] = 0,
+    device: DeviceOption = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of weights, config and checkpoints.")] = Path("runs/train"),
+    weights: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,
+    settings: SetOption = None,
+    recipe_settings: Annotated[
+        list[str] | None, typer.Option("--recipe", help="A field of the recipe to change, as `lr=0.002`; repeatable.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one network and score it on the test tiles.
+
+    Writes `weights.safetensors` (best by validation), `config.json` and checkpoints; killed, the same command goes on.
+    """
+    from bench.data import open_data
+    from bench.environment import resolve_device
+    from bench.metrics import scores
+    from bench.training.checkpoint import load_weights, save_weights
+    from bench.training.order import seed_everything
+    from bench.training.trainer import train as train_model
+
+    config = archs.config(name, **parse_settings(settings))
+    recipe = recipe_from(budget, **parse_settings(recipe_settings))
+    tiles = open_data(data)
+    seed_everything(seed)
+    model = archs.build(config, tiles.classes.num_classes)
+    if weights is not None:
+        load_weights(model, weights)
+    out.mkdir(parents=True, exist_ok=True)
+    with _progress() as progress:
+        task = progress.add_task(name, total=recipe.steps, note="")
+        result = train_model(
+            model,
+            tiles,
+            recipe,
+            seed=seed,
+            device=resolve_device(device),
+            folder=out / "checkpoints",
+            on_step=lambda step, _total, loss: progress.update(task, completed=step, note=f"loss {loss:.3f}"),
+        )
+    if result.status == "failed":
+        raise BenchError(f"the training of {name} failed: {result.reason}")
+    save_weights(model, out / "weights.safetensors")
+    archs.save_config(config, out / "config.json", trained_on=tiles.name, num_classes=tiles.classes.num_classes)
+    found = scores(result.test_confusions.sum(axis=0))
+    report = {
+        "name": name,
+        "data": tiles.name,
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "test_macro_f1": found.macro_f1,
+        "test_macro_iou": found.macro_iou,
+        "test_f1_by_class": dict(zip(tiles.classes.names, map(float, found.f1), strict=True)),
+    }
+    if as_json:
+        return print_json(report)
+    OUTPUT.print(f"test: macro F1 {found.macro_f1:.3f}, macro IoU {found.macro_iou:.3f} (best step {result.best_step})")
+    for label, value in report["test_f1_by_class"].items():
+        OUTPUT.print(f"  {label}: {value:.3f}", highlight=False)
+    return OUTPUT.print(f"[dim]weights and config: {out}[/]")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=PROGRESS,
+    )
