@@ -1,0 +1,200 @@
+"""What is gained against what it costs: every variant as a point, the Pareto front as a staircase."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.columns import Column, column, is_missing, measured, troubles
+from bench.figures.labels import annotate
+from bench.figures.scales import apply_scale
+from bench.figures.style import (
+    GREY,
+    INK,
+    PAPER,
+    WIDTH,
+    axes,
+    heading,
+    legend_rows,
+    save,
+    sheet,
+    signs,
+)
+from bench.pareto import pareto_front, staircase
+
+COSTS = ("params", "macs", "storage_bytes", "latency_ms", "throughput", "activations")
+_RADIUS = 4.6  # points; half the width of a marker with its edge
+
+
+def draw_pareto(
+    frame: pd.DataFrame, x: str, stem: Path, *, y: str = "f1", title: str = "", note: str = ""
+) -> list[Path]:
+    """Draw one quantity against another, with the Pareto front and a label on every point.
+
+    Any two of `bench.columns.COLUMNS` that have a better end can be drawn: "f1" against "params", or without
+    any training "params" against "macs".
+
+    Args:
+        frame: one row a variant: variant, family, x and y in raw units, and where they are known the bounds of
+            their intervals, status and reason. Variants that failed or were skipped and those without a value
+            are named beneath the figure.
+        x, y: keys of the columns.
+        stem: path without an ending.
+        title: above the figure; made of the two quantities if empty.
+        note: sentences beneath it (data, seeds, device).
+
+    Returns:
+        The PNG and the SVG.
+
+    Raises:
+        BenchError: an unknown column, or one that is not in the frame.
+    """
+    xc, yc = column(x), column(y)
+    mask = pareto_front(frame, x, y, xc.better or "low", yc.better or "high")
+    shown = np.isfinite(_printed(frame, xc)) & np.isfinite(_printed(frame, yc))
+    drawn = frame[shown]
+    with sheet(WIDTH, 4.9) as figure:
+        heading(figure, title or f"{yc.header} against {_inside_sentence(xc.header)}")
+        ax = axes(figure, left=0.75, right=0.2, top=0.45 + _legend(figure, drawn, xc, yc), bottom=0.62)
+        _scale(ax, drawn, xc, yc)
+        _draw_front(ax, drawn, xc, yc)
+        _draw_points(ax, drawn, mask[shown], xc, yc)
+        lost = _draw_labels(ax, drawn, mask[shown], xc, yc)
+        return save(figure, stem, [note, _absent(frame, shown, xc, yc), _unlabelled(drawn, lost)])
+
+
+def draw_fronts(frame: pd.DataFrame, stem: Path, *, y: str = "f1", note: str = "") -> list[Path]:
+    """`draw_pareto` against every cost that the frame has values of, as `<stem>-<cost>`."""
+    if not measured(frame, [y]):
+        return []
+    costs = [c.key for c in measured(frame, COSTS) if c.key != y]
+    return [
+        path for x in costs for path in draw_pareto(frame, x, stem.with_name(f"{stem.name}-{x}"), y=y, note=note)
+    ]
+
+
+def _printed(frame: pd.DataFrame, c: Column, key: str | None = None) -> np.ndarray:
+    """(rows,) a column in its printed unit, NaN where nothing was measured or there is no such column."""
+    key = c.key if key is None else key
+    if key not in frame.columns:
+        return np.full(len(frame), np.nan)
+    values = pd.to_numeric(frame[key]).to_numpy(dtype=float, na_value=np.nan) * c.style.scale
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _intervals(frame: pd.DataFrame, c: Column) -> np.ndarray:
+    """(2, rows) distances from the value down and up to its bounds, NaN where there are none."""
+    value = _printed(frame, c)
+    low, high = (_printed(frame, c, key or "") for key in (c.low, c.high))
+    return np.maximum(np.stack([value - low, high - value]), 0)
+
+
+def _scale(ax: Axes, frame: pd.DataFrame, xc: Column, yc: Column) -> None:
+    """Limits that hold every point and interval."""
+    for which, c in (("x", xc), ("y", yc)):
+        bounds = [_printed(frame, c, key) for key in (c.key, c.low or "", c.high or "")]
+        apply_scale(ax, which, np.concatenate(bounds), c)
+    if frame.empty:
+        ax.text(0.5, 0.5, "nothing measured yet", transform=ax.transAxes, ha="center", color=GREY)
+
+
+def _steps(ax: Axes, frame: pd.DataFrame, xc: Column, yc: Column) -> np.ndarray:
+    """(corners, 2) of the staircase in printed units, from the axes' worst y to its worst x."""
+    points = staircase(frame, xc.key, yc.key, xc.better or "low", yc.better or "high")
+    points = points * np.array([xc.style.scale, yc.style.scale])
+    if not len(points):
+        return points
+    worst_x = max(ax.get_xlim()) if xc.better != "high" else min(ax.get_xlim())
+    worst_y = min(ax.get_ylim()) if yc.better != "low" else max(ax.get_ylim())
+    xs = np.append(np.repeat(points[:, 0], 2), worst_x)
+    ys = np.insert(np.repeat(points[:, 1], 2), 0, worst_y)
+    return np.stack([xs, ys], axis=1)
+
+
+def _draw_front(ax: Axes, frame: pd.DataFrame, xc: Column, yc: Column) -> None:
+    corners = _steps(ax, frame, xc, yc)
+    if len(corners):
+        closed = np.concatenate([corners, [[corners[-1, 0], corners[0, 1]]]])
+        ax.fill(*closed.T, color="#eef2f6", lw=0, zorder=0.4)
+        ax.plot(*corners.T, color=INK, lw=1.1, alpha=0.75, solid_joinstyle="miter", zorder=2)
+
+
+def _draw_points(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, yc: Column) -> None:
+    looks = signs(_families(frame))
+    xs, ys = _printed(frame, xc), _printed(frame, yc)
+    x_errors, y_errors = _intervals(frame, xc), _intervals(frame, yc)
+    for i, family in enumerate(_families(frame)):
+        colour, marker = looks[family]
+        for errors in ({"xerr": x_errors[:, [i]]}, {"yerr": y_errors[:, [i]]}):
+            if np.isfinite(next(iter(errors.values()))).all():
+                ax.errorbar(xs[i], ys[i], **errors, fmt="none", ecolor=colour, elinewidth=1.1, alpha=0.45, zorder=2.5)
+        edge, size, alpha = (INK, 8.2, 1.0) if front[i] else (PAPER, 6.6, 0.8)
+        ax.plot(xs[i], ys[i], marker, color=colour, ms=size, mec=edge, mew=1.0, alpha=alpha, zorder=4 + front[i])
+
+
+def _draw_labels(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, yc: Column) -> list[int]:
+    corners = _steps(ax, frame, xc, yc)
+    lines = np.concatenate([corners[:-1], corners[1:]], axis=1) if len(corners) else np.zeros((0, 4))
+    points = np.stack([_printed(frame, xc), _printed(frame, yc)], axis=1)
+    bars = [_bar(points, _intervals(frame, c), axis) for axis, c in enumerate((xc, yc))]
+    return annotate(
+        ax,
+        points,
+        _variants(frame),
+        strong=list(front),
+        radius=_RADIUS,
+        lines=np.concatenate([lines, *bars]),
+    )
+
+
+def _bar(points: np.ndarray, errors: np.ndarray, axis: int) -> np.ndarray:
+    """(bars, 4) interval bars as segments, those that are known."""
+    low, high = points.copy(), points.copy()
+    low[:, axis] -= errors[0]
+    high[:, axis] += errors[1]
+    segments = np.concatenate([low, high], axis=1)
+    return segments[np.isfinite(segments).all(axis=1)]
+
+
+def _legend(figure: Figure, frame: pd.DataFrame, xc: Column, yc: Column) -> float:
+    """Families, front and intervals in rows beneath the title; returns the inches that they take."""
+    handles = [
+        Line2D([], [], color=colour, marker=marker, ls="", ms=6.6, mec=PAPER, label=family)
+        for family, (colour, marker) in signs(_families(frame)).items()
+    ]
+    handles.append(Line2D([], [], color=INK, lw=1.1, alpha=0.75, label="Pareto front"))
+    if any(np.isfinite(_intervals(frame, c)).any() for c in (xc, yc)):
+        handles.append(Line2D([], [], color=GREY, lw=1.1, alpha=0.6, label="95 % interval"))
+    return legend_rows(figure, handles)
+
+
+def _families(frame: pd.DataFrame) -> list[str]:
+    values = frame["family"] if "family" in frame.columns else pd.Series([""] * len(frame))
+    return ["other" if is_missing(v) else str(v) for v in values]
+
+
+def _variants(frame: pd.DataFrame) -> list[str]:
+    return [str(v) for v in frame["variant"]]
+
+
+def _absent(frame: pd.DataFrame, shown: np.ndarray, xc: Column, yc: Column) -> str:
+    """Who is not in the figure, and why."""
+    trouble = troubles(frame)
+    named = []
+    for i in np.flatnonzero(~shown):
+        lacking = " and ".join(_inside_sentence(c.header) for c in (xc, yc) if np.isnan(_printed(frame, c)[i]))
+        named.append(f"{_variants(frame)[i]} ({trouble.get(int(i), f'no {lacking}')})")
+    return f"Not drawn: {'; '.join(named)}." if named else ""
+
+
+def _unlabelled(frame: pd.DataFrame, lost: list[int]) -> str:
+    return f"Without a label for want of room: {', '.join(_variants(frame)[i] for i in lost)}." if lost else ""
+
+
+def _inside_sentence(header: str) -> str:
+    """ "Parameters" becomes "parameters", "MACs" stays."""
+    return header if header[:2].isupper() else header[:1].lower() + header[1:]

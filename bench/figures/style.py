@@ -1,0 +1,169 @@
+"""How all figures look, and how they are saved."""
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.transforms import Bbox
+
+from bench.atomic import with_ending, write_atomically
+
+INK, GREY, FAINT, PAPER = "#1f2933", "#5f6b7a", "#e3e7ec", "#ffffff"
+GOOD, BAD, NEUTRAL = "#0072b2", "#c8500a", "#8a94a3"  # blue and orange: told apart by every kind of eye
+DPI = 200
+WIDTH = 8.0  # inches: 800 px of a README page at twice the resolution
+MARGIN = 0.15
+SMALL, TEXT, TITLE = 8.5, 9.5, 11.5  # points
+
+# Okabe and Ito's palette without its yellow, which vanishes on white; a marker each, for print without colour.
+SIGNS = (
+    ("#0072b2", "o"),
+    ("#d55e00", "s"),
+    ("#009e73", "^"),
+    ("#cc79a7", "D"),
+    ("#e69f00", "v"),
+    ("#56b4e9", "P"),
+    ("#1f2933", "X"),
+)
+
+_STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+    "font.size": TEXT,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a name or a reason is a dollar sign
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9aa5b1",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelsize": TEXT,
+    "axes.titlesize": TEXT,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": "#9aa5b1",
+    "ytick.color": "#9aa5b1",
+    "xtick.labelcolor": GREY,
+    "ytick.labelcolor": GREY,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.frameon": False,
+    "legend.fontsize": SMALL,
+    "hatch.linewidth": 0.6,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "svg.hashsalt": "bench",
+    "svg.fonttype": "path",  # a reader's fonts would be wider or narrower than the room made for each text
+}
+
+
+@contextmanager
+def sheet(width: float, height: float) -> Iterator[Figure]:
+    """A blank figure of so many inches, with our style while the block lasts and none of it after."""
+    untouched = {key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key}
+    with mpl.rc_context({**untouched, **_STYLE}):
+        figure = Figure(figsize=(width, height), facecolor=PAPER)
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def save(figure: Figure, stem: Path, notes: Iterable[str] = ()) -> list[Path]:
+    """Write `stem.png` and `stem.svg`, without dates or versions in them. Call it inside the `sheet` block.
+
+    The notes, a paragraph each, are small print that is added below the sheet.
+    """
+    below = _write_below(figure, notes)
+    width, height = figure.get_size_inches()
+    metadata: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    paths = []
+    for ending, entries in metadata.items():
+        content = io.BytesIO()
+        page = Bbox([[0, -below], [width, height]])
+        figure.savefig(content, format=ending, metadata=entries, bbox_inches=page)
+        paths.append(write_atomically(with_ending(stem, ending), content.getvalue()))
+    return paths
+
+
+def _write_below(figure: Figure, notes: Iterable[str]) -> float:
+    """Put the notes beneath the sheet's lower edge; returns how many inches they take."""
+    width, height = figure.get_size_inches()
+    lines = wrapped(notes, width - 2 * MARGIN)
+    if not lines:
+        return 0.0
+    figure.text(
+        MARGIN / width, 0, "\n".join(lines), fontsize=SMALL, color=GREY, ha="left", va="top", linespacing=1.4
+    )
+    return 0.17 * len(lines) + MARGIN
+
+
+def axes(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Axes with margins in inches."""
+    width, height = figure.get_size_inches()
+    box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    return figure.add_axes(box)
+
+
+def heading(figure: Figure, title: str) -> None:
+    """The title, at the top left corner."""
+    width, height = figure.get_size_inches()
+    figure.text(MARGIN / width, 1 - MARGIN / height, title, fontsize=TITLE, fontweight="bold", ha="left", va="top")
+
+
+def legend_rows(figure: Figure, handles: Sequence[Artist]) -> float:
+    """A legend in rows beneath the heading, each as full as the width allows; returns its height in inches."""
+    width, height = figure.get_size_inches()
+    x, row = MARGIN, 0
+    for handle in handles:
+        entry = text_size(str(handle.get_label()), SMALL)[0] + 0.4
+        if x > MARGIN and x + entry > width - MARGIN:
+            x, row = MARGIN, row + 1
+        figure.legend(
+            handles=[handle],
+            loc="center left",
+            bbox_to_anchor=(x / width, 1 - (0.5 + 0.2 * row) / height),
+            borderpad=0,
+            borderaxespad=0,
+            handlelength=1.4,
+            handletextpad=0.5,
+        )
+        x += entry
+    return 0.2 * (row + 1) if handles else 0.0
+
+
+def text_size(text: str, points: float, weight: str = "normal") -> tuple[float, float]:
+    """Width and height of one line of text in inches. Call it inside a `sheet` block."""
+    canvas = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=DPI))
+    properties = FontProperties(size=points, weight=weight)
+    width, height, _ = canvas.get_renderer().get_text_width_height_descent(text, properties, False)
+    return width / DPI, height / DPI
+
+
+def wrapped(paragraphs: Iterable[str], width: float, points: float = SMALL) -> list[str]:
+    """Lines that are at most so many inches wide; words of more than 60 characters are broken."""
+    lines: list[str] = []
+    for paragraph in paragraphs:
+        line = ""
+        for word in (piece for word in paragraph.split() for piece in re.findall(".{1,60}", word)):
+            longer = f"{line} {word}".strip()
+            if line and text_size(longer, points)[0] > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines += [line] if line else []
+    return lines
+
+
+def signs(families: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each family, in the order of their names; both repeat only after 49 families."""
+    names = sorted(set(families))
+    return {name: (SIGNS[i % 7][0], SIGNS[(i + i // 7) % 7][1]) for i, name in enumerate(names)}
