@@ -15,6 +15,7 @@ from torch import nn
 
 from archs import catalogue as _catalogue
 from archs.errors import ArchError
+from archs.pairs import create_backbone, create_classifier, decoder_names, encoder_names
 from archs.registry import (
     ArchConfig,
     Check,
@@ -40,6 +41,10 @@ __all__ = [
     "Provenance",
     "config",
     "create",
+    "create_backbone",
+    "create_classifier",
+    "decoder_names",
+    "encoder_names",
     "entry",
     "family_of",
     "from_dict",

@@ -5,9 +5,14 @@ The check figures are those of the published rows and of exact counts made when 
 
 from __future__ import annotations
 
+from archs import lemevit, lemore, lwganet
+from archs.decoders.lemore import LeMoReDecoderConfig
 from archs.decoders.mlp import MLPDecoderConfig
+from archs.decoders.unetformer import UNetFormerConfig
+from archs.decoders.upernet import UPerNetConfig
 from archs.lale import LALEConfig
-from archs.registry import Check, Provenance, register, register_family
+from archs.pairs import register_decoder, register_encoder, register_pair
+from archs.registry import Check, InputRule, Provenance, register, register_family
 from archs.segmenter import PairConfig
 from archs.smp_models import SMPConfig, input_rule
 
@@ -45,6 +50,30 @@ SMP_CHECKS = {
     "deeplabv3": ("DeepLabV3 (Chen et al.), arXiv 1706.05587", 2017, 7_306_115, 28.045, 6.441, 6_375_051_776),
     "linknet": ("LinkNet (Chaurasia and Culurciello), arXiv 1707.03718", 2017, 4_167_367, 16.062, 0.581, 553_044_480),
 }
+# variant: parameters of the segmentation network with 7 classes, its plain MACs at 512x512.
+LWGANET_CHECKS = {
+    "lwganet-l0": (1_850_848, 3_146_949_120),
+    "lwganet-l1": (5_744_400, 5_945_876_992),
+    "lwganet-l2": (12_582_092, 12_068_444_800),
+}
+# variant: parameters of the segmentation network with 5 classes (auxiliary head included), its plain MACs at 512x512.
+LEMEVIT_CHECKS = {
+    "lemevit-tiny": (37_052_618, 221_352_394_752),
+    "lemevit-small": (45_588_842, 232_547_844_096),
+    "lemevit-base": (83_190_730, 279_071_162_368),
+}
+LWGANET_PAPER = Provenance(
+    paper="LWGANet (Lu et al.), arXiv 2501.10040",
+    year=2025,
+    source="https://github.com/AeroVILab-AHU/LWGANet",
+    licence="MIT (this implementation)",
+)
+DECODERS = {
+    "mlp": MLPDecoderConfig(),
+    "unetformer": UNetFormerConfig(),
+    "upernet": UPerNetConfig(),
+    "lemore": LeMoReDecoderConfig(),
+}
 
 
 def _register_lale() -> None:
@@ -55,7 +84,9 @@ def _register_lale() -> None:
             Check("fvcore_macs", rule_macs, "fitted count, the papers' rule"),
             Check("paper_mib", mib, "fitted count, the papers' rule", tolerance=0.0005),
         )
-        register(name, LALEConfig(depths=(scale,) * 4), LALE_PAPER, checks=checks)
+        config = LALEConfig(depths=(scale,) * 4)
+        register(name, config, LALE_PAPER, checks=checks)
+        register_encoder(name, config, LALE_PAPER)
 
 
 def _register_k7_baselines() -> None:
@@ -90,10 +121,50 @@ def _register_smp() -> None:
         register(name, SMPConfig(decoder=decoder), provenance, rule, checks)
 
 
+def _register_lwganet() -> None:
+    rule = InputRule(minimum=lwganet.MINIMUM_SIDE, min_train_batch=2, note="batch 1 trains from sides of 97")
+    for variant, config in lwganet.VARIANTS.items():
+        register_encoder(variant, config, LWGANET_PAPER, rule)
+        params, macs = LWGANET_CHECKS[variant]
+        checks = (
+            Check("params", params, "public code, counted"),
+            Check("macs", macs, "public code, counted", size=(512, 512)),
+        )
+        register_pair(variant, "unetformer", variant, checks)
+        register_pair(variant, "mlp")
+
+
+def _register_lemevit() -> None:
+    for variant, config in lemevit.VARIANTS.items():
+        register_encoder(variant, config, lemevit.PROVENANCE)
+        params, macs = LEMEVIT_CHECKS[variant]
+        checks = (
+            Check("params", params, "public code, counted", num_classes=5),
+            Check("macs", macs, "public code, counted", size=(512, 512), num_classes=5),
+        )
+        register_pair(variant, "upernet", variant, checks)
+        register_pair(variant, "mlp")
+
+
+def _register_lemore() -> None:
+    register_encoder("lemore", lemore.LeMoReConfig(), lemore.PROVENANCE)
+    checks = (
+        Check("params", 1_589_606, "reconstruction A", num_classes=150),
+        Check("macs", 752_305_000, "reconstruction A", size=(512, 512), num_classes=150, tolerance=500),
+    )
+    register_pair("lemore", "lemore", "lemore", checks)
+    register_pair("lemore", "mlp")
+
+
 def register_all() -> None:
     """Fill the registry; called once, when `archs` is imported."""
-    for config_class in (LALEConfig, SMPConfig, PairConfig, MLPDecoderConfig):
+    for config_class in (SMPConfig, PairConfig):
         register_family(config_class)
+    for name, decoder in DECODERS.items():
+        register_decoder(name, decoder)
     _register_lale()
     _register_k7_baselines()
     _register_smp()
+    _register_lwganet()
+    _register_lemevit()
+    _register_lemore()

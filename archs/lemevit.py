@@ -8,7 +8,6 @@ image, `(B, D, H, W)` as a map and `(B, N, D)` as tokens, and c the meta tokens,
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -253,7 +252,7 @@ class MetaTokens(nn.Module):
         self.table = nn.Parameter(torch.randn(count, width))
 
     def forward(self, batch: int) -> Meta:
-        return self.table.expand(batch, -1, -1)
+        return self.table.repeat(batch, 1, 1)
 
 
 def _stem(in_channels: int, width: int) -> nn.Sequential:
@@ -374,39 +373,3 @@ class LeMeViTClassifier(LeMeViT):
     def parts(self) -> dict[str, nn.Module]:
         """Those of the body, then the head."""
         return {**super().parts(), "head": self.head}
-
-
-OFFICIAL_SPELLING = (  # ours, as a pattern of the whole name -> the official code's
-    (r"^stem\.", "downsample_layers.0."),
-    (r"^meta_tokens\.table$", "meta_tokens"),
-    (r"^stages\.(\d)\.down\.", r"downsample_layers.\1."),
-    (r"^stages\.(\d)\.transition\.", r"meta_token_downsample.\1."),
-    (r"\.blocks\.", "."),
-    (r"\.position\.", ".pos_embed."),
-    (r"\.mlp\.2\.", ".mlp.3."),
-    (r"\.attention\.query\.", ".attn.q."),
-    (r"\.attention\.key_value\.", ".attn.kv."),
-    (r"\.attention\.image_qkv\.", ".attn.qkv1."),
-    (r"\.attention\.meta_qkv\.", ".attn.qkv2."),
-    (r"\.attention\.image_out\.", ".attn.proj_x."),
-    (r"\.attention\.meta_out\.", ".attn.proj_c."),
-    (r"\.attention\.out\.", ".attn.proj."),
-    (r"\.attention\.", ".attn."),
-    (r"^norm_meta\.", "norm_c."),
-)
-
-
-def official_key_map(config: LeMeViTConfig) -> dict[str, str]:
-    """Tensor names of an official checkpoint to ours, in the official order: the classifier's, head included.
-
-    The dense form has the same names without `head.*`.
-    """
-    with torch.device("meta"):
-        names = config.build_classifier(num_classes=1000, in_channels=3).state_dict()
-    return {_official_name(name): name for name in names}
-
-
-def _official_name(name: str) -> str:
-    for ours, official in OFFICIAL_SPELLING:
-        name = re.sub(ours, official, name)
-    return name
