@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import comb
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.clocks import Clock, clock_for
 from bench.errors import BenchError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -193,63 +194,11 @@ def measure_speed(
         raise BenchError("there is no model to measure; give at least one")
     device = torch.device(device)
     x = _input(size, protocol, device, in_channels)
-    clock = _CudaClock(device) if device.type == "cuda" else _CpuClock()
+    clock = clock_for(device)
     with _threads(protocol.threads), torch.inference_mode():
         runners = {label: _prepare(label, model, x, protocol, clock) for label, model in models.items()}
         _time_rounds(list(runners.values()), clock, protocol)
         return {label: runner.speed(size, protocol) for label, runner in runners.items()}
-
-
-# --- clocks: the same two questions on each device --------------------------------------------------------------
-
-
-class _Clock(Protocol):
-    def one(self, call: Callable[[], Any]) -> float:
-        """Seconds of one call until its result is there."""
-
-    def round(self, call: Callable[[], Any], calls: int) -> tuple[list[float], float]:
-        """Latencies of `calls` calls, and seconds a call when they are issued back to back."""
-
-
-class _CpuClock:
-    """On a CPU a call returns when it is done, so a block is its calls."""
-
-    def one(self, call: Callable[[], Any]) -> float:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-
-    def round(self, call: Callable[[], Any], calls: int) -> tuple[list[float], float]:
-        latencies = [self.one(call) for _ in range(calls)]
-        return latencies, sum(latencies) / calls
-
-
-class _CudaClock:
-    """Latency by the wall, from an idle device to an idle device; blocks by events on the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def one(self, call: Callable[[], Any]) -> float:
-        torch.cuda.synchronize(self.device)
-        start = time.perf_counter()
-        call()
-        torch.cuda.synchronize(self.device)
-        return time.perf_counter() - start
-
-    def round(self, call: Callable[[], Any], calls: int) -> tuple[list[float], float]:
-        latencies = [self.one(call) for _ in range(calls)]
-        with torch.cuda.device(self.device):
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()
-            for _ in range(calls):
-                call()
-            end.record()
-            end.synchronize()
-        return latencies, start.elapsed_time(end) / 1e3 / calls
-
-
-# --- one model on its way through a measurement ------------------------------------------------------------------
 
 
 class _Runner:
@@ -260,7 +209,7 @@ class _Runner:
         self.latencies: list[tuple[float, ...]] = []
         self.blocks: list[float] = []
 
-    def warm_up(self, clock: _Clock, longest: float) -> None:
+    def warm_up(self, clock: Clock, longest: float) -> None:
         """Call until the medians of two successive windows of 5 agree within 5 %, or the time is up."""
         window, times, start = 5, [], time.perf_counter()
         while not self.warm and (len(times) < 2 or time.perf_counter() - start < longest):
@@ -269,7 +218,7 @@ class _Runner:
             self.warm = len(before) == window and abs(median(now) / median(before) - 1) < 0.05
         self.warmup_calls = len(times)
 
-    def time_round(self, clock: _Clock, calls: int) -> None:
+    def time_round(self, clock: Clock, calls: int) -> None:
         latencies, block = clock.round(self.call, calls)
         self.latencies.append(tuple(latencies))
         self.blocks.append(block)
@@ -291,7 +240,7 @@ class _Runner:
         )
 
 
-def _prepare(label: str, model: nn.Module, x: Tensor, protocol: SpeedProtocol, clock: _Clock) -> _Runner:
+def _prepare(label: str, model: nn.Module, x: Tensor, protocol: SpeedProtocol, clock: Clock) -> _Runner:
     memory_format = MEMORY_FORMATS[protocol.memory_format]
     try:
         ready = copy.deepcopy(model).eval().to(x.device, x.dtype, memory_format=memory_format)
@@ -308,7 +257,7 @@ def _prepare(label: str, model: nn.Module, x: Tensor, protocol: SpeedProtocol, c
     return runner
 
 
-def _time_rounds(runners: list[_Runner], clock: _Clock, protocol: SpeedProtocol) -> None:
+def _time_rounds(runners: list[_Runner], clock: Clock, protocol: SpeedProtocol) -> None:
     start, rounds = time.perf_counter(), 0
     while not _enough(runners, rounds, time.perf_counter() - start, protocol):
         first = rounds % len(runners)

@@ -214,6 +214,12 @@ def is_view(func: Any) -> bool:
     return func.is_view or operator_name(func) in VIEWS
 
 
+def written_tensors(operator: str, arguments: Arguments, results: list[Tensor]) -> list[Tensor]:
+    """What a call really writes: batch norm with stored statistics returns no new ones on any device but meta."""
+    stored = operator == "native_batch_norm" and not arguments["training"]
+    return results[:1] if stored else results
+
+
 def cost(func: Any, arguments: Arguments, out: Tensor | None) -> Cost:
     """The cost of one call: `arguments` by schema name, `out` the first tensor it returns."""
     name = operator_name(func)

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.counting.live import LiveBytes
 from bench.counting.onmeta import meta_copy
-from bench.counting.rules import Cost, attention_macs, cost, operator_name
+from bench.counting.rules import Cost, attention_macs, cost, operator_name, written_tensors
 from bench.errors import BenchError
 
 
@@ -105,7 +105,8 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         results = _tensors(out)
         named = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
-        self.record(self.last, cost(func, _with_defaults(func, named), next(iter(results), None)), named, results)
+        price = cost(func, _with_defaults(func, named), next(iter(results), None))
+        self.record(self.last, price, named, written_tensors(self.last, named, results))
         return out
 
     def record(self, operator: str, price: Cost, arguments: dict[str, Any], results: list[Tensor]) -> None:
