@@ -1,5 +1,6 @@
 """Where things are: relief, water, natural cover, fields, settlements and roads of one tile; no colour yet."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from bench.data.terrain.parcels import Parcels, divide, grid
 from bench.data.terrain.style import Style
 
 TREE, SHRUB, GRASS, CROP, BUILT, BARREN, WATER = range(7)
+Mask = np.ndarray
+"""A bool array (S, S)."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Land:
     cover: np.ndarray
     height: Field  # relief, about unit variance
     depth: Field  # below the water level (positive under water), in units of height
-    road: np.ndarray  # bool (S, S)
+    road: Mask
+    farmed: Mask  # inside a fenced plot: crop, or a meadow, which is grass
     fields: Parcels
     blocks: Parcels
     lots: Parcels
@@ -26,28 +30,27 @@ class Land:
 
 def plan(rng: np.random.Generator, style: Style, size: int) -> Land:
     """A tile's plan, in the style of its scene."""
-    height = fractal(rng, size, 120, 5, 0.45)
+    height = fractal(rng, size, 120, 5, 0.5)
     river, bank = _river(rng, size)
     height -= np.float32(0.9) * np.exp(-np.square(bank / 16))  # rivers lie in valleys
-    depth = np.maximum(np.float32(style.wet) - height, np.where(river, np.float32(0.25), -9))
-    steep = _steepness(height)
-    bend = np.float32(2.5) * smooth(rng, size, 70)
-    fields = divide(rng, grid(size, bend), rng.random() * np.pi, style.parcel, style.parcel * rng.uniform(1.1, 2.4))
-    turn = rng.random() * np.pi
-    axes = grid(size, np.float32(1.5) * smooth(rng, size, 60))
-    blocks, lots = divide(rng, axes, turn, 13, 18), divide(rng, axes, turn, 4.6, 4.6)
-    road = _road(rng, size)
+    lake = np.float32(style.wet) - height
+    depth = np.where(river, np.maximum(lake, np.float32(0.25)), lake)
+    steep = np.float32(12) * np.hypot(*slopes(height))
+    fields = _fields(rng, style, size)
+    blocks, lots = _streets(rng, size)
+    road = _roads(rng, size) & (lake < 0)  # bridges span rivers, not lakes
     cover = _natural(rng, style, size, height, bank)
-    tilled = fields.mean(fractal(rng, size, 90, 2) - 0.5 * steep) + 0.25 * rng.standard_normal(fields.count)
-    cover[(tilled > 0.45 - style.farming)[fields.ident]] = CROP
-    town = blocks.mean(fractal(rng, size, 75, 2) - 0.3 * steep) + 0.2 * rng.standard_normal(blocks.count)
-    cover[(town > 1.35 - style.urban)[blocks.ident]] = BUILT
+    farmed, meadow = _tilled(rng, style, fields, steep)
+    cover[farmed] = CROP
+    cover[meadow] = GRASS
+    cover[(depth > -0.07 * style.beach) & (lake > -0.3)] = BARREN
+    cover[_settled(rng, style, blocks, steep)] = BUILT
     cover[depth > 0] = WATER
     cover[road] = BUILT
-    return Land(cover, height, depth, road, fields, blocks, lots)
+    return Land(cover, height, depth, road, farmed, fields, blocks, lots)
 
 
-def _river(rng: np.random.Generator, size: int) -> tuple[np.ndarray, Field]:
+def _river(rng: np.random.Generator, size: int) -> tuple[Mask, Field]:
     """Which pixels a river covers, and each pixel's distance from it; two tiles in five have one."""
     distance = line_distance(fractal(rng, size, 95, 3, 0.35))
     if rng.random() > 0.4:
@@ -56,27 +59,54 @@ def _river(rng: np.random.Generator, size: int) -> tuple[np.ndarray, Field]:
     return distance < width, distance
 
 
-def _road(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Which pixels lie on a through road: none, one or two gently bending ones."""
+def _roads(rng: np.random.Generator, size: int) -> Mask:
+    """Which pixels lie on a through road: none to two gently bending ones in 64 pixels, more in larger tiles."""
+    rows, columns = grid(size)
     found = np.zeros((size, size), bool)
-    for _ in range(rng.integers(0, 3)):
-        found |= line_distance(smooth(rng, size, 130)) < rng.uniform(0.9, 1.6)
+    for _ in range(rng.binomial(2 + size // 100, 0.3)):
+        angle, bend = rng.random() * math.pi, np.float32(7) * smooth(rng, size, 75)
+        place = (rows - size * rng.random()) * math.cos(angle) + (columns - size * rng.random()) * math.sin(angle)
+        found |= np.abs(place + bend) < rng.uniform(0.9, 1.6)
     return found
 
 
-def _steepness(height: Field) -> Field:
-    return np.float32(12) * np.hypot(*slopes(height))
+def _fields(rng: np.random.Generator, style: Style, size: int) -> Parcels:
+    """Plots of farmland, all in one direction a tile, sides of about `style.parcel` pixels."""
+    bend = np.float32(2.5) * smooth(rng, size, 70)
+    long = style.parcel * rng.uniform(1.1, 2.4)
+    return divide(rng, grid(size, bend), rng.random() * math.pi, style.parcel, long)
+
+
+def _streets(rng: np.random.Generator, size: int) -> tuple[Parcels, Parcels]:
+    """Blocks between streets, and the building lots in them."""
+    turn, axes = rng.random() * math.pi, grid(size, np.float32(1.5) * smooth(rng, size, 60))
+    return divide(rng, axes, turn, 13, 18), divide(rng, axes, turn, 4.6, 4.6)
+
+
+def _tilled(rng: np.random.Generator, style: Style, fields: Parcels, steep: Field) -> tuple[Mask, Mask]:
+    """Which pixels lie in plots that are farmed, whole plots at a time, and which of them in meadows."""
+    fit = fields.mean(fractal(rng, len(steep), 90, 2) - 0.5 * steep) + 0.25 * rng.standard_normal(fields.count)
+    used = fit > 0.5 - style.farming
+    meadow = used & (rng.random(fields.count) < 0.16)
+    return used[fields.ident], meadow[fields.ident]
+
+
+def _settled(rng: np.random.Generator, style: Style, blocks: Parcels, steep: Field) -> Mask:
+    """Which pixels are built up, whole blocks at a time."""
+    fit = blocks.mean(fractal(rng, len(steep), 75, 2) - 0.3 * steep) + 0.15 * rng.standard_normal(blocks.count)
+    return (fit > 1.55 - style.urban)[blocks.ident]
 
 
 def _natural(rng: np.random.Generator, style: Style, size: int, height: Field, bank: Field) -> np.ndarray:
     """Tree, Shrub, Grass and Barren by what the place suits best: uint8 (S, S)."""
     dry = np.float32(style.dryness - 0.5)
     damp = np.exp(-np.square(bank / 7))
+    ragged, torn = (np.float32(0.3) * fractal(rng, size, 13, 3, 0.6) for _ in range(2))
     suits = {
-        TREE: fractal(rng, size, 55, 4) + 0.35 * height - 1.4 * dry + damp,
-        SHRUB: fractal(rng, size, 45, 4) - 0.55 + 0.9 * dry,
-        GRASS: fractal(rng, size, 55, 3) + 0.15,
-        BARREN: fractal(rng, size, 55, 4) - 0.95 + 0.35 * height + 1.8 * dry,
+        TREE: fractal(rng, size, 55, 2, 0.55) + 0.05 + 0.35 * height - 1.2 * dry + damp + ragged,
+        SHRUB: fractal(rng, size, 45, 2, 0.55) - 0.4 + 0.8 * dry + torn,
+        GRASS: fractal(rng, size, 55, 2, 0.55) + 0.2 - ragged,
+        BARREN: fractal(rng, size, 55, 2, 0.55) - 0.7 + 0.35 * height + 1.6 * dry - torn,
     }
     best = np.stack(list(suits.values())).argmax(0)
     return np.array(list(suits), np.uint8)[best]

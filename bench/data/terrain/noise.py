@@ -1,6 +1,7 @@
 """The raw materials of a landscape: smooth noise, winding lines, crowns; all square float32 arrays (S, S)."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -8,44 +9,49 @@ from scipy import ndimage
 Field = np.ndarray
 """A float32 array (S, S)."""
 
-_SPLINE_GAIN = 315 / 151  # one over the mean squared weight of a cubic B-spline, a dimension: unit variance
+_PHASES = 16  # places of the lattice relative to the tile, in each dimension; few, so that weights are reused
 
 
 def smooth(rng: np.random.Generator, size: int, wavelength: float) -> Field:
     """Gaussian noise of about zero mean and unit variance whose lattice is `wavelength` pixels wide."""
-    count = math.ceil(size / wavelength) + 4
-    lattice = rng.standard_normal((count, count), np.float32)
-    rows, columns = (_spline(size, wavelength, count, offset) for offset in rng.random(2))
-    return (rows @ lattice @ columns.T) * np.float32(_SPLINE_GAIN)
+    phase = int(rng.integers(_PHASES**2))
+    rows, columns = _spline(size, wavelength, phase // _PHASES), _spline(size, wavelength, phase % _PHASES)
+    lattice = rng.standard_normal((rows.shape[1], columns.shape[1]), np.float32)
+    return rows @ lattice @ columns.T
 
 
-def _spline(size: int, wavelength: float, count: int, offset: float) -> np.ndarray:
-    """Weights (size, count) of a cubic B-spline over lattice nodes `wavelength` pixels apart."""
-    at = np.arange(size) / wavelength + offset
+@lru_cache(maxsize=4096)
+def _spline(size: int, wavelength: float, phase: int) -> np.ndarray:
+    """Weights (size, nodes) of a cubic B-spline over lattice nodes `wavelength` pixels apart, for unit variance."""
+    at = np.arange(size) / wavelength + phase / _PHASES
     node = at.astype(np.intp)
     t = at - node
-    weights = np.zeros((size, count), np.float32)
+    weights = np.zeros((size, math.ceil(size / wavelength) + 4), np.float32)
     line = np.arange(size)
     weights[line, node] = (1 - t) ** 3 / 6
     weights[line, node + 1] = (3 * t**3 - 6 * t**2 + 4) / 6
     weights[line, node + 2] = (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6
     weights[line, node + 3] = t**3 / 6
-    return weights
+    return weights * np.float32(math.sqrt(315 / 151))  # 151 / 315 is the mean over t of the squared weights' sum
 
 
 def fractal(rng: np.random.Generator, size: int, wavelength: float, octaves: int, gain: float = 0.5) -> Field:
     """Octaves of `smooth`, each half the wavelength and `gain` times the height; unit variance in all."""
-    total = smooth(rng, size, wavelength)
+    height = 1 / math.sqrt(sum(gain ** (2 * o) for o in range(octaves)))
+    total = smooth(rng, size, wavelength) * np.float32(height)
     for octave in range(1, octaves):
-        total += np.float32(gain**octave) * smooth(rng, size, wavelength / 2**octave)
-    return total * np.float32(1 / math.sqrt(sum(gain ** (2 * o) for o in range(octaves))))
+        total += smooth(rng, size, wavelength / 2**octave) * np.float32(height * gain**octave)
+    return total
 
 
 def slopes(field: Field) -> tuple[Field, Field]:
-    """Central differences down (rows) and right (columns)."""
-    padded = np.pad(field, 1, mode="edge")
-    half = np.float32(0.5)
-    return (padded[2:, 1:-1] - padded[:-2, 1:-1]) * half, (padded[1:-1, 2:] - padded[1:-1, :-2]) * half
+    """Central differences down (rows) and right (columns); 0 on the border."""
+    down, right = np.zeros_like(field), np.zeros_like(field)
+    np.subtract(field[2:], field[:-2], out=down[1:-1])
+    np.subtract(field[:, 2:], field[:, :-2], out=right[:, 1:-1])
+    down *= np.float32(0.5)
+    right *= np.float32(0.5)
+    return down, right
 
 
 def line_distance(field: Field) -> Field:

@@ -12,7 +12,7 @@ HAZE = np.array([0.62, 0.66, 0.72], np.float32)
 def expose(rng: np.random.Generator, style: Style, colours: np.ndarray) -> np.ndarray:
     """Colours float32 (3, S, S) to the image uint8 (S, S, 3)."""
     size = colours.shape[-1]
-    light = 1 + np.float32(0.05) * smooth(rng, size, 150)
+    light = np.float32(rng.uniform(0.85, 1.15)) + np.float32(0.06) * smooth(rng, size, 150)
     if rng.random() < 0.12:
         light *= 1 - np.float32(0.45) * (1.2 * smooth(rng, size, 60)).clip(0, 1)  # the shadow of clouds
     thick = np.float32(style.haze) * (1 + np.float32(0.3) * smooth(rng, size, 100))

@@ -17,6 +17,7 @@ class Style:
     farming: float  # how much of the flat land is tilled
     urban: float
     wet: float  # the level lakes and the sea rise to
+    beach: float  # how wide their shores are
     relief: float
     parcel: float  # mean width of a field
     crown: float  # mean distance of tree crowns
@@ -36,16 +37,17 @@ class Style:
 def draw_style(rng: np.random.Generator) -> Style:
     """A scene at random."""
     dryness, angle = float(rng.beta(1.6, 1.6)), rng.random() * 2 * math.pi
-    soil = _mix((0.40, 0.32, 0.25), (0.66, 0.58, 0.46), rng.random()) * _tint(rng, 0.05)
+    soil = _mix((0.38, 0.31, 0.25), (0.66, 0.58, 0.46), rng.random()) * _tint(rng, 0.05)
     green = _mix((0.29, 0.39, 0.20), (0.37, 0.45, 0.25), rng.random())
     straw = _mix((0.52, 0.48, 0.32), (0.62, 0.56, 0.40), rng.random())
-    tree = _mix((0.15, 0.22, 0.14), (0.24, 0.31, 0.17), rng.random()) * _tint(rng, 0.06)
+    tree = _mix((0.15, 0.22, 0.14), (0.27, 0.34, 0.18), rng.random()) * _tint(rng, 0.06)
     return Style(
         dryness=dryness,
-        farming=float(rng.normal(0.25, 0.55)),
-        urban=float(rng.normal(0.0, 0.35)),
-        wet=float(rng.normal(-1.45, 0.45)),
-        relief=float(rng.uniform(0.0, 1.2)),
+        farming=float(rng.normal(0.2, 0.55)),
+        urban=float(rng.normal(0.0, 0.4)),
+        wet=float(rng.normal(-1.9, 0.5)),
+        beach=float(rng.uniform(0, 2)),
+        relief=float(rng.uniform(0.2, 1.2)),
         parcel=float(rng.uniform(11, 24)),
         crown=float(rng.uniform(4.0, 5.5)),
         sun=(math.sin(angle), math.cos(angle)),
@@ -54,9 +56,9 @@ def draw_style(rng: np.random.Generator) -> Style:
         grass=_mix(green, straw, dryness) * _tint(rng, 0.05),
         soil=soil,
         rock=_mix(soil, (0.52, 0.50, 0.48), rng.random()) * np.float32(rng.uniform(0.85, 1.15)),
-        water=_mix((0.08, 0.13, 0.19), (0.27, 0.30, 0.25), rng.random() ** 1.5) * _tint(rng, 0.08),
-        haze=float(rng.uniform(0.0, 0.22)),
-        gain=np.float32(rng.uniform(0.85, 1.15)) * _tint(rng, 0.04),
+        water=_mix((0.09, 0.14, 0.18), (0.32, 0.34, 0.26), rng.random()) * _tint(rng, 0.08),
+        haze=float(rng.uniform(0.0, 0.25)),
+        gain=np.float32(rng.uniform(0.8, 1.5)) * _tint(rng, 0.06),
         blur=float(rng.uniform(0.45, 0.75)),
         noise=float(rng.uniform(0.008, 0.02)),
     )
