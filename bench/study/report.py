@@ -1,0 +1,272 @@
+"""From records to tables, figures and sentences. Nothing here is measured, and nothing is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bench.columns import COLUMNS, Column, is_missing, measured
+from bench.data.classes import parse_classes
+from bench.errors import BenchError
+from bench.records import unpack_array
+from bench.study.result import StudyResult, load_result
+from bench.tables import rich_table, write_tables
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bench.data import DataSet
+
+BENCHMARK_KEYS = (
+    "variant", "family", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations",
+    "latency_ms", "throughput", "f1", "iou", "seeds",
+)  # fmt: skip
+ABLATION_KEYS = ("factor", "variant", "f1", "effect", "p", "verdict", "delta_params", "delta_macs", "seeds")
+PARETO_COSTS = ("params", "macs", "storage_bytes", "throughput", "latency_ms", "activations")
+PANEL_VARIANTS = 4
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written for a study, and what it comes to in sentences."""
+
+    folder: Path
+    frame: pd.DataFrame
+    columns: list[Column]
+    caption: str
+    files: list[Path]
+    findings: list[str]
+
+    def table(self) -> Table:
+        """The main table, for `rich.print`."""
+        return rich_table(self.frame, self.columns, self.caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: rows, findings, files."""
+        rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("records")
+        return {"rows": rows, "findings": self.findings, "files": [path.name for path in self.files]}
+
+
+def write_report(folder: Path, source: str | None = None) -> Report:
+    """Make a study's tables and figures from its manifest and records.
+
+    Args:
+        folder: the study's.
+        source: its data, for panels of images; without it they are left out.
+
+    Raises:
+        BenchError: the folder holds no study, or the data are not those of the study.
+    """
+    result = load_result(folder)
+    caption = describe(result)
+    columns = _columns(result)
+    files = write_tables(result.frame, columns, folder / "table", caption)
+    for figure in result.manifest.figures:
+        files += FIGURES[figure](result, folder / "figures", source)
+    return Report(folder, result.frame, columns, caption, files, findings(result))
+
+
+def describe(result: StudyResult) -> str:
+    """Under what conditions the figures hold, in two sentences."""
+    m = result.manifest
+    tiles = ", ".join(f"{count} {split}" for split, count in m.data["tiles"].items())
+    side = "x".join(map(str, m.data["tile_size"]))
+    recipe = m.recipe
+    crop = f"crops of {recipe['crop']} px" if recipe["crop"] else "tiles"
+    machine = _machine(result)
+    return (
+        f"Data: {m.data['name']} ({tiles} tiles of {side}; fingerprint {m.data['fingerprint'][:12]}). "
+        f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {len(m.seeds)} seeds; "
+        f"F1 and IoU on the test tiles, pooled. Counts and speed: {m.size[0]}x{m.size[1]}, latency at batch "
+        f"{_batches(m)[0]}, throughput at batch {_batches(m)[-1]}{machine}."
+    )
+
+
+def _batches(manifest: Any) -> list[int]:
+    return sorted(map(int, manifest.speeds)) or [1]
+
+
+def _machine(result: StudyResult) -> str:
+    environments = [record.environment for runs in result.runs.values() for record in runs.values()]
+    kinds = sorted({environment.get("device_kind", "") for environment in environments} - {""})
+    return f", on {' and '.join(kinds)}" if kinds else ""
+
+
+def _columns(result: StudyResult) -> list[Column]:
+    keys = ABLATION_KEYS if "ablation" in result.manifest.figures else BENCHMARK_KEYS
+    return measured(result.frame, keys)
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def _pareto(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
+    from bench.figures.pareto import draw_pareto
+
+    files: list[Path] = []
+    scored = result.frame["f1"].notna().any()
+    for cost in PARETO_COSTS:
+        if result.frame[cost].map(is_missing).all():
+            continue
+        if scored:
+            files += draw_pareto(result.frame, cost, folder / f"f1-{cost.replace('_', '-')}", note=_short(result))
+        elif cost != "params":
+            files += draw_pareto(result.frame, "params", folder / f"params-{cost.replace('_', '-')}", y=cost)
+    return files
+
+
+def _short(result: StudyResult) -> str:
+    m = result.manifest
+    recipe = m.recipe
+    return f"{m.data['name']}, {recipe['steps']} steps of {recipe['batch']}, {len(m.seeds)} seeds."
+
+
+def _ablation(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
+    from bench.figures.ablation import draw_ablation
+
+    frame = result.frame[result.frame["base"] != ""]
+    return draw_ablation(frame, folder / "ablation", base=result.manifest.base or "", note=_short(result))
+
+
+def _per_class(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
+    from bench.figures.per_class import draw_per_class
+
+    rows = [row for row in result.manifest.rows if row.trained]
+    if not rows:
+        return []
+    troubles = result.frame.set_index("variant")[["status", "reason"]].agg(": ".join, axis=1)
+    found = {row.label: result.class_f1(row.label) for row in rows}
+    reasons = {label: troubles[label] for label, values in found.items() if values is None}
+    names = parse_classes(result.manifest.data["classes"]).names
+    return draw_per_class(found, names, folder / "per-class", reasons=reasons, note=_short(result))
+
+
+def _confusion(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
+    from bench.figures.confusion import draw_confusion
+
+    names = parse_classes(result.manifest.data["classes"]).names
+    files: list[Path] = []
+    for label in _best(result, 1, keep=result.manifest.base):
+        title = f"{label}: confusion by true class (%)"
+        stem = folder / f"confusion-{_file_name(label)}"
+        files += draw_confusion(result.pooled(label), names, stem, title=title, note=_short(result))
+    return files
+
+
+def _panels(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
+    from bench.figures.panels import draw_panels
+
+    labels = _best(result, PANEL_VARIANTS - 1, keep=result.manifest.base)
+    if source is None or not labels:
+        return []
+    data = _matching_data(result, source)
+    first = {label: next(iter(_succeeded(result, label))) for label in labels}
+    indices = first[labels[0]].result["panels"]["indices"]
+    test = data["test"]
+    predictions = {label: unpack_array(record.result["panels"]["predictions"]) for label, record in first.items()}
+    tiles = [test.tiles[index] for index in indices]
+    return draw_panels(
+        np.asarray(test.images[indices]), np.asarray(test.masks[indices]), predictions, data.classes,
+        folder / "panels", tiles=tiles, note="Test tiles at even distances, first seed.",
+    )  # fmt: skip
+
+
+def _matching_data(result: StudyResult, source: str) -> DataSet:
+    from bench.data import open_data
+
+    data = open_data(source)
+    if data.fingerprint != result.manifest.data["fingerprint"]:
+        raise BenchError(
+            f"{source} is not the data of this study (fingerprint {data.fingerprint[:12]}, the study's is "
+            f"{result.manifest.data['fingerprint'][:12]}); give the same data, or leave --data out"
+        )
+    return data
+
+
+def _curves(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
+    from bench.figures.curves import draw_curves
+
+    runs = {
+        row.label: [record.result["history"] for record in _succeeded(result, row.label)]
+        for row in result.manifest.rows
+        if _succeeded(result, row.label)
+    }
+    return draw_curves(runs, folder / "curves", note=_short(result)) if runs else []
+
+
+def _succeeded(result: StudyResult, label: str) -> list[Any]:
+    return [record for record in result.runs[label].values() if record.status == "ok"]
+
+
+def _best(result: StudyResult, count: int, keep: str | None) -> list[str]:
+    """The base, if it was trained, and the `count` best others by F1."""
+    scored = result.frame[result.frame["f1"].notna()].sort_values("f1", ascending=False)["variant"].tolist()
+    first = [keep] if keep in scored else []
+    return first + [label for label in scored if label != keep][:count]
+
+
+def _file_name(label: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in label)
+
+
+FIGURES: dict[str, Callable[[StudyResult, Path, str | None], list[Path]]] = {
+    "pareto": _pareto,
+    "ablation": _ablation,
+    "per_class": _per_class,
+    "confusion": _confusion,
+    "panels": _panels,
+    "curves": _curves,
+}
+
+
+# --- sentences --------------------------------------------------------------------------------------------------
+
+
+def findings(result: StudyResult) -> list[str]:
+    """What the study came to: the best, the front, the verdicts, and what a guess would have got."""
+    frame = result.frame[result.frame["f1"].notna()]
+    if frame.empty:
+        return []
+    return [*_best_sentence(result, frame), *_verdict_sentences(frame), _guess_sentence(result)]
+
+
+def _best_sentence(result: StudyResult, frame: pd.DataFrame) -> list[str]:
+    from bench.pareto import pareto_front
+
+    best = frame.loc[frame["f1"].idxmax()]
+    sentences = [f"Highest macro F1: {best['variant']}, {_percent(best)}."]
+    for cost in ("params", "macs", "latency_ms"):
+        if not frame[cost].map(is_missing).any():
+            front = frame[pareto_front(frame, cost, "f1")].sort_values(cost)["variant"]
+            sentences.append(f"On the front of F1 against {COLUMNS[cost].header}: {', '.join(front)}.")
+    return sentences
+
+
+def _percent(row: pd.Series) -> str:
+    if is_missing(row["f1_low"]):
+        return f"{100 * row['f1']:.1f} %"
+    return f"{100 * row['f1']:.1f} % [{100 * row['f1_low']:.1f}, {100 * row['f1_high']:.1f}]"
+
+
+def _verdict_sentences(frame: pd.DataFrame) -> list[str]:
+    sentences = []
+    for word in ("better", "worse", "no evidence"):
+        rows = frame[frame["verdict"] == word]
+        if len(rows):
+            named = ", ".join(f"{row['variant']} ({100 * row['effect']:+.1f})" for _, row in rows.iterrows())
+            sentences.append(f"{word.capitalize()} than its base, in points of macro F1: {named}.".replace(
+                "No evidence than its base", "No evidence of a difference from its base"))  # fmt: skip
+    return sentences
+
+
+def _guess_sentence(result: StudyResult) -> str:
+    guesses = result.manifest.data["guesses"]
+    return (
+        f"Without seeing any shape: the commonest class everywhere gets {100 * guesses['majority']:.1f} %, "
+        f"colour alone, pixel by pixel, {100 * guesses['colour']:.1f} %."
+    )
