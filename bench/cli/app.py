@@ -70,7 +70,7 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        return _fail(f"the disk is full; what was measured is recorded: make room and run the same command again ({error})")
+        return _fail(f"the disk is full ({error}); what was measured is recorded: make room and go on with the same command")
     except Exception as error:
         return _usage(error)
 

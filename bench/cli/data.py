@@ -64,5 +64,4 @@ def check(
 
 
 def _shares(report: object) -> Table:
-    table = Table(box=None)
-    return table
+    return Table(box=None)

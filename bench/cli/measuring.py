@@ -66,7 +66,9 @@ def _configs(names: list[str]) -> dict[str, archs.ArchConfig]:
     return configs
 
 
-def _count(label: str, config: archs.ArchConfig, size: tuple[int, int], num_classes: int, device: str) -> dict[str, Any]:
+def _count(
+    label: str, config: archs.ArchConfig, size: tuple[int, int], num_classes: int, device: str
+) -> dict[str, Any]:
     from bench.memory import peak_inference_bytes
     from bench.static import static_figures
 

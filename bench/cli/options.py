@@ -34,7 +34,7 @@ SetOption = Annotated[
     typer.Option("--set", help="A field of the config or recipe to change, as `norm=layernorm`; repeatable."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
-SizeOption = Annotated[int, typer.Option(help="Side in pixels of the square input at which counts and speed are taken.")]
+SizeOption = Annotated[int, typer.Option(help="Side in pixels of the input at which counts and speed are taken.")]
 
 PROGRESS = Console(stderr=True)
 OUTPUT = Console()

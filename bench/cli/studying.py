@@ -49,7 +49,7 @@ def find_study(name: str) -> Study:
         found = runpy.run_path(name, run_name="lale_bench_study").get("STUDY")
     else:
         if importlib.util.find_spec(f"studies.{name}") is None:
-            raise BenchError(f"there is no study {name!r}; choose one of {', '.join(study_names())}, or give a .py file")
+            raise BenchError(f"there is no study {name!r}; there are {', '.join(study_names())}; or give a .py file")
         found = getattr(importlib.import_module(f"studies.{name}"), "STUDY", None)
     if not isinstance(found, Study):
         raise BenchError(f"{name} holds no constant STUDY of type bench.study.Study")

@@ -63,7 +63,7 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BenchError(f"{folder} holds no study ({FILE} is missing); give the folder of a study that was run.") from None
+        raise BenchError(f"{folder} holds no study ({FILE} is missing); give a folder that a study wrote.") from None
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} cannot be read ({error}); run the study again, its records are kept.") from None
     if document.pop("format", None) != FORMAT:

@@ -46,7 +46,9 @@ def plan_study(study: Study, setting: Setting, data: DataSet | None = None) -> S
     statics = {v.label: _static(v, setting, data) for v in fitting} if "static" in study.instruments else {}
     speeds = _speeds(fitting, setting, data) if "speed" in study.instruments else {}
     trains = {v.label: _trains(v, setting, data) for v in fitting if study.is_trained(v)}
-    rows = tuple(_row(study, v, statics.get(v.label), trains.get(v.label, []), skipped[v.label]) for v in study.variants)
+    rows = tuple(
+        _row(study, v, statics.get(v.label), trains.get(v.label, []), skipped[v.label]) for v in study.variants
+    )
     manifest = Manifest(
         study=study.name,
         question=study.question,
