@@ -47,7 +47,7 @@ app.command("measure")(measuring.measure)
 app.command("train")(training.train)
 app.command("study")(studying.study)
 app.command("plot")(studying.plot)
-app.add_typer(searching.app, name="search")
+app.command("search")(searching.search)
 app.add_typer(data.app, name="data")
 
 
@@ -70,7 +70,7 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        return _fail(f"the disk is full ({error}); what was measured is recorded: make room and go on with the same command")
+        return _fail(f"the disk is full ({error}); what was measured is recorded: make room, run the same again")
     except Exception as error:
         return _usage(error)
 

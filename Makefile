@@ -1,0 +1,35 @@
+# A fresh machine needs Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test lint bench clean
+
+quickstart: .venv/installed  ## install, then: table, ablation, search and figures on generated land, about 10 minutes
+	$(BIN)/python -m studies.quickstart
+
+test: .venv/installed-test  ## install what tests need, lint, run every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n 2
+
+lint: .venv/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-test  ## run and save the timed benchmarks (nothing timed is ever asserted)
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-autosave -p no:xdist
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("LALE-Bench needs Python 3.11 or newer; say PYTHON=... to make" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/installed-test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@ .venv/installed
+
+clean:
+	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -1,0 +1,89 @@
+"""`search`: new variants under a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import (
+    OUTPUT,
+    PROGRESS,
+    BudgetOption,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    SeedsOption,
+    SetOption,
+    SizeOption,
+    parse_seeds,
+    parse_settings,
+    print_json,
+    recipe_from,
+)
+
+
+def search(
+    base: Annotated[str, typer.Option(help="The architecture around which to search, or a saved config's path.")] = (
+        "lale-s1"
+    ),
+    free: Annotated[
+        str, typer.Option(help="Fields that may change, as `widths,depths,conv_stages`; empty: the family's own choice.")
+    ] = "",
+    objectives: Annotated[str, typer.Option(help="`f1` and one or two of params, macs, latency.")] = "f1,macs",
+    max_gmacs: Annotated[float | None, typer.Option(help="Exact plain MACs of one image of --size, in 10^9.")] = None,
+    max_params: Annotated[float | None, typer.Option(help="Parameters, as 1.6e6.")] = None,
+    max_mib: Annotated[float | None, typer.Option(help="The saved float32 weights, in MiB.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Median of one image on this device.")] = None,
+    trials: Annotated[int, typer.Option(help="Trainings in all.")] = 24,
+    sampler: Annotated[str, typer.Option(help="nsga2, tpe, gp or random; each proposes feasible configs only.")] = "nsga2",
+    seed: Annotated[int, typer.Option(help="Of the proposals and the search's trainings.")] = 0,
+    seeds: SeedsOption = "1,2,3",
+    data: DataOption = "terrain",
+    budget: BudgetOption = "quick",
+    size: SizeOption = 256,
+    device: DeviceOption = "auto",
+    storage: Annotated[
+        str | None, typer.Option(help="Any Optuna URL, or a journal file's path; SQLite in the output folder if left out.")
+    ] = None,
+    settings: SetOption = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Search new variants under a budget, then train the front anew on new seeds and score it on test tiles.
+
+    The budget is decided before any training: no training time goes to a network over it. The search sees train and
+    validation tiles only; `--seeds` are those of the final trainings, which the search has not seen. Killed, the same
+    command goes on; `--set` changes fields of the base.
+    """
+    import archs
+    from bench.environment import resolve_device
+    from bench.search import Budget, SearchPlan
+    from bench.search.report import SearchSetting, run_and_report
+
+    plan = SearchPlan(
+        base=archs.config(base, **parse_settings(settings)),
+        free=tuple(field.strip() for field in free.split(",") if field.strip()),
+        objectives=tuple(objective.strip() for objective in objectives.split(",")),
+        budget=Budget(max_gmacs, max_params, max_mib, max_latency_ms),
+        trials=trials,
+        sampler=sampler,
+        seed=seed,
+    )
+    setting = SearchSetting(
+        data=data,
+        recipe=recipe_from(budget),
+        seeds=parse_seeds(seeds),
+        size=(size, size),
+        device=str(resolve_device(device)),
+        storage=storage,
+        out=out,
+    )
+    report = run_and_report(plan, setting, console=PROGRESS)
+    if as_json:
+        return print_json(report.to_dict())
+    OUTPUT.print(report.table())
+    for sentence in report.findings:
+        OUTPUT.print(sentence)
+    return OUTPUT.print(f"[dim]configs, tables and figures: {report.folder}[/]")
