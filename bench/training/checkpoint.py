@@ -116,9 +116,7 @@ def run_signature(model: nn.Module, determinants: Mapping[str, Any]) -> str:
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous copies on the CPU that share no memory (safetensors refuses tied or strided tensors)."""
-    return {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
-    }
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
 
 
 def _moments(optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

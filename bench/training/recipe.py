@@ -168,7 +168,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "smoke": replace(_SHORT, steps=12, eval_every=6, warmup_steps=2, batch=4, crop=32),
         "quick": replace(_SHORT, crop=64),
-        "standard": replace(_SHORT, steps=400, eval_every=100, warmup_steps=20, crop=128, precision="bf16"),
+        "standard": replace(_SHORT, steps=400, eval_every=100, warmup_steps=20, crop=128),
         "paper": Recipe(),
     }
 )
