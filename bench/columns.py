@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.markup import one_line
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ COLUMNS = {
         Column("fvcore_macs", "MACs by fvcore", "giga", "low"),
         Column("thop_macs", "MACs by thop", "giga", "low"),
         Column("storage_bytes", "Storage", "bytes as MiB", "low"),
+        Column("mib", "Storage", "MiB", "low"),
         Column("paper_mib", "Storage by the papers' rule", "MiB", "low"),
         Column("activations", "Activations written", "millions", "low"),
         Column("latency_ms", "Latency", "ms", "low", "latency_low", "latency_high"),
@@ -171,6 +173,6 @@ def troubles(frame: pd.DataFrame) -> dict[int, Trouble]:
     for position, row in enumerate(frame.to_dict("records")):
         status, reason = row.get("status"), row.get("reason")
         if not is_missing(status) and status != "ok":
-            text = "" if is_missing(reason) else str(reason)
+            text = "" if is_missing(reason) else one_line(str(reason)).rstrip(".")
             found[position] = Trouble(str(row.get("variant", position)), str(status), text)
     return found

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
 from bench.figures.placement import Scene, place
@@ -71,6 +72,7 @@ def _text(ax: Axes, point: np.ndarray, text: str, bold: bool) -> Annotation:
         fontweight="bold" if bold else "normal",
         color=INK if bold else GREY,
         zorder=6,
+        path_effects=[withStroke(linewidth=2.2, foreground=(1, 1, 1, 0.75))],  # legible across lines
     )
 
 

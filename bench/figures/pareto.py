@@ -1,6 +1,5 @@
 """What is gained against what it costs: every variant as a point, the Pareto front as a staircase."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.columns import Column, column, is_missing, measured, troubles
+from bench.figures.fronts import draw_staircase, printed, staircase_corners
 from bench.figures.labels import annotate
 from bench.figures.scales import apply_scale
 from bench.figures.style import (
@@ -24,9 +24,10 @@ from bench.figures.style import (
     sheet,
     signs,
 )
-from bench.pareto import pareto_front, staircase
+from bench.pareto import pareto_front
 
 COSTS = ("params", "macs", "storage_bytes", "latency_ms", "throughput", "activations")
+_CAUTION = "The front is that of the point estimates: where intervals overlap, the order is not settled."
 _RADIUS = 4.6  # points; half the width of a marker with its edge
 
 
@@ -55,16 +56,17 @@ def draw_pareto(
     """
     xc, yc = column(x), column(y)
     mask = pareto_front(frame, x, y, xc.better or "low", yc.better or "high")
-    shown = np.isfinite(_printed(frame, xc)) & np.isfinite(_printed(frame, yc))
+    shown = np.isfinite(printed(frame, xc)) & np.isfinite(printed(frame, yc))
     drawn = frame[shown]
     with sheet(WIDTH, 4.9) as figure:
         heading(figure, title or f"{yc.header} against {_inside_sentence(xc.header)}")
-        ax = axes(figure, left=0.75, right=0.2, top=0.45 + _legend(figure, drawn, xc, yc), bottom=0.62)
+        ax = axes(figure, left=0.75, right=0.2, top=0.5 + _legend(figure, drawn, xc, yc), bottom=0.58)
         _scale(ax, drawn, xc, yc)
-        _draw_front(ax, drawn, xc, yc)
+        draw_staircase(ax, staircase_corners(ax, drawn, xc, yc))
         _draw_points(ax, drawn, mask[shown], xc, yc)
         lost = _draw_labels(ax, drawn, mask[shown], xc, yc)
-        return save(figure, stem, [note, _absent(frame, shown, xc, yc), _unlabelled(drawn, lost)])
+        caution = _CAUTION if np.isfinite(_intervals(drawn, yc)).any() else ""
+        return save(figure, stem, [note, caution, _absent(frame, shown, xc, yc), _unlabelled(drawn, lost)])
 
 
 def draw_fronts(frame: pd.DataFrame, stem: Path, *, y: str = "f1", note: str = "") -> list[Path]:
@@ -72,60 +74,28 @@ def draw_fronts(frame: pd.DataFrame, stem: Path, *, y: str = "f1", note: str = "
     if not measured(frame, [y]):
         return []
     costs = [c.key for c in measured(frame, COSTS) if c.key != y]
-    return [
-        path for x in costs for path in draw_pareto(frame, x, stem.with_name(f"{stem.name}-{x}"), y=y, note=note)
-    ]
-
-
-def _printed(frame: pd.DataFrame, c: Column, key: str | None = None) -> np.ndarray:
-    """(rows,) a column in its printed unit, NaN where nothing was measured or there is no such column."""
-    key = c.key if key is None else key
-    if key not in frame.columns:
-        return np.full(len(frame), np.nan)
-    values = pd.to_numeric(frame[key]).to_numpy(dtype=float, na_value=np.nan) * c.style.scale
-    return np.where(np.isfinite(values), values, np.nan)
+    return [path for x in costs for path in draw_pareto(frame, x, stem.with_name(f"{stem.name}-{x}"), y=y, note=note)]
 
 
 def _intervals(frame: pd.DataFrame, c: Column) -> np.ndarray:
     """(2, rows) distances from the value down and up to its bounds, NaN where there are none."""
-    value = _printed(frame, c)
-    low, high = (_printed(frame, c, key or "") for key in (c.low, c.high))
+    value = printed(frame, c)
+    low, high = (printed(frame, c, key or "") for key in (c.low, c.high))
     return np.maximum(np.stack([value - low, high - value]), 0)
 
 
 def _scale(ax: Axes, frame: pd.DataFrame, xc: Column, yc: Column) -> None:
     """Limits that hold every point and interval."""
     for which, c in (("x", xc), ("y", yc)):
-        bounds = [_printed(frame, c, key) for key in (c.key, c.low or "", c.high or "")]
+        bounds = [printed(frame, c, key) for key in (c.key, c.low or "", c.high or "")]
         apply_scale(ax, which, np.concatenate(bounds), c)
     if frame.empty:
         ax.text(0.5, 0.5, "nothing measured yet", transform=ax.transAxes, ha="center", color=GREY)
 
 
-def _steps(ax: Axes, frame: pd.DataFrame, xc: Column, yc: Column) -> np.ndarray:
-    """(corners, 2) of the staircase in printed units, from the axes' worst y to its worst x."""
-    points = staircase(frame, xc.key, yc.key, xc.better or "low", yc.better or "high")
-    points = points * np.array([xc.style.scale, yc.style.scale])
-    if not len(points):
-        return points
-    worst_x = max(ax.get_xlim()) if xc.better != "high" else min(ax.get_xlim())
-    worst_y = min(ax.get_ylim()) if yc.better != "low" else max(ax.get_ylim())
-    xs = np.append(np.repeat(points[:, 0], 2), worst_x)
-    ys = np.insert(np.repeat(points[:, 1], 2), 0, worst_y)
-    return np.stack([xs, ys], axis=1)
-
-
-def _draw_front(ax: Axes, frame: pd.DataFrame, xc: Column, yc: Column) -> None:
-    corners = _steps(ax, frame, xc, yc)
-    if len(corners):
-        closed = np.concatenate([corners, [[corners[-1, 0], corners[0, 1]]]])
-        ax.fill(*closed.T, color="#eef2f6", lw=0, zorder=0.4)
-        ax.plot(*corners.T, color=INK, lw=1.1, alpha=0.75, solid_joinstyle="miter", zorder=2)
-
-
 def _draw_points(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, yc: Column) -> None:
     looks = signs(_families(frame))
-    xs, ys = _printed(frame, xc), _printed(frame, yc)
+    xs, ys = printed(frame, xc), printed(frame, yc)
     x_errors, y_errors = _intervals(frame, xc), _intervals(frame, yc)
     for i, family in enumerate(_families(frame)):
         colour, marker = looks[family]
@@ -137,9 +107,9 @@ def _draw_points(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, y
 
 
 def _draw_labels(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, yc: Column) -> list[int]:
-    corners = _steps(ax, frame, xc, yc)
+    corners = staircase_corners(ax, frame, xc, yc)
     lines = np.concatenate([corners[:-1], corners[1:]], axis=1) if len(corners) else np.zeros((0, 4))
-    points = np.stack([_printed(frame, xc), _printed(frame, yc)], axis=1)
+    points = np.stack([printed(frame, xc), printed(frame, yc)], axis=1)
     bars = [_bar(points, _intervals(frame, c), axis) for axis, c in enumerate((xc, yc))]
     return annotate(
         ax,
@@ -186,7 +156,7 @@ def _absent(frame: pd.DataFrame, shown: np.ndarray, xc: Column, yc: Column) -> s
     trouble = troubles(frame)
     named = []
     for i in np.flatnonzero(~shown):
-        lacking = " and ".join(_inside_sentence(c.header) for c in (xc, yc) if np.isnan(_printed(frame, c)[i]))
+        lacking = " and ".join(_inside_sentence(c.header) for c in (xc, yc) if np.isnan(printed(frame, c)[i]))
         named.append(f"{_variants(frame)[i]} ({trouble.get(int(i), f'no {lacking}')})")
     return f"Not drawn: {'; '.join(named)}." if named else ""
 

@@ -13,9 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.transforms import Bbox
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox, blended_transform_factory
 
 from bench.atomic import with_ending, write_atomically
+from bench.markup import one_line
 
 INK, GREY, FAINT, PAPER = "#1f2933", "#5f6b7a", "#e3e7ec", "#ffffff"
 GOOD, BAD, NEUTRAL = "#0072b2", "#c8500a", "#8a94a3"  # blue and orange: told apart by every kind of eye
@@ -23,6 +25,8 @@ DPI = 200
 WIDTH = 8.0  # inches: 800 px of a README page at twice the resolution
 MARGIN = 0.15
 SMALL, TEXT, TITLE = 8.5, 9.5, 11.5  # points
+
+_LEGEND_ROW = 0.2  # inches
 
 # Okabe and Ito's palette without its yellow, which vanishes on white; a marker each, for print without colour.
 SIGNS = (
@@ -96,13 +100,11 @@ def save(figure: Figure, stem: Path, notes: Iterable[str] = ()) -> list[Path]:
 
 def _write_below(figure: Figure, notes: Iterable[str]) -> float:
     """Put the notes beneath the sheet's lower edge; returns how many inches they take."""
-    width, height = figure.get_size_inches()
+    width = figure.get_size_inches()[0]
     lines = wrapped(notes, width - 2 * MARGIN)
     if not lines:
         return 0.0
-    figure.text(
-        MARGIN / width, 0, "\n".join(lines), fontsize=SMALL, color=GREY, ha="left", va="top", linespacing=1.4
-    )
+    figure.text(MARGIN / width, 0, "\n".join(lines), fontsize=SMALL, color=GREY, ha="left", va="top", linespacing=1.4)
     return 0.17 * len(lines) + MARGIN
 
 
@@ -122,22 +124,83 @@ def heading(figure: Figure, title: str) -> None:
 def legend_rows(figure: Figure, handles: Sequence[Artist]) -> float:
     """A legend in rows beneath the heading, each as full as the width allows; returns its height in inches."""
     width, height = figure.get_size_inches()
-    x, row = MARGIN, 0
-    for handle in handles:
-        entry = text_size(str(handle.get_label()), SMALL)[0] + 0.4
-        if x > MARGIN and x + entry > width - MARGIN:
-            x, row = MARGIN, row + 1
+    places = legend_places([str(handle.get_label()) for handle in handles], width)
+    for handle, (x, row) in zip(handles, places, strict=True):
         figure.legend(
             handles=[handle],
             loc="center left",
-            bbox_to_anchor=(x / width, 1 - (0.5 + 0.2 * row) / height),
+            bbox_to_anchor=(x / width, 1 - (0.5 + _LEGEND_ROW * row) / height),
             borderpad=0,
             borderaxespad=0,
             handlelength=1.4,
             handletextpad=0.5,
         )
+    return legend_height(places)
+
+
+def legend_places(labels: Sequence[str], width: float) -> list[tuple[float, int]]:
+    """Inches from the left edge and row of each entry of a legend on a sheet so many inches wide."""
+    places, x, row = [], MARGIN, 0
+    for label in labels:
+        entry = text_size(label, SMALL)[0] + 0.4
+        if x > MARGIN and x + entry > width - MARGIN:
+            x, row = MARGIN, row + 1
+        places.append((x, row))
         x += entry
-    return 0.2 * (row + 1) if handles else 0.0
+    return places
+
+
+def legend_height(places: Sequence[tuple[float, int]]) -> float:
+    """Inches that a legend with these places takes."""
+    return _LEGEND_ROW * (places[-1][1] + 1) if places else 0.0
+
+
+def table_text(ax: Axes, x: float, y: float, text: str, **looks: Any) -> None:
+    """Text at x inches from the sheet's left edge and at y in the data coordinates of the axes."""
+    figure = ax.get_figure()
+    place = blended_transform_factory(figure.dpi_scale_trans, ax.transData)
+    looks = {"fontsize": SMALL, "va": "center_baseline", "ha": "left"} | looks
+    ax.text(x, y, text, transform=place, clip_on=False, **looks)
+
+
+def rule(ax: Axes, y: float) -> None:
+    """A faint line across the whole sheet at y in the data coordinates of the axes."""
+    across = blended_transform_factory(ax.get_figure().dpi_scale_trans, ax.transData)
+    width = ax.get_figure().get_size_inches()[0]
+    ax.plot([MARGIN, width - MARGIN], [y, y], color=FAINT, lw=0.8, transform=across, clip_on=False, zorder=0)
+
+
+def bare(ax: Axes) -> None:
+    """No grid, no ticks, no frame: axes that hold a table or an image."""
+    ax.grid(visible=False)
+    ax.tick_params(left=False, labelleft=False, bottom=False, labelbottom=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def cell(ax: Axes, x: float, y: float, colour: Any) -> None:
+    """The coloured ground of the cell in column x and row y."""
+    ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor=PAPER, lw=1.4))
+
+
+def cell_text(ax: Axes, x: float, y: float, text: str, **looks: Any) -> None:
+    """What stands in a cell."""
+    ax.text(x, y, text, **({"ha": "center", "va": "center_baseline", "fontsize": SMALL} | looks))
+
+
+def column_head(ax: Axes, x: float, text: str, offset: float = 6.0, **looks: Any) -> None:
+    """A header so many points above the first row (y = -0.5)."""
+    looks = {"ha": "center", "va": "baseline", "fontsize": SMALL, "linespacing": 1.05} | looks
+    ax.annotate(text, (x, -0.5), (0, offset), textcoords="offset points", annotation_clip=False, **looks)
+
+
+def shortened(text: str, width: float, points: float = SMALL) -> str:
+    """The text in one line, or as much of its beginning as fits into so many inches, with an ellipsis."""
+    text = one_line(text)
+    if text_size(text, points)[0] <= width:
+        return text
+    fitting = max((n for n in range(len(text)) if text_size(text[:n] + "…", points)[0] <= width), default=0)
+    return text[:fitting].rstrip() + "…"
 
 
 def text_size(text: str, points: float, weight: str = "normal") -> tuple[float, float]:
@@ -153,7 +216,7 @@ def wrapped(paragraphs: Iterable[str], width: float, points: float = SMALL) -> l
     lines: list[str] = []
     for paragraph in paragraphs:
         line = ""
-        for word in (piece for word in paragraph.split() for piece in re.findall(".{1,60}", word)):
+        for word in re.findall(r"\S{1,60}", paragraph):
             longer = f"{line} {word}".strip()
             if line and text_size(longer, points)[0] > width:
                 lines.append(line)
