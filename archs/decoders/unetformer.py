@@ -231,7 +231,7 @@ class AuxiliaryHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classify = _conv(width, num_classes)
 
-    def forward(self, maps: list[Float[Tensor, "n c _h _w"]]) -> Float[Tensor, "n k h w"]:
+    def forward(self, maps: tuple[Float[Tensor, "n c _h _w"], ...]) -> Float[Tensor, "n k h w"]:
         """`maps`: strides 8, 16, 32; the coarser are enlarged with corners aligned."""
         finest, *coarser = maps
         size = finest.shape[-2:]
@@ -256,25 +256,30 @@ class UNetFormerDecoder(nn.Module):
         self.p3, self.b3 = WeightedFusion(width, widths[2]), Block(config)
         self.p2, self.b2 = WeightedFusion(width, widths[1]), Block(config)
         self.p1 = FeatureRefinementHead(width, widths[0])
-        self.conv = _conv_norm_act(width)
-        self.dropout = nn.Dropout2d(config.dropout)
-        self.classify = _conv(width, num_classes)
+        layers = {"dropout": nn.Dropout2d(config.dropout), "classify": _conv(width, num_classes)}
+        self.head = nn.Sequential(OrderedDict(mix=_conv_norm_act(width), **layers))
         self.aux_head = AuxiliaryHead(width, num_classes, config.dropout)
 
     def forward(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n k h w"]:
-        return self._head(self._climb(features)[0], features[0])
+        x2, _, _ = self._climb(features)
+        return self.head(self.p1(x2, features[0]))
 
     def forward_aux(self, features: list[Float[Tensor, "n _c _h _w"]]) -> tuple[Tensor, Tensor]:
         """Logits at stride 4 and auxiliary logits at stride 8, from one pass."""
         maps = self._climb(features)
-        return self._head(maps[0], features[0]), self.aux_head(maps)
+        return self.head(self.p1(maps[0], features[0])), self.aux_head(maps)
 
-    def _climb(self, features: list[Tensor]) -> list[Tensor]:
+    def aux(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n k h w"]:
+        """The auxiliary logits alone; beside the logits, `forward_aux` gives them for less."""
+        return self.aux_head(self._climb(features))
+
+    def parts(self) -> dict[str, nn.Module]:
+        """In the order they run; the auxiliary head last."""
+        return dict(self.named_children())
+
+    def _climb(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Decoder maps of strides 8, 16, 32."""
         _, f2, f3, f4 = features
         x4 = self.b4(self.pre(f4))
         x3 = self.b3(self.p3(x4, f3))
-        return [self.b2(self.p2(x3, f2)), x3, x4]
-
-    def _head(self, x2: Tensor, f1: Tensor) -> Tensor:
-        return self.classify(self.dropout(self.conv(self.p1(x2, f1))))
+        return self.b2(self.p2(x3, f2)), x3, x4
