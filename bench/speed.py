@@ -38,10 +38,11 @@ class SpeedProtocol:
         memory_format: contiguous or channels_last.
         runtime: eager, or compile (`torch.compile`, shapes fixed; its time is reported apart).
         threads: of PyTorch on the CPU during the measurement; None leaves the number as it is.
-        calls: timed calls of each model in a round.
+        calls: timed calls of each model in a round; fewer, down to one, of a model so slow that the fewest rounds
+            would outlast its part of `max_seconds`.
         rounds: at least so many; 6 is the fewest that give a 95 % interval of a median.
         min_seconds: of timed calls, over all models and rounds, at least.
-        max_seconds: no round begins after so long, once there are `rounds` of them.
+        max_seconds: no round begins after so long, over all models, once there are `rounds` of them.
         precision_goal: rounds go on until each interval's half width is under this share of its median.
         warmup_seconds: the longest that a model may take to settle.
     """
@@ -140,8 +141,8 @@ class Speed:
             "warmup_calls": self.warmup_calls,
             "warm": self.warm,
             "threads": self.threads,
-            "latency_rounds_ms": [[seconds * 1e3 for seconds in round_] for round_ in self.latency_rounds],
-            "block_rounds_ms": [seconds * 1e3 for seconds in self.block_rounds],
+            "latency_rounds_ms": [[round(seconds * 1e3, 5) for seconds in one] for one in self.latency_rounds],
+            "block_rounds_ms": [round(seconds * 1e3, 5) for seconds in self.block_rounds],
         }
 
 
@@ -205,7 +206,7 @@ class _Runner:
     def __init__(self, call: Callable[[], Any], compile_seconds: float | None) -> None:
         self.call = call
         self.compile_seconds = compile_seconds
-        self.warmup_calls, self.warm = 0, False
+        self.warmup_calls, self.warm, self.pace = 0, False, 0.0
         self.latencies: list[tuple[float, ...]] = []
         self.blocks: list[float] = []
 
@@ -216,10 +217,11 @@ class _Runner:
             times.append(clock.one(self.call))
             before, now = times[-2 * window : -window], times[-window:]
             self.warm = len(before) == window and abs(median(now) / median(before) - 1) < 0.05
-        self.warmup_calls = len(times)
+        self.warmup_calls, self.pace = len(times), median(times[-window:])
 
-    def time_round(self, clock: Clock, calls: int) -> None:
-        latencies, block = clock.round(self.call, calls)
+    def time_round(self, clock: Clock, protocol: SpeedProtocol, models: int) -> None:
+        affordable = protocol.max_seconds / (models * protocol.rounds * max(self.pace, 1e-9))
+        latencies, block = clock.round(self.call, max(1, min(protocol.calls, int(affordable))))
         self.latencies.append(tuple(latencies))
         self.blocks.append(block)
 
@@ -262,7 +264,7 @@ def _time_rounds(runners: list[_Runner], clock: Clock, protocol: SpeedProtocol) 
     while not _enough(runners, rounds, time.perf_counter() - start, protocol):
         first = rounds % len(runners)
         for runner in runners[first:] + runners[:first]:
-            runner.time_round(clock, protocol.calls)
+            runner.time_round(clock, protocol, len(runners))
         rounds += 1
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+import archs
 from bench.counting import (
     ForeignCount,
     MacCount,
@@ -23,17 +24,15 @@ def static_figures(
     """Count parameters, MACs (exact, fvcore, thop), traffic and storage of one image of `(in_channels, *size)`.
 
     Args:
-        config_or_model: a module, or a config with `build(num_classes, in_channels)`.
+        config_or_model: a module, or a config that `archs.build` takes.
+        num_classes: of the network that a config builds; a module has what it has.
 
     Returns:
         A dict of plain numbers, strings and dicts, ready for JSON. A counter that fails leaves `None` in its figures
         and its sentence in `failures`, under the counter's name; the other counters' figures stand.
     """
-    model = (
-        config_or_model
-        if isinstance(config_or_model, nn.Module)
-        else _build(config_or_model, num_classes, in_channels)
-    )
+    given = config_or_model
+    model = given if isinstance(given, nn.Module) else archs.build(given, num_classes, in_channels)
     failures: dict[str, str] = {}
 
     def attempt(counter: str, count: Callable[[], Any]) -> Any:
@@ -48,7 +47,6 @@ def static_figures(
     thop = attempt("thop", lambda: count_thop(model, size, in_channels))
     return {
         "size": list(size),
-        "num_classes": num_classes,
         "in_channels": in_channels,
         **_params(model),
         **_exact(exact),
@@ -57,10 +55,6 @@ def static_figures(
         **_storage(model),
         "failures": failures,
     }
-
-
-def _build(config: Any, num_classes: int, in_channels: int) -> nn.Module:
-    return config.build(num_classes, in_channels)
 
 
 def _params(model: nn.Module) -> dict[str, Any]:
