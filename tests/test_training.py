@@ -19,6 +19,7 @@ from bench.training.order import seed_everything
 from bench.training.predict import NonFiniteError, predict
 from bench.training.recipe import RECIPES, Recipe, recipe_named
 from bench.training.schedule import learning_rate, plateaus, should_stop
+from bench.training.tiles import HeldTiles, HostTiles
 from bench.training.trainer import train, train_config
 
 SHORT = Recipe(steps=8, eval_every=4, batch=4, schedule="constant", early_stop=None)
@@ -247,6 +248,15 @@ def test_a_memory_mapped_split_trains_to_the_same_weights(tmp_path):
     mapped = Split("train", images, masks, held.tiles, held.digest)
     outside = DataSet(data.name, CLASSES, data.fingerprint, {**data.splits, "train": mapped})
     assert same_weights(trained(data=data)[0], trained(data=outside)[0])
+
+
+def test_tiles_held_on_the_device_are_the_tiles_of_the_split():
+    split, index = tinyland()["train"], torch.tensor([7, 0, 7, 3])
+    for tiles in (HeldTiles(split, torch.device("cpu")), HostTiles(split, torch.device("cpu"))):
+        images, masks = tiles.take(index)
+        np.testing.assert_array_equal(images, split.images[[7, 0, 7, 3]])
+        np.testing.assert_array_equal(masks, split.masks[[7, 0, 7, 3]])
+        assert (len(tiles), tiles.size) == (12, (16, 16))
 
 
 def test_progress_is_told_of_every_step():

@@ -22,7 +22,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for each tile of a batch; drawn on the CPU, so equal on every device."""
+    """What chance decided for each tile of a batch."""
 
     top: Int64[Tensor, " n"]
     left: Int64[Tensor, " n"]
@@ -35,15 +35,18 @@ class Draws:
     width: int
 
 
-def draw(recipe: Recipe, count: int, height: int, width: int, rng: torch.Generator) -> Draws:
+def draw(
+    recipe: Recipe, count: int, height: int, width: int, rng: torch.Generator, device: torch.device | str = "cpu"
+) -> Draws:
     """Draw crop, flips, turn, contrast and brightness of `count` tiles of `height` x `width` pixels.
 
     A turn by k quarters, k uniform in 0..3, happens with probability `quarter_turn`; where the output is not
     square only half turns can be, so k is 0 or 2. The number of draws does not depend on the recipe's strengths:
-    recipes that differ in one strength differ in nothing else. Raises `BenchError` when the crop does not fit.
+    recipes that differ in one strength differ in nothing else. The numbers come from `rng` on the CPU and cross to
+    the device once, so that every device draws the same. Raises `BenchError` when the crop does not fit.
     """
     tall, wide = _output_size(recipe, height, width)
-    chance = torch.rand((9, count), generator=rng)
+    chance = torch.rand((9, count), generator=rng).to(device)
     quarters = (chance[0] * 4).long() * (chance[1] < recipe.quarter_turn)
     if tall != wide:
         quarters = quarters // 2 * 2
@@ -75,16 +78,16 @@ def _output_size(recipe: Recipe, height: int, width: int) -> tuple[int, int]:
 
 def source_index(draws: Draws, columns: int) -> Int64[Tensor, "n h w"]:
     """For each output pixel the place it is read from, as row * columns + column of its own tile."""
-    row = _axis(draws.height, draws.flip_rows)  # (N, h)
-    column = _axis(draws.width, draws.flip_columns)  # (N, w)
-    straight = (row + draws.top[:, None])[:, :, None] * columns + (column + draws.left[:, None])[:, None, :]
-    if not draws.turned.any():
+    row = _axis(draws.height, draws.flip_rows) + draws.top[:, None]  # (N, h)
+    column = _axis(draws.width, draws.flip_columns) + draws.left[:, None]  # (N, w)
+    straight = row[:, :, None] * columns + column[:, None, :]
+    if draws.height != draws.width:  # `draw` turns none of these
         return straight
     return torch.where(draws.turned[:, None, None], straight.transpose(1, 2), straight)
 
 
 def _axis(length: int, flipped: Bool[Tensor, " n"]) -> Int64[Tensor, "n length"]:
-    forward = torch.arange(length)
+    forward = torch.arange(length, device=flipped.device)
     return torch.where(flipped[:, None], forward.flip(0), forward)
 
 
@@ -93,8 +96,8 @@ def move(
 ) -> tuple[UInt8[Tensor, "n i j 3"], UInt8[Tensor, "n i j"]]:
     """Crop, flip and turn images and masks alike, by one index map."""
     count, height, width = masks.shape
-    index = source_index(draws, width) + (torch.arange(count) * height * width)[:, None, None]
-    index = index.to(masks.device, non_blocking=True)
+    first = torch.arange(0, masks.numel(), height * width, device=masks.device).view(count, 1, 1)
+    index = source_index(draws, width) + first
     return images.reshape(-1, images.shape[-1])[index], masks.reshape(-1)[index]
 
 
@@ -103,8 +106,7 @@ def relight(images: UInt8[Tensor, "n h w 3"], draws: Draws) -> Float[Tensor, "n 
 
     x' = clip(contrast * x + brightness * 255, 0, 255), one contrast and one brightness a tile.
     """
-    contrast = draws.contrast.to(images.device, non_blocking=True).view(-1, 1, 1, 1)
-    brightness = draws.brightness.to(images.device, non_blocking=True).view(-1, 1, 1, 1)
+    contrast, brightness = draws.contrast.view(-1, 1, 1, 1), draws.brightness.view(-1, 1, 1, 1)
     return (images.float() * contrast + brightness * 255).clamp_(0, 255)
 
 
@@ -124,6 +126,6 @@ def augment(
     images: UInt8[Tensor, "n h w 3"], masks: UInt8[Tensor, "n h w"], recipe: Recipe, rng: torch.Generator
 ) -> tuple[Float[Tensor, "n 3 i j"], UInt8[Tensor, "n i j"]]:
     """One training batch: image batch (channels-last memory) and masks, all chance drawn from `rng`."""
-    draws = draw(recipe, len(images), images.shape[1], images.shape[2], rng)
+    draws = draw(recipe, len(images), images.shape[1], images.shape[2], rng, images.device)
     images, masks = move(images, masks, draws)
     return normalise(relight(images, draws)), masks

@@ -43,8 +43,8 @@ class HeldTiles:
         return self.images[index], self.masks[index]
 
 
-class MappedTiles:
-    """A memory-mapped split: each batch reads its own tiles from the map and is copied to the device."""
+class HostTiles:
+    """A split left where it is, in memory or in a mapped file: each batch copies its own tiles to the device."""
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self.split, self.device = split, device
@@ -62,10 +62,9 @@ class MappedTiles:
 
 
 def place_tiles(split: Split, device: torch.device) -> Tiles:
-    """The quickest place that has room: a GPU's own memory up to half of what is free, else where the split is."""
-    size = split.images.nbytes + split.masks.nbytes
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return HeldTiles(split, device) if size <= free // 2 else MappedTiles(split, device)
-    mapped = isinstance(split.images, np.memmap)
-    return MappedTiles(split, device) if mapped else HeldTiles(split, device)
+    """On a GPU the split moves there if it takes at most half of the free memory; else it stays where it is."""
+    if device.type != "cuda":
+        return HostTiles(split, device)
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = split.images.nbytes + split.masks.nbytes <= free // 2
+    return HeldTiles(split, device) if fits else HostTiles(split, device)
