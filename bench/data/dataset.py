@@ -19,6 +19,19 @@ Progress = Callable[[int, int, str], None]
 """Called with (tiles done, tiles in all, what is being done)."""
 
 
+class TileReport:
+    """Counts tiles, over all splits, for the progress hook."""
+
+    def __init__(self, progress: Progress | None, total: int, what: str) -> None:
+        self.progress, self.total, self.what, self.done = progress, total, what, 0
+
+    def __call__(self, tiles: int = 1) -> None:
+        """So many tiles more are done."""
+        self.done += tiles
+        if self.progress is not None:
+            self.progress(self.done, self.total, self.what)
+
+
 @dataclass(frozen=True)
 class Split:
     """One part of a data set, decoded: `images` uint8 (N, H, W, 3) RGB, `masks` uint8 (N, H, W), `tiles` N names.

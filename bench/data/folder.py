@@ -5,7 +5,7 @@ Images are 8-bit RGB; masks hold class indices or class colours, image and mask 
 with a sentence, never dropped or mapped to a class silently.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.data.cache import SplitCache
 from bench.data.classes import read_classes
-from bench.data.dataset import MEMORY_LIMIT, DataSet, Progress, Split, assemble, split_digest, tile_digest
+from bench.data.dataset import MEMORY_LIMIT, DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.masks import MaskReader
 from bench.data.pixels import SUFFIXES, read_image
 from bench.errors import BenchError
@@ -51,7 +51,7 @@ def open_folder(
     first = files[splits[0]][0]
     size = read_image(first.image).shape[:2]
     total = sum(len(tiles) for tiles in files.values())
-    report = _Report(progress, total, f"decoding {name}")
+    report = TileReport(progress, total, f"decoding {name}")
     if total * size[0] * size[1] * 4 <= memory_limit:
         parts = [_in_memory(split, tiles, reader, size, report) for split, tiles in files.items()]
     else:
@@ -64,43 +64,49 @@ def read_table(folder: Path) -> tuple[str, MaskReader]:
     """The data set's name and how to read its masks: by `classes.json`, else by the ARAS400k colours."""
     path = folder / "classes.json"
     if not path.exists():
-        return folder.resolve().name, MaskReader()
+        return folder.resolve().name, MaskReader(table=path)
     name, classes = read_classes(path)
-    return name, MaskReader(classes, declared=True)
+    return name, MaskReader(classes, declared=True, table=path)
 
 
 def list_tiles(folder: Path, split: str) -> list[TileFiles]:
     """The tiles of a split by name. Raises `BenchError` where the split is missing or empty, an image has no mask
     or a mask no image."""
-    images, masks = (_by_stem(folder / split / kind, split) for kind in ("images", "masks"))
-    for has, lacks, one, other in ((images, masks, "image", "mask"), (masks, images, "mask", "image")):
-        _refuse_alone(sorted(set(has) - set(lacks)), has, f"{folder / split}", one, other)
+    images, masks = files_by_stem(folder / split / "images"), files_by_stem(folder / split / "masks")
+    for complaint in unmatched(images, masks, f"{folder / split}"):
+        raise BenchError(complaint)
     if not images:
         raise BenchError(f"{folder / split / 'images'} holds no tile; put {' or '.join(SUFFIXES[:2])} files in it.")
     return [TileFiles(stem, images[stem], masks[stem]) for stem in sorted(images)]
 
 
-def _by_stem(folder: Path, split: str) -> dict[str, Path]:
-    """Image files of a folder by stem, hidden files left out."""
+def files_by_stem(folder: Path) -> dict[str, Path]:
+    """The image files of a folder by stem, hidden files left out. Raises `BenchError` where the folder is missing
+    or two files share a stem."""
     if not folder.is_dir():
-        raise BenchError(f"{folder} does not exist; the split {split} needs the folders images and masks.")
+        raise BenchError(f"{folder} does not exist; tiles lie in {{train,val,test}}/{{images,masks}}.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
-            raise BenchError(f"{path} and {found[path.stem].name} have one name; remove one of them.")
+            raise BenchError(f"{path} and {found[path.stem].name} share one name; remove one of them.")
         found[path.stem] = path
     return found
 
 
-def _refuse_alone(alone: list[str], has: dict[str, Path], where: str, one: str, other: str) -> None:
-    if alone:
-        few = ", ".join(has[stem].name for stem in alone[:3]) + (", ..." if len(alone) > 3 else "")
-        raise BenchError(
-            f"{where} has {len(alone)} {one}(s) without {other}: {few}; add each {other} under the same name "
-            f"or remove the {one}."
-        )
+def unmatched(images: Mapping[str, Path], masks: Mapping[str, Path], where: str) -> list[str]:
+    """A sentence if images have no mask, and one if masks have no image, naming the first few."""
+    sentences = []
+    for has, lacks, one, other in ((images, masks, "image", "mask"), (masks, images, "mask", "image")):
+        alone = sorted(set(has) - set(lacks))
+        if alone:
+            few = ", ".join(has[stem].name for stem in alone[:3]) + (", ..." if len(alone) > 3 else "")
+            sentences.append(
+                f"{where} has {len(alone)} {one}{'s' * (len(alone) > 1)} without {other}: {few}; add the {other} "
+                f"under the same name or remove the {one}."
+            )
+    return sentences
 
 
 def read_tile(tile: TileFiles, reader: MaskReader, size: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray]:
@@ -123,18 +129,6 @@ def _wh(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-class _Report:
-    """Counts tiles over all splits for the progress hook."""
-
-    def __init__(self, progress: Progress | None, total: int, what: str) -> None:
-        self.progress, self.total, self.what, self.done = progress, total, what, 0
-
-    def __call__(self, tiles: int = 1) -> None:
-        self.done += tiles
-        if self.progress is not None:
-            self.progress(self.done, self.total, self.what)
-
-
 def _decoded(tiles: list[TileFiles], reader: MaskReader, size: tuple[int, ...]) -> Iterator[tuple]:
     """(image, mask, digest) of each tile in order, decoded by a few threads, never far ahead of the reader."""
 
@@ -152,7 +146,7 @@ def _fill(
     masks: np.ndarray,
     tiles: list[TileFiles],
     reader: MaskReader,
-    report: _Report,
+    report: TileReport,
 ) -> str:
     """Decode `tiles` into the arrays; the split's digest."""
     digests = []
@@ -164,7 +158,7 @@ def _fill(
 
 
 def _in_memory(
-    split: str, tiles: list[TileFiles], reader: MaskReader, size: tuple[int, ...], report: _Report
+    split: str, tiles: list[TileFiles], reader: MaskReader, size: tuple[int, ...], report: TileReport
 ) -> Split:
     images = np.empty((len(tiles), *size, 3), np.uint8)
     masks = np.empty((len(tiles), *size), np.uint8)
@@ -177,7 +171,7 @@ def _on_disk(
     tiles: list[TileFiles],
     reader: MaskReader,
     size: tuple[int, ...],
-    report: _Report,
+    report: TileReport,
     store: SplitCache,
 ) -> Split:
     """The split memory-mapped from the cache, decoded into it first where it is not there yet."""

@@ -18,6 +18,7 @@ class MaskReader:
 
     classes: Classes = ARAS400K_CLASSES
     declared: bool = False
+    table: Path = Path("classes.json")  # where the class table is, or would be looked for
 
     def read(self, path: Path) -> np.ndarray:
         """The mask as class indices, uint8 (H, W), ignored pixels as `classes.ignore_index`.
@@ -30,11 +31,11 @@ class MaskReader:
             return self.labels(stored)
         if stored.ndim == 2 and not self.declared:
             raise BenchError(
-                f"{path} holds class indices, but {path.parents[2] / 'classes.json'} does not exist to say what "
-                f"they mean; write it, like {EXAMPLE}."
+                f"{path} holds class indices, but there is no {self.table} to say what they mean; write it, like "
+                f"{EXAMPLE}."
             )
         kind, known = ("value", self._values) if stored.ndim == 2 else ("colour", self._colours)
-        where = "classes.json" if self.declared else "the ARAS400k table (there is no classes.json)"
+        where = self.table if self.declared else "the ARAS400k table (there is no classes.json)"
         raise BenchError(
             f"{path} holds the {kind} {unknown[0]}, which is not in {where}; {known} are possible: correct the mask "
             "or the class table."

@@ -28,6 +28,17 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise BenchError(f"{path} is corrupt, truncated or no image ({reason}); restore or remove it.") from error
 
 
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Lets images of any size be read, which Pillow else takes for an attack; for one thread."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def bits_per_channel(image: Image.Image) -> int:
     """Bits a channel as stored: Pillow silently reduces 16-bit RGB to 8, and scales 2- and 4-bit grey up."""
     if image.format == "TIFF":

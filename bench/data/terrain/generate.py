@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from bench.data.classes import ARAS400K_CLASSES
-from bench.data.dataset import DataSet, Progress, Split, assemble, split_digest, tile_digest
+from bench.data.dataset import DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.terrain.land import plan
 from bench.data.terrain.paint import paint
 from bench.data.terrain.sensor import expose
@@ -56,20 +56,19 @@ def open_terrain(source: str, splits: Sequence[str], *, progress: Progress | Non
     empty = [split for split in splits if getattr(options, split) == 0]
     if empty:
         raise BenchError(f"{source} has no tile in the split {empty[0]}; give {empty[0]} at least 1.")
-    total, done, parts = sum(getattr(options, split) for split in splits), 0, []
-    for split in splits:
-        images, masks = [], []
-        for index in range(getattr(options, split)):
-            image, mask = make_tile(options.seed, split, index, options.size)
-            images.append(image)
-            masks.append(mask)
-            done += 1
-            if progress is not None:
-                progress(done, total, "generating terrain")
-        names = tuple(f"{split}_{index:05d}" for index in range(len(images)))
-        digest = split_digest(names, map(tile_digest, images, masks))
-        parts.append(Split(split, np.stack(images), np.stack(masks), names, digest))
+    report = TileReport(progress, sum(getattr(options, split) for split in splits), "generating terrain")
+    parts = [_make_split(options.seed, split, getattr(options, split), options.size, report) for split in splits]
     return assemble("terrain", ARAS400K_CLASSES, parts)
+
+
+def _make_split(seed: int, split: str, count: int, size: int, report: TileReport) -> Split:
+    images = np.empty((count, size, size, 3), np.uint8)
+    masks = np.empty((count, size, size), np.uint8)
+    for index in range(count):
+        images[index], masks[index] = make_tile(seed, split, index, size)
+        report()
+    names = tuple(f"{split}_{index:05d}" for index in range(count))
+    return Split(split, images, masks, names, split_digest(names, map(tile_digest, images, masks)))
 
 
 def make_tile(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:

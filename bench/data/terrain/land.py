@@ -52,22 +52,28 @@ def plan(rng: np.random.Generator, style: Style, size: int) -> Land:
 
 def _river(rng: np.random.Generator, size: int) -> tuple[Mask, Field]:
     """Which pixels a river covers, and each pixel's distance from it; two tiles in five have one."""
-    distance = line_distance(fractal(rng, size, 95, 3, 0.35))
     if rng.random() > 0.4:
         return np.zeros((size, size), bool), np.full((size, size), 99, np.float32)
+    meanders = np.float32(24) * smooth(rng, size, 90) + np.float32(9) * smooth(rng, size, 32)
+    distance = line_distance(_line(rng, size) + meanders)
     width = np.float32(rng.uniform(1.2, 4.5)) * (1 + np.float32(0.25) * smooth(rng, size, 30))
     return distance < width, distance
 
 
 def _roads(rng: np.random.Generator, size: int) -> Mask:
     """Which pixels lie on a through road: none to two gently bending ones in 64 pixels, more in larger tiles."""
-    rows, columns = grid(size)
     found = np.zeros((size, size), bool)
     for _ in range(rng.binomial(2 + size // 100, 0.3)):
-        angle, bend = rng.random() * math.pi, np.float32(7) * smooth(rng, size, 75)
-        place = (rows - size * rng.random()) * math.cos(angle) + (columns - size * rng.random()) * math.sin(angle)
-        found |= np.abs(place + bend) < rng.uniform(0.9, 1.6)
+        bend = np.float32(7) * smooth(rng, size, 75)
+        found |= np.abs(_line(rng, size) + bend) < rng.uniform(0.9, 1.6)
     return found
+
+
+def _line(rng: np.random.Generator, size: int) -> Field:
+    """Signed distance, in pixels, from a straight line through the tile."""
+    rows, columns = grid(size)
+    angle = rng.random() * math.pi
+    return (rows - size * rng.random()) * math.cos(angle) + (columns - size * rng.random()) * math.sin(angle)
 
 
 def _fields(rng: np.random.Generator, style: Style, size: int) -> Parcels:
@@ -86,7 +92,7 @@ def _streets(rng: np.random.Generator, size: int) -> tuple[Parcels, Parcels]:
 def _tilled(rng: np.random.Generator, style: Style, fields: Parcels, steep: Field) -> tuple[Mask, Mask]:
     """Which pixels lie in plots that are farmed, whole plots at a time, and which of them in meadows."""
     fit = fields.mean(fractal(rng, len(steep), 90, 2) - 0.5 * steep) + 0.25 * rng.standard_normal(fields.count)
-    used = fit > 0.5 - style.farming
+    used = fit > 0.42 - style.farming
     meadow = used & (rng.random(fields.count) < 0.16)
     return used[fields.ident], meadow[fields.ident]
 
@@ -94,7 +100,7 @@ def _tilled(rng: np.random.Generator, style: Style, fields: Parcels, steep: Fiel
 def _settled(rng: np.random.Generator, style: Style, blocks: Parcels, steep: Field) -> Mask:
     """Which pixels are built up, whole blocks at a time."""
     fit = blocks.mean(fractal(rng, len(steep), 75, 2) - 0.3 * steep) + 0.15 * rng.standard_normal(blocks.count)
-    return (fit > 1.55 - style.urban)[blocks.ident]
+    return (fit > 1.8 - style.urban)[blocks.ident]
 
 
 def _natural(rng: np.random.Generator, style: Style, size: int, height: Field, bank: Field) -> np.ndarray:
@@ -106,7 +112,7 @@ def _natural(rng: np.random.Generator, style: Style, size: int, height: Field, b
         TREE: fractal(rng, size, 55, 2, 0.55) + 0.05 + 0.35 * height - 1.2 * dry + damp + ragged,
         SHRUB: fractal(rng, size, 45, 2, 0.55) - 0.4 + 0.8 * dry + torn,
         GRASS: fractal(rng, size, 55, 2, 0.55) + 0.2 - ragged,
-        BARREN: fractal(rng, size, 55, 2, 0.55) - 0.7 + 0.35 * height + 1.6 * dry - torn,
+        BARREN: fractal(rng, size, 55, 2, 0.55) - 0.85 + 0.35 * height + 1.6 * dry - torn,
     }
     best = np.stack(list(suits.values())).argmax(0)
     return np.array(list(suits), np.uint8)[best]

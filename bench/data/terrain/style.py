@@ -45,7 +45,7 @@ def draw_style(rng: np.random.Generator) -> Style:
         dryness=dryness,
         farming=float(rng.normal(0.2, 0.55)),
         urban=float(rng.normal(0.0, 0.4)),
-        wet=float(rng.normal(-1.9, 0.5)),
+        wet=float(rng.normal(-2.1, 0.55)),
         beach=float(rng.uniform(0, 2)),
         relief=float(rng.uniform(0.2, 1.2)),
         parcel=float(rng.uniform(11, 24)),

@@ -1,0 +1,221 @@
+"""From a folder of large images and masks to a tile-folder data set: cut, never resampled, split by source image.
+
+The data set appears whole or not at all: it is made beside its place and renamed at the end.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bench.data.classes import Classes, read_classes
+from bench.data.dataset import SPLITS, Progress, TileReport
+from bench.data.folder import TileFiles, files_by_stem, read_tile, unmatched
+from bench.data.masks import MaskReader
+from bench.data.pixels import any_size
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How to cut. `size` and `overlap` in pixels; `split` the shares of source images that go to train, val and
+    test, drawn by `seed`; tiles with more than `max_ignored` of their pixels ignored are left out."""
+
+    size: int = 256
+    overlap: int = 0
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    max_ignored: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise BenchError(f"The tile size is {self.size}; it must be at least 1 pixel.")
+        if not 0 <= self.overlap < self.size:
+            raise BenchError(f"The overlap is {self.overlap} pixels; 0 to {self.size - 1} are possible.")
+        if len(self.split) != 3 or min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
+            raise BenchError(f"The split is {self.split}; it must be three shares for train, val, test that add to 1.")
+        if not 0 <= self.max_ignored <= 1:
+            raise BenchError(f"The limit of ignored pixels is {self.max_ignored}; it must be a share from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """What was cut: the folder, tiles and source images a split, tiles left out as mostly ignored, and the share of
+    the images' pixels that lie in no tile because a side is no multiple of the step."""
+
+    folder: Path
+    tiles: Mapping[str, int]
+    sources: Mapping[str, int]
+    left_out: int
+    uncovered: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON-able values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def tile_folder(
+    images: Path,
+    masks: Path,
+    out: Path,
+    size: int = 256,
+    overlap: int = 0,
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    max_ignored: float = 0.5,
+    classes: Path | Classes | None = None,
+    progress: Progress | None = None,
+) -> Tiling:
+    """Cut the images and masks of two folders (matched by name) into the data set `out`, as `Cut` says.
+
+    Masks are read by `classes` (a table, or a `classes.json`; default: the one beside the masks, else the ARAS400k
+    colours) and written as class indices. Writes `{train,val,test}/{images,masks}`, `classes.json` and
+    `manifest.csv` (name, split, source_image, x, y; x and y are the tile's left and top pixel in its source).
+
+    Raises `BenchError`, naming the file, for what cannot be read, for too few images to fill the splits, for an
+    `out` that holds something already, and for a full disk; `out` is then as it was.
+    """
+    cut = Cut(size, overlap, tuple(split), seed, max_ignored)
+    reader = _reader(masks, classes)
+    sources = _sources(images, masks)
+    where = assign_splits([source.name for source in sources], cut.split, cut.seed)
+    report = TileReport(progress, len(sources), f"cutting {images.name}")
+    with _whole(out) as draft:
+        job = _Job(draft, cut, reader)
+        for source in sources:
+            job.cut_source(source, where[source.name])
+            report()
+        job.finish(out.name)
+    return Tiling(out, job.count(), _count(where), job.left_out, 1 - job.covered / max(1, job.pixels))
+
+
+def assign_splits(names: Sequence[str], shares: Sequence[float], seed: int) -> dict[str, str]:
+    """A split for each source image: shuffled by a hash of seed and name, then cut by the shares; every split that
+    has a share gets at least one. Raises `BenchError` with fewer images than that takes."""
+    wanted = [share > 0 for share in shares]
+    if len(names) < sum(wanted):
+        raise BenchError(
+            f"There are {len(names)} source images for {sum(wanted)} splits, and no image may be in two; add images, "
+            "or give a split the share 0."
+        )
+    counts = [max(round(share * len(names)), int(want)) for share, want in zip(shares, wanted, strict=True)]
+    while sum(counts) != len(names):
+        grow = 1 if sum(counts) < len(names) else -1
+        errors = [grow * (share * len(names) - count) for share, count in zip(shares, counts, strict=True)]
+        free = [i for i in range(len(counts)) if wanted[i] and counts[i] + grow >= 1]
+        counts[max(free, key=errors.__getitem__)] += grow
+    order = sorted(names, key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest())
+    labels = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
+    return dict(zip(order, labels, strict=True))
+
+
+def _reader(masks: Path, classes: Path | Classes | None) -> MaskReader:
+    if isinstance(classes, Classes):
+        return MaskReader(classes, declared=True, table=Path("the given class table"))
+    beside = [path for path in (masks / "classes.json", masks.parent / "classes.json") if path.exists()]
+    path = classes if classes is not None else next(iter(beside), None)
+    if path is None:
+        return MaskReader(table=masks / "classes.json")
+    return MaskReader(read_classes(path)[1], declared=True, table=path)
+
+
+def _sources(images: Path, masks: Path) -> list[TileFiles]:
+    found, labels = files_by_stem(images), files_by_stem(masks)
+    for complaint in unmatched(found, labels, str(images)):
+        raise BenchError(complaint)
+    if not found:
+        raise BenchError(f"{images} holds no PNG, JPEG or TIFF image; give a folder of images.")
+    return [TileFiles(stem, found[stem], labels[stem]) for stem in sorted(found)]
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A draft folder beside `out` that becomes `out` when all went well, and vanishes when not."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BenchError(f"{out} exists and is not empty; give the name of a new folder.")
+    draft = out.with_name(f".{out.name}.draft-{os.getpid()}")
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if out.exists():
+            out.rmdir()
+        draft.rename(out)
+    except OSError as error:
+        raise BenchError(f"{out} could not be written ({error.strerror or error}); nothing was kept.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@dataclass
+class _Job:
+    """One run: writes tiles under `folder` and keeps count."""
+
+    folder: Path
+    cut: Cut
+    reader: MaskReader
+    rows: list[tuple[str, str, str, int, int]] = field(default_factory=list)
+    left_out: int = 0
+    pixels: int = 0
+    covered: int = 0
+
+    def cut_source(self, source: TileFiles, split: str) -> None:
+        """Write the tiles of one source image to `split`."""
+        with any_size():
+            image, mask = read_tile(source, self.reader, None)
+        height, width = mask.shape
+        side, step = self.cut.size, self.cut.size - self.cut.overlap
+        if min(height, width) < side:
+            raise BenchError(
+                f"{source.image} is {width}x{height} pixels, smaller than a tile of {side}; choose a smaller size or "
+                "remove the image."
+            )
+        tops, lefts = range(0, height - side + 1, step), range(0, width - side + 1, step)
+        self.pixels += height * width
+        self.covered += (tops[-1] + side) * (lefts[-1] + side)
+        for top in tops:
+            for left in lefts:
+                part = slice(top, top + side), slice(left, left + side)
+                self._keep(source, split, left, top, image[part], mask[part])
+
+    def _keep(self, source: TileFiles, split: str, left: int, top: int, image: np.ndarray, mask: np.ndarray) -> None:
+        ignore = self.reader.classes.ignore_index
+        if ignore is not None and np.mean(mask == ignore) > self.cut.max_ignored:
+            self.left_out += 1
+            return
+        name = f"{source.name}_x{left:05d}_y{top:05d}"
+        for kind, pixels in (("images", image), ("masks", mask)):
+            target = self.folder / split / kind
+            target.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(target / f"{name}.png")
+        self.rows.append((name, split, source.name, left, top))
+
+    def finish(self, name: str) -> None:
+        """Write the class table and the manifest. Raises `BenchError` where a split got no tile."""
+        for split, share in zip(SPLITS, self.cut.split, strict=True):
+            if share > 0 and not self.count()[split]:
+                raise BenchError(
+                    f"The split {split} would be empty: more than {self.cut.max_ignored:.0%} of every tile is ignored; "
+                    "raise that limit, or choose another seed."
+                )
+        table = {"dataset": name, **self.reader.classes.to_dict()}
+        (self.folder / "classes.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        with (self.folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("name", "split", "source_image", "x", "y"), *sorted(self.rows)])
+
+    def count(self) -> dict[str, int]:
+        """Tiles a split."""
+        return _count({row[0]: row[1] for row in self.rows})
+
+
+def _count(where: Mapping[str, str]) -> dict[str, int]:
+    splits = list(where.values())
+    return {split: splits.count(split) for split in SPLITS}
