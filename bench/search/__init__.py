@@ -1,0 +1,1 @@
+"""Search for new variants under a budget: Optuna, multi-objective, over any frozen config dataclass."""

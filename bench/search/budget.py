@@ -1,0 +1,84 @@
+"""Hard budgets, and the sentence for one that nothing keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a config costs before it is trained.
+
+    Attributes:
+        params: trainable parameters and the others, in all.
+        macs: exact plain multiply-accumulates of one image at the search's input size.
+        mib: the float32 safetensors file, in MiB of 2^20 bytes.
+    """
+
+    params: int
+    macs: int
+    mib: float
+
+    def __str__(self) -> str:
+        return f"{self.macs / 1e9:.4g} GMACs, {self.params:,} parameters, {self.mib:.4g} MiB"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits that every trained config keeps; None is no limit.
+
+    Attributes:
+        max_gmacs: exact plain MACs of one image at the search's input size, in 10^9.
+        max_params: parameters.
+        max_mib: the float32 safetensors file, in MiB.
+        max_latency_ms: median milliseconds of one image on the search's device.
+    """
+
+    max_gmacs: float | None = None
+    max_params: float | None = None
+    max_mib: float | None = None
+    max_latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is not None and not 0 < value < float("inf"):
+                raise BenchError(f"--{limit.name.replace('_', '-')} {value} is no limit: give a number above 0")
+
+    def excess(self, cost: Cost, latency_ms: float | None = None) -> dict[str, float]:
+        """How many times each limit is used, by its name: above 1 breaks it. Unmeasured latency is left out."""
+        used = {
+            "max_gmacs": cost.macs / 1e9,
+            "max_params": cost.params,
+            "max_mib": cost.mib,
+            "max_latency_ms": latency_ms,
+        }
+        limits = {name: getattr(self, name) for name in used}
+        return {name: used[name] / limits[name] for name in used if limits[name] and used[name] is not None}
+
+    def broken(self, cost: Cost, latency_ms: float | None = None) -> list[str]:
+        """The names of the limits that do not hold."""
+        return [name for name, times in self.excess(cost, latency_ms).items() if times > 1]
+
+    def __str__(self) -> str:
+        given = {limit.name.replace("_", " "): getattr(self, limit.name) for limit in fields(self)}
+        return ", ".join(f"{name} {value:g}" for name, value in given.items() if value) or "no limits"
+
+
+Latency = Callable[[Any], float]
+"""Median milliseconds of one image, measured on the search's device (or read from its record)."""
+
+
+def impossible(budget: Budget, config: Any, cost: Cost, latency_ms: float | None) -> BenchError:
+    """The sentence for a budget that no config of the space meets: `config` is the smallest that was found."""
+    broken = budget.broken(cost, latency_ms)
+    limits = " and ".join(f"--{name.replace('_', '-')} {getattr(budget, name):g}" for name in broken)
+    measured = "" if latency_ms is None else f", {latency_ms:.4g} ms"
+    return BenchError(
+        f"no configuration of the search space fits {limits}: the smallest costs {cost}{measured}; "
+        "raise the limit or free more fields"
+    )

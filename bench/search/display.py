@@ -1,0 +1,81 @@
+"""What people see of a search: a bar for the trials, one for the running training, a line a trial."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.search.trials import CONFIG_KEY, REASON, decided
+
+if TYPE_CHECKING:
+    from bench.search.study import SearchPlan
+
+
+class SearchDisplay:
+    """Progress of a search as a context manager; without a terminal only the lines are printed."""
+
+    def __init__(self, plan: SearchPlan, console: Console | None) -> None:
+        self._plan = plan
+        self.console = console or Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._trials = self._bars.add_task("trials", total=plan.trials, note="")
+        self._training = self._bars.add_task("training", total=None, visible=False, note="")
+        self._since = time.monotonic()
+
+    def __enter__(self) -> SearchDisplay:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def begin(self, study: Study) -> None:
+        """The search starts or goes on."""
+        done = len(decided(study))
+        self._bars.update(self._trials, completed=done)
+        self._say(f"search {study.study_name}: {done} of {self._plan.trials} trials decided; {self._plan.budget}")
+
+    def step(self, done: int, total: int, note: str) -> None:
+        """The running training got on."""
+        self._bars.update(self._training, completed=done, total=total, note=note, visible=True)
+
+    def end(self, study: Study, trial: FrozenTrial) -> None:
+        """A trial is decided; called by Optuna."""
+        done = len(decided(study))
+        self._bars.update(self._trials, completed=done)
+        self._bars.update(self._training, visible=False)
+        self._say(f"[{done}/{self._plan.trials}] {_line(trial, self._plan.objectives)}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(trial: FrozenTrial, objectives: tuple[str, ...]) -> str:
+    key = trial.user_attrs.get(CONFIG_KEY, "")
+    if trial.state != TrialState.COMPLETE:
+        return f"{key}: FAILED: {trial.user_attrs.get(REASON, 'interrupted')}"
+    shown = ", ".join(_figure(name, value) for name, value in zip(objectives, trial.values, strict=True))
+    return f"{key}: {shown}{'' if trial.user_attrs.get('fresh') else ' (recorded)'}"
+
+
+def _figure(name: str, value: Any) -> str:
+    units = {"f1": ("F1 {:.4f}", 1), "params": ("{:.3f} M parameters", 1e-6), "macs": ("{:.4f} GMACs", 1e-9)}
+    form, scale = units.get(name, ("{:.2f} ms", 1))
+    return form.format(value * scale)

@@ -1,0 +1,165 @@
+"""What a search has found: its trials, the front, how the front grew, and the front's re-training on new seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+import archs
+from bench.errors import BenchError
+from bench.pareto import hypervolume_trace
+from bench.search.trials import CONFIG_KEY, REASON, decided, slot_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.data import DataSet
+    from bench.engine import Cell
+    from bench.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class SearchedTrial:
+    """One decided trial.
+
+    Attributes:
+        slot: its position in the search, from 0.
+        config: what was trained; `key` names it.
+        cost: params, macs and mib.
+        objectives: one value an objective; None if the training failed, for `reason`.
+        record: key of the training's record.
+        fresh: whether the search trained it itself; False if a record answered.
+        latency_ms: measured, where a limit or an objective asked for it.
+        on_front: whether no other trial is at least as good in every objective and better in one.
+    """
+
+    slot: int
+    key: str
+    config: Any
+    cost: dict[str, float]
+    objectives: tuple[float, ...] | None
+    record: str | None
+    fresh: bool
+    latency_ms: float | None
+    reason: str
+    on_front: bool
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A search's trials in the order of their slots, and the front among them."""
+
+    name: str
+    objectives: tuple[str, ...]
+    trials: tuple[SearchedTrial, ...]
+
+    @property
+    def front(self) -> list[SearchedTrial]:
+        """The trials that no other one beats, each config once, from low to high cost."""
+        first: dict[str, SearchedTrial] = {}
+        for trial in self.trials:
+            if trial.on_front:
+                first.setdefault(trial.key, trial)
+        return sorted(first.values(), key=lambda trial: trial.objectives[1])
+
+    def hypervolume(self, cost: str, reference: tuple[float, float]) -> np.ndarray:
+        """Area between the front so far and a reference after each trial, (trials,), never falling.
+
+        Args:
+            cost: "params", "macs" or "latency_ms".
+            reference: (cost, F1) worse than all that counts; chosen before the search, or figures of two searches
+                do not compare.
+        """
+        return hypervolume_trace(self.frame(), cost, "f1", reference)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a trial: slot, variant, costs, objectives, front, record, status and reason."""
+        import pandas as pd
+
+        return pd.DataFrame([_row(trial, self.objectives) for trial in self.trials])
+
+
+def read_result(study: Study, objectives: Sequence[str]) -> SearchResult:
+    """The decided trials of a study."""
+    front = {trial.number for trial in study.best_trials}
+    trials = [_searched(study, trial, trial.number in front) for trial in decided(study)]
+    return SearchResult(study.study_name, tuple(objectives), tuple(sorted(trials, key=lambda trial: trial.slot)))
+
+
+def save_front(result: SearchResult, folder: Path | str) -> list[Path]:
+    """Write each member of the front as a config that `archs.create` and every study accept, by its path."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for trial in result.front:
+        found = dict(zip(result.objectives, trial.objectives, strict=True))
+        meta = {"search": result.name, "cost": trial.cost, "validation": found, "record": trial.record}
+        paths.append(archs.save_config(trial.config, folder / f"{variant_name(trial)}.json", **meta))
+    return paths
+
+
+def variant_name(trial: SearchedTrial) -> str:
+    """How a searched config is called in tables and files."""
+    return f"{trial.config.family}-{trial.key[:8]}"
+
+
+def retrain_front(
+    result: SearchResult, data: DataSet, recipe: Recipe, seeds: Sequence[int], device: str, searched_seed: int
+) -> list[Cell]:
+    """The cells that train each member of the front anew and score it on test tiles.
+
+    The score that ranked a member is the best of many noisy ones and too good on average; what is reported comes
+    from seeds that the search has not seen.
+
+    Raises:
+        BenchError: no seed is given, or the search's own is among them.
+    """
+    from bench.cells import train_cell
+
+    if not seeds or searched_seed in seeds:
+        raise BenchError(f"--seeds {list(seeds)}: the front needs seeds other than the search's own, {searched_seed}")
+    return [
+        train_cell(trial.config, variant_name(trial), data, recipe, seed, device, test=True)
+        for trial in result.front
+        for seed in seeds
+    ]
+
+
+def _searched(study: Study, trial: FrozenTrial, on_front: bool) -> SearchedTrial:
+    notes = trial.user_attrs
+    return SearchedTrial(
+        slot=slot_of(study, trial),
+        key=notes[CONFIG_KEY],
+        config=archs.from_dict(notes["config"]),
+        cost=notes["cost"],
+        objectives=tuple(trial.values) if trial.state == TrialState.COMPLETE else None,
+        record=notes.get("record"),
+        fresh=notes.get("fresh", False),
+        latency_ms=notes.get("latency_ms"),
+        reason=notes.get(REASON, ""),
+        on_front=on_front,
+    )
+
+
+def _row(trial: SearchedTrial, objectives: Sequence[str]) -> dict[str, Any]:
+    values = dict(zip(objectives, trial.objectives, strict=True)) if trial.objectives else {}
+    return {
+        "slot": trial.slot,
+        "variant": variant_name(trial),
+        "family": trial.config.family,
+        "params": trial.cost["params"],
+        "macs": trial.cost["macs"],
+        "mib": trial.cost["mib"],
+        "latency_ms": trial.latency_ms,
+        "f1": values.get("f1"),
+        "front": trial.on_front,
+        "status": "" if trial.objectives else "failed",
+        "reason": trial.reason,
+        "record": trial.record,
+    }

@@ -1,0 +1,122 @@
+"""Optuna's samplers by name, each wrapped so that all it proposes is feasible, new where possible, and repeatable."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from bench.errors import BenchError
+from bench.search.feasible import FeasibleSpace
+from bench.search.space import Params, config_key
+from bench.search.trials import CONFIG_KEY, slot_of
+
+POPULATION = 20  # NSGA-II draws its whole first generation at random: 50, its default, is a long search here
+WALK = 64  # steps away from points that were tried before
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "random": lambda seed: RandomSampler(seed=seed),
+    # multivariate TPE (Optuna's choice for several objectives) may collapse onto few points
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=False, constant_liar=False),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
+    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
+}
+DRAWS = {"gp": 1}  # a Gaussian process takes seconds a proposal: one is drawn and projected
+DRAWS_OTHERWISE = 8
+
+
+def check_sampler(name: str) -> None:
+    """Raise BenchError unless there is a sampler of that name."""
+    if name not in SAMPLERS:
+        raise BenchError(f"--sampler {name}: there is no such sampler; possible: {', '.join(SAMPLERS)}")
+
+
+class FeasibleSampler(BaseSampler):
+    """Wraps a sampler of Optuna's: known configs first, then what it proposes, moved into the budget.
+
+    A proposal depends on the seed, the trial's slot (see `slot_of`) and the finished trials only: after a kill the
+    same trials are proposed. Two workers never share a slot, so that equal seeds do not repeat each other.
+
+    Args:
+        name: one of `SAMPLERS`.
+        feasible: where proposals may lie.
+        known: points that are proposed before all others; feasible ones.
+        seed: of all draws.
+    """
+
+    def __init__(self, name: str, feasible: FeasibleSpace, known: Sequence[Params], seed: int) -> None:
+        check_sampler(name)
+        self._name, self._feasible, self._known, self._seed = name, feasible, tuple(known), seed
+        self._distributions = feasible.space.distributions()
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Genetic samplers note the generation here, so that known and repeated configs are parents too."""
+        inner = self._inner(0)
+        if isinstance(inner, NSGAIISampler):
+            inner.get_trial_generation(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All parameters are proposed together, since the budget binds them together."""
+        return self._distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next feasible point: the first new one of a few draws, or a new one close to them."""
+        slot = slot_of(study, trial)
+        if slot < len(self._known):
+            return dict(self._known[slot])
+        seen = _seen(study, trial)
+        drawn = None
+        for draw in range(DRAWS.get(self._name, DRAWS_OTHERWISE)):
+            params = self._draw(study, trial, slot, draw)
+            config = self._feasible.space.config(params)
+            if self._feasible.fits(config) and config_key(config) not in seen:
+                return params
+            drawn = drawn or params
+        return self._near(self._feasible.project(drawn), seen, slot)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Never reached, as all parameters are sampled relatively.
+
+        Raises:
+            BenchError: another parameter was asked for.
+        """
+        raise BenchError(f"the search space has no parameter {param_name}: leave the storage to its own study")
+
+    def _inner(self, *path: int) -> BaseSampler:
+        return SAMPLERS[self._name](zlib.crc32(repr((self._seed, *path)).encode()))
+
+    def _draw(self, study: Study, trial: FrozenTrial, slot: int, draw: int) -> Params:
+        inner = self._inner(slot, draw)
+        space = inner.infer_relative_search_space(study, trial)
+        params = inner.sample_relative(study, trial, space)
+        for name, distribution in self._distributions.items():
+            if name not in params:
+                params[name] = inner.sample_independent(study, trial, name, distribution)
+        return self._feasible.space.settled({name: int(params[name]) for name in self._distributions})
+
+    def _near(self, params: Params, seen: set[str], slot: int) -> Params:
+        """The point itself if it is new; else a new one few steps away; a known one where all around are known."""
+        rng = np.random.default_rng([self._seed, slot])
+        at = params
+        for _ in range(WALK):
+            if config_key(self._feasible.space.config(at)) not in seen:
+                return at
+            at = self._feasible.neighbour(at, rng)
+        return params
+
+
+def _seen(study: Study, trial: FrozenTrial) -> set[str]:
+    """Keys of the configs that were trained or are being trained."""
+    states = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
+    trials = study.get_trials(deepcopy=False, states=states)
+    return {t.user_attrs[CONFIG_KEY] for t in trials if CONFIG_KEY in t.user_attrs and t.number != trial.number}

@@ -1,0 +1,221 @@
+"""A search: Optuna proposes, the budget decides before any training, records answer what was asked before."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from rich.console import Console
+
+import archs
+from bench.errors import BenchError
+from bench.records.canonical import canonical_json
+from bench.search.budget import Budget
+from bench.search.display import SearchDisplay
+from bench.search.evaluate import Evaluator, TrainingFailed
+from bench.search.feasible import FeasibleSpace
+from bench.search.front import SearchResult, read_result
+from bench.search.samplers import POPULATION, FeasibleSampler, check_sampler
+from bench.search.space import Params, Space, config_key, fields_of
+from bench.search.spaces import space_of
+from bench.search.storage import experimental, fail_stale, is_file, open_storage, quiet
+from bench.search.trials import CONFIG_KEY, REASON, SURPLUS, WORKER, decided, is_surplus, queue_again, take_up
+from bench.search.workers import Workers
+
+OBJECTIVES = {"f1": "maximize", "params": "minimize", "macs": "minimize", "latency": "minimize"}
+DEFAULT_SAMPLER = "nsga2"
+POLL_S = 0.5  # how often to look whether other workers are through
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What is searched for; data, recipe and device are the evaluator's.
+
+    Attributes:
+        base: the config around which the space lies, as `archs.config("lale-s1")`.
+        free: names of the fields that may change; the family's own choice if empty.
+        objectives: "f1" and one or two of "params", "macs", "latency".
+        budget: hard limits, decided before any training.
+        trials: trainings in all, failed ones and those answered from records included.
+        sampler: one of `SAMPLERS`.
+        seed: of the proposals and of every training.
+        space: a space of your own instead of `base` and `free`.
+    """
+
+    base: Any
+    free: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ("f1", "macs")
+    budget: Budget = field(default_factory=Budget)
+    trials: int = 50
+    sampler: str = DEFAULT_SAMPLER
+    seed: int = 0
+    space: Space | None = None
+
+    def __post_init__(self) -> None:
+        check_sampler(self.sampler)
+        wrong = [name for name in self.objectives if name not in OBJECTIVES]
+        if wrong or self.objectives[:1] != ("f1",) or len(set(self.objectives)) not in (2, 3):
+            raise BenchError(
+                f"--objectives {','.join(self.objectives)}: give f1 first, then one or two of params, macs, latency"
+            )
+        if self.trials < 1:
+            raise BenchError(f"--trials {self.trials}: give at least 1")
+
+    def make_space(self) -> Space:
+        """The space that is searched."""
+        return self.space or space_of(self.base, self.free)
+
+
+def run_search(
+    plan: SearchPlan,
+    evaluator: Evaluator,
+    folder: Path | str,
+    *,
+    storage: str | None = None,
+    console: Console | None = None,
+) -> SearchResult:
+    """Search until the plan's number of trials is decided, from wherever an earlier run of it was stopped.
+
+    Several processes may run the same search over one storage. A killed one loses nothing: its trial is taken up
+    again, and its training goes on from its checkpoint.
+
+    Args:
+        plan: what to search.
+        evaluator: prices, times and trains configs.
+        folder: for the storage and what belongs to it.
+        storage: a URL of Optuna's, or the path of a journal file; SQLite in the folder by default.
+        console: where progress goes; standard error by default.
+
+    Raises:
+        BenchError: a budget that no config keeps, a field that is not to be searched, a storage that does not open.
+            Nothing has been trained then.
+    """
+    with quiet():
+        search = _Search(plan, evaluator, Path(folder), storage)
+        with SearchDisplay(plan, console) as display:
+            search.run(display)
+        return search.result()
+
+
+class _Search:
+    """One run of a search over its storage."""
+
+    def __init__(self, plan: SearchPlan, evaluator: Evaluator, folder: Path, storage: str | None) -> None:
+        self.plan, self.evaluator = plan, evaluator
+        space = plan.make_space()
+        self.feasible = FeasibleSpace(space, plan.budget, evaluator.price, evaluator.latency_ms)
+        known = known_points(self.feasible)
+        self.study = optuna.create_study(
+            study_name=study_name(plan, space, known, evaluator.determinants),
+            storage=open_storage(storage, folder, on_stale=queue_again),
+            sampler=FeasibleSampler(plan.sampler, self.feasible, known, plan.seed),
+            directions=[OBJECTIVES[name] for name in plan.objectives],
+            load_if_exists=True,
+        )
+        with experimental():
+            self.study.set_metric_names(list(plan.objectives))
+        self.workers = Workers(folder / "workers") if is_file(storage) else None
+
+    def run(self, display: SearchDisplay) -> None:
+        """Trial after trial until as many are decided as the plan wants; what other workers run is waited for."""
+        with self.workers.join() if self.workers else nullcontext("") as me:
+            self._take_up(me)
+            display.begin(self.study)
+            while (missing := self.plan.trials - len(decided(self.study))) > 0:
+                if missing > self._running():
+                    objective = partial(self._trial, me=me, display=display)
+                    self.study.optimize(objective, n_trials=1, catch=(TrainingFailed,), callbacks=[display.end])
+                else:
+                    time.sleep(POLL_S)
+                self._take_up(me)
+
+    def _running(self) -> int:
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+    def _take_up(self, me: str) -> None:
+        """Queue again what dead workers left; a server's database tells them by their heartbeat."""
+        if self.workers:
+            with self.workers.alone():
+                take_up(self.study, partial(self.workers.is_dead, me=me))
+        else:
+            fail_stale(self.study)
+
+    def _trial(self, trial: optuna.Trial, me: str, display: SearchDisplay) -> list[float]:
+        trial.set_user_attr(WORKER, me)
+        if is_surplus(self.study, trial.number, self.plan.trials):
+            trial.set_user_attr(SURPLUS, True)
+            raise TrainingFailed("one trial too many")
+        config = self.feasible.space.suggest(trial)
+        figures = self._note(trial, config)
+        try:
+            score = self.evaluator.score(config, self.plan.seed, f"search {config_key(config)}", display.step)
+        except TrainingFailed as failure:
+            trial.set_user_attr(REASON, str(failure))
+            raise
+        trial.set_user_attr("record", score.key)
+        trial.set_user_attr("fresh", score.fresh)
+        figures["f1"] = score.f1
+        return [figures[name] for name in self.plan.objectives]
+
+    def _note(self, trial: optuna.Trial, config: Any) -> dict[str, float]:
+        """Store what the trial will train and what that costs, before it is trained; the costs.
+
+        Raises:
+            BenchError: it breaks the budget, which no proposal of the sampler does.
+        """
+        cost = self.evaluator.price(config)
+        if not self.feasible.fits(config):
+            raise BenchError(f"trial {trial.number} breaks the budget ({cost}): it was queued by hand; delete it")
+        figures: dict[str, float] = {"params": cost.params, "macs": cost.macs}
+        if self.plan.budget.max_latency_ms is not None or "latency" in self.plan.objectives:
+            figures["latency"] = self.evaluator.latency_ms(config)
+            trial.set_user_attr("latency_ms", figures["latency"])
+        trial.set_user_attr("config", archs.to_dict(config))
+        trial.set_user_attr("cost", asdict(cost))
+        trial.set_user_attr(CONFIG_KEY, config_key(config))
+        return figures
+
+    def result(self) -> SearchResult:
+        """What has been found."""
+        return read_result(self.study, self.plan.objectives)
+
+
+def known_points(feasible: FeasibleSpace) -> list[Params]:
+    """The base (moved into the budget if it breaks it) and the registered configs of its family within the budget."""
+    space = feasible.space
+    points = [feasible.project(_nearest_point(space))]
+    for name in archs.names():
+        config = archs.config(name)
+        if config in space and feasible.fits(config) and space.params(config) not in points:
+            points.append(space.params(config))
+    return points
+
+
+def _nearest_point(space: Space) -> Params:
+    base = fields_of(space.base)
+    return space.settled({d.name: d.encode(d.of(base)) for d in space.dimensions})
+
+
+def study_name(plan: SearchPlan, space: Space, known: Sequence[Params], asked: Mapping[str, Any]) -> str:
+    """A name that two runs share exactly if they are the same search; the number of trials is not part of it."""
+    identity = {
+        "base": archs.to_dict(space.base),
+        "space": {d.name: list(d.values) for d in space.dimensions},
+        "objectives": plan.objectives,
+        "budget": asdict(plan.budget),
+        "sampler": plan.sampler,
+        "population": POPULATION,
+        "seed": plan.seed,
+        "known": list(known),
+        "asked": dict(asked),
+    }
+    digest = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]
+    return f"{space.base.family}-{digest}"
