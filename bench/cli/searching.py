@@ -29,7 +29,7 @@ def search(
         "lale-s1"
     ),
     free: Annotated[
-        str, typer.Option(help="Fields that may change, as `widths,depths,conv_stages`; empty: the family's own choice.")
+        str, typer.Option(help="Fields that may change, as `widths,depths`; empty: the family's own choice.")
     ] = "",
     objectives: Annotated[str, typer.Option(help="`f1` and one or two of params, macs, latency.")] = "f1,macs",
     max_gmacs: Annotated[float | None, typer.Option(help="Exact plain MACs of one image of --size, in 10^9.")] = None,
@@ -37,7 +37,7 @@ def search(
     max_mib: Annotated[float | None, typer.Option(help="The saved float32 weights, in MiB.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Median of one image on this device.")] = None,
     trials: Annotated[int, typer.Option(help="Trainings in all.")] = 24,
-    sampler: Annotated[str, typer.Option(help="nsga2, tpe, gp or random; each proposes feasible configs only.")] = "nsga2",
+    sampler: Annotated[str, typer.Option(help="nsga2, tpe, gp or random; feasible proposals only.")] = "nsga2",
     seed: Annotated[int, typer.Option(help="Of the proposals and the search's trainings.")] = 0,
     seeds: SeedsOption = "1,2,3",
     data: DataOption = "terrain",
@@ -45,7 +45,7 @@ def search(
     size: SizeOption = 256,
     device: DeviceOption = "auto",
     storage: Annotated[
-        str | None, typer.Option(help="Any Optuna URL, or a journal file's path; SQLite in the output folder if left out.")
+        str | None, typer.Option(help="An Optuna URL or a journal file's path; else SQLite in the output folder.")
     ] = None,
     settings: SetOption = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,9 @@ def study(
     add: Annotated[
         list[str] | None, typer.Option(help="A further variant: a name, or a saved config's path; repeatable.")
     ] = None,
+    instruments: Annotated[
+        str, typer.Option(help="What to measure of static, speed and train; the rest is left for another run.")
+    ] = "static,speed,train",
     device: DeviceOption = "auto",
     size: SizeOption = 256,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all variants alike.")] = None,
@@ -94,7 +98,7 @@ def study(
 
     chosen = find_study(name)
     chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
-    chosen = chosen.select(variants or [], trained or [])
+    chosen = replace(chosen.select(variants or [], trained or []), instruments=tuple(instruments.split(",")))
     setting = Setting(
         data=data,
         recipe=recipe_from(budget, precision=precision, **parse_settings(settings)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import archs
 from archs import ArchConfig
@@ -74,6 +74,9 @@ class Study:
         for base in {self.base, *(variant.base for variant in self.variants)} - {None}:
             if base not in labels:
                 raise BenchError(f"The study {self.name} compares with {base!r}, which is none of its variants.")
+        strange = [name for name in self.instruments if name not in get_args(Instrument)]
+        if strange:
+            raise BenchError(f"There is no instrument {strange[0]!r}; choose of {', '.join(get_args(Instrument))}.")
         unknown = [figure for figure in self.figures if figure not in FIGURES]
         if unknown:
             raise BenchError(f"There is no figure {unknown[0]!r}; choose of {', '.join(FIGURES)}.")
