@@ -203,6 +203,17 @@ class TestMemoryMaps:
         assert not list((tmp_path / "cache" / "tiles").glob(".draft-*"))
 
 
+    def test_a_disk_that_takes_no_more_is_a_sentence(self, folder, tmp_path):
+        resource = pytest.importorskip("resource", reason="limits on files are set through the resource module")
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+        try:
+            text = refusal(folder, cache=tmp_path / "cache", memory_limit=0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert str(tmp_path / "cache") in text and "LALE_BENCH_CACHE" in text
+
+
 class TestRefusals:
     def test_no_such_folder(self, tmp_path):
         assert str(tmp_path / "gone") in refusal(tmp_path / "gone")

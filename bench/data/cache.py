@@ -6,6 +6,7 @@ change) gave which digest: an unchanged folder is opened without being read agai
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -81,16 +82,16 @@ class SplitCache:
 
 def _new(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A memory map of a new file whose room on the disk is taken at once: a full disk must not end in a bus error."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        try:
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise BenchError(
-                f"{path.parent.parent} has no room for the decoded tiles ({path.stat().st_size >> 20} MiB; "
-                f"{error.strerror}); free some, or name another cache folder in LALE_BENCH_CACHE."
-            ) from error
+    except OSError as error:
+        raise BenchError(
+            f"The cache folder {path.parent.parent} has no room for the decoded tiles ({math.prod(shape) >> 20} MiB; "
+            f"{error.strerror}); free some, or name another folder in LALE_BENCH_CACHE."
+        ) from error
     return array
 
 
