@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,13 +83,14 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def recipe_from(budget: str, **changes: Any) -> Recipe:
-    """The recipe of a budget, with those fields changed that are not None.
+def recipe_from(budget: str, settings: list[str] | None = None, precision: str | None = None) -> Recipe:
+    """The recipe of a budget, with the fields of `settings` (see `parse_settings`) and the precision changed.
 
     Raises:
-        BenchError: an unknown budget, or a value that a recipe refuses.
+        BenchError: an unknown budget or field, or a value that a recipe refuses.
     """
-    return replace(recipe_named(budget), **{name: value for name, value in changes.items() if value is not None})
+    changes = parse_settings(settings) | ({"precision": precision} if precision else {})
+    return Recipe.from_dict(recipe_named(budget).to_dict() | changes)
 
 
 def print_json(value: Any) -> None:

@@ -24,7 +24,6 @@ from bench.cli.options import (
     SetOption,
     SizeOption,
     parse_seeds,
-    parse_settings,
     print_json,
     recipe_from,
 )
@@ -101,7 +100,7 @@ def study(
     chosen = replace(chosen.select(variants or [], trained or []), instruments=tuple(instruments.split(",")))
     setting = Setting(
         data=data,
-        recipe=recipe_from(budget, precision=precision, **parse_settings(settings)),
+        recipe=recipe_from(budget, settings, precision),
         seeds=parse_seeds(seeds),
         device=str(resolve_device(device)),
         size=(size, size),

@@ -50,7 +50,7 @@ def train(
     from bench.training.trainer import train as train_model
 
     config = archs.config(name, **parse_settings(settings))
-    recipe = recipe_from(budget, **parse_settings(recipe_settings))
+    recipe = recipe_from(budget, recipe_settings)
     tiles = open_data(data)
     seed_everything(seed)
     model = archs.build(config, tiles.classes.num_classes)
