@@ -8,6 +8,8 @@ import torch
 
 
 class Clock(Protocol):
+    """Times calls on one device; every figure ends when the result is there, not when the call returns."""
+
     def one(self, call: Callable[[], Any]) -> float:
         """Seconds of one call until its result is there."""
 

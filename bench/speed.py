@@ -69,6 +69,7 @@ class SpeedProtocol:
             raise BenchError(f"rounds is {self.rounds}; a 95 % interval of a median needs at least 6")
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields, ready for JSON."""
         return asdict(self)
 
 
@@ -82,6 +83,7 @@ class Spread:
 
     @property
     def relative_half_width(self) -> float:
+        """Half the interval's width as a share of the median."""
         return (self.high - self.low) / 2 / self.value
 
 

@@ -233,9 +233,7 @@ def test_every_name_in_the_table_is_an_operator_of_one_kind():
     names = [name for group in groups for name in group]
     assert len(names) == len(set(names))
     known = {
-        name.split("::")[1].split(".")[0]
-        for name in torch._C._dispatch_get_all_op_names()
-        if name.startswith("aten::")
+        name.split("::")[1].split(".")[0] for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")
     }
     missing = {name for name in names if name not in known and f"{name}_" not in known}
     assert not missing

@@ -31,6 +31,7 @@ def speed_of(blocks: list[float], protocol: SpeedProtocol = BRIEF) -> Speed:
 # --- statistics ---
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.001, 1000), min_size=6, max_size=60), st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_interval_is_the_narrowest_with_its_coverage(values, confidence):
     found, n, ordered = median_interval(values, confidence), len(values), sorted(values)
@@ -53,12 +54,14 @@ def test_the_interval_holds_the_median_as_often_as_it_says():
     assert 0.95 <= share <= 0.975
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.01, 10), min_size=6, max_size=40))
 def test_a_speed_against_itself_is_one(blocks):
     one = ratio(speed_of(blocks), speed_of(blocks))
     assert (one.low, one.value, one.high) == (1, 1, 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), min_size=6, max_size=40))
 def test_ratios_are_reciprocal(pairs):
     a, b = (speed_of(list(blocks)) for blocks in zip(*pairs, strict=True))
@@ -67,6 +70,7 @@ def test_ratios_are_reciprocal(pairs):
     assert there.high == pytest.approx(1 / back.low)
 
 
+@settings(deadline=None)
 @given(
     drift=st.lists(st.floats(0.5, 20), min_size=6, max_size=30),
     factor=st.floats(1.1, 5),
@@ -204,7 +208,7 @@ def test_compiling_is_reported_apart():
     assert speed.compile_seconds > 10 * max(speed.samples)
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.sampled_from(["precision", "memory_format", "runtime"]), st.text(min_size=1).filter(str.isalpha))
 def test_unknown_settings_are_answered_with_the_known(field, value):
     with pytest.raises(BenchError, match=rf"{field} .* there are "):

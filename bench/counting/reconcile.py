@@ -35,10 +35,12 @@ class Difference:
 
     @property
     def difference(self) -> int:
+        """Positive where the other counter has more."""
         return self.foreign - self.exact
 
     @property
     def verdict(self) -> str:
+        """Which of the three it is."""
         if not self.foreign:
             return "skipped"
         return "counted otherwise" if self.exact else "added"

@@ -22,6 +22,7 @@ class Storage:
 
     @property
     def file_mib(self) -> dict[str, float]:
+        """`file_bytes` in MiB (2^20 bytes)."""
         return {name: size / 2**20 for name, size in self.file_bytes.items()}
 
 

@@ -40,6 +40,7 @@ class OperatorCall:
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates; 0 for operators of any other kind."""
         return self.operations if self.kind == "mac" else 0
 
     @property
