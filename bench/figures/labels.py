@@ -73,6 +73,7 @@ def _text(ax: Axes, point: np.ndarray, text: str, bold: bool) -> Annotation:
         color=INK if bold else GREY,
         zorder=6,
         path_effects=[withStroke(linewidth=2.2, foreground=(1, 1, 1, 0.75))],  # legible across lines
+        gid=f"label:{text}",  # in an SVG, text with an effect is outlines only
     )
 
 

@@ -106,7 +106,7 @@ def _own_cost(scene: Scene, i: int, boxes: np.ndarray) -> np.ndarray:
     closer = np.clip(others[None], boxes[:, None, :2], boxes[:, None, 2:]) - others[None]
     ambiguous = (np.linalg.norm(closer, axis=-1) < distance[:, None] + 0.3 * unit).sum(axis=1)
     beside = np.abs(boxes[:, [1, 3]].mean(axis=1) - scene.anchors[i][1]) < 0.3 * unit
-    return cost + 12 * np.minimum(ambiguous, 3) - 1.5 * beside
+    return cost + 25 * np.minimum(ambiguous, 3) - 1.5 * beside
 
 
 def _leader_ends(anchor: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ def wants_log(values: np.ndarray, column: Column) -> bool:
     return bool(len(finite)) and not bounded and finite.min() > 0 and finite.max() / finite.min() >= _DECADE
 
 
-def apply_scale(ax: Axes, which: str, values: np.ndarray, column: Column, room: float = 0.07) -> None:
+def apply_scale(ax: Axes, which: str, values: np.ndarray, column: Column, room: float = 0.09) -> None:
     """Set scale, limits, ticks and title of the "x" or "y" axis for printed values (raw times scale).
 
     `room` is the share of the range that stays free at both ends, for labels.
