@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from bench.stats import (
     verdict,
 )
 from bench.stats import pooled as pooled_module
+from bench.stats import spread as spread_module
 from bench.stats.pooled import class_counts, class_f1, class_iou, resampled, stack_runs
 from bench.stats.spread import Spread, spread_of
 
@@ -226,7 +228,19 @@ def test_both_sources_are_the_sum_of_two_ts():
     assert spread.p_value(spread.half_width) == pytest.approx(0.05)
 
 
-@settings(max_examples=60)
+def test_p_is_as_exact_as_a_far_finer_sum(monkeypatch):
+    rng = np.random.default_rng(6)
+    spreads = [
+        Spread(10**a, 10**b, s, 50) for a, b, s in zip(*rng.uniform(-6, -2, (2, 40)), [2, 3, 4, 9] * 10, strict=True)
+    ]
+    effects = rng.uniform(0.2, 9, 40)
+    coarse = [spread.p_value(effect * spread.error) for spread, effect in zip(spreads, effects, strict=True)]
+    monkeypatch.setattr(spread_module, "_NODES", np.linspace(-8, 8, 1601))
+    fine = [replace(s).p_value(effect * s.error) for s, effect in zip(spreads, effects, strict=True)]
+    np.testing.assert_allclose(coarse, fine, atol=1e-4)
+
+
+@settings(max_examples=40)
 @given(st.floats(1e-10, 1), st.floats(1e-10, 1), st.integers(2, 40), st.integers(2, 10**4))
 def test_p_falls_with_the_effect_and_agrees_with_the_interval(seed_variance, image_variance, seeds, images):
     spread = Spread(seed_variance, image_variance, seeds, images)
@@ -241,7 +255,7 @@ def test_p_falls_with_the_effect_and_agrees_with_the_interval(seed_variance, ima
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_false_findings_are_at_most_what_p_says(seeds, share):
     """Normal errors, variances estimated from S seeds and 60 images; `share` of the variance is the seeds'."""
-    rng, runs = np.random.default_rng(1), 4000
+    rng, runs = np.random.default_rng(1), 2000
     by_seeds = share * rng.chisquare(seeds - 1, runs) / (seeds - 1)
     by_images = (1 - share) * rng.chisquare(59, runs) / 59
     errors = rng.normal(size=runs)
@@ -302,42 +316,48 @@ def seeds_bootstrapped(a, b, rng) -> bool:
     return not low <= 0 <= high
 
 
+TRIALS = 150
+CHANCE = 2 * math.sqrt(0.05 * 0.95 / TRIALS)  # two standard errors of a share of 5 %
+PLAIN = World(seeds=3)
+
+
+@cache
+def judged(world: World) -> list[Comparison]:
+    """Comparisons of as many studies in that world."""
+    rng = np.random.default_rng(0)
+    return [compare(*world.sample(rng), draws=100) for _ in range(TRIALS)]
+
+
 @pytest.mark.parametrize(
     "world",
     [
-        World(seeds=3, shared=0, own=0.1),  # only the seeds differ
-        World(seeds=3),
-        World(seeds=3, seed=0.02, shared=0.5),  # only the images
-        World(seeds=5),
+        replace(PLAIN, shared=0, own=0.1),  # only the seeds differ
+        PLAIN,
+        replace(PLAIN, seed=0.02, shared=0.5),  # only the images
     ],
 )
 def test_equal_networks_are_seldom_told_apart(world):
-    rng, trials = np.random.default_rng(0), 300
-    found = [compare(*world.sample(rng), draws=150).p < 0.05 for _ in range(trials)]
-    assert np.mean(found) < 0.05 + 2 * math.sqrt(0.05 * 0.95 / trials)
+    assert np.mean([c.p < 0.05 for c in judged(world)]) < 0.05 + CHANCE
 
 
 def test_bootstrapping_three_seeds_would_find_differences_that_are_none():
     """Why this module does not do so."""
-    rng, world = np.random.default_rng(0), World(seeds=3, shared=0, own=0.1)
-    found = [seeds_bootstrapped(*world.sample(rng), rng) for _ in range(150)]
-    assert np.mean(found) > 0.15
+    rng, world = np.random.default_rng(0), replace(PLAIN, shared=0, own=0.1)
+    found = [seeds_bootstrapped(*world.sample(rng), rng) for _ in range(TRIALS)]
+    assert np.mean(found) > 0.05 + 5 * CHANCE
 
 
-@pytest.mark.parametrize("world", [World(seeds=3, gain=0.3), World(seeds=5, gain=0.3)])
-def test_intervals_hold_the_truth_as_often_as_they_say(world):
-    rng, truth, trials = np.random.default_rng(2), world.truth(), 300
-    found = [compare(*world.sample(rng), draws=150) for _ in range(trials)]
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_intervals_hold_the_truth_as_often_as_they_say(seeds):
+    world = replace(PLAIN, seeds=seeds, gain=0.3)
+    truth, found = world.truth(), judged(world)
     assert np.mean([c.effect for c in found]) == pytest.approx(truth, rel=0.1)
-    covered = np.mean([c.low <= truth <= c.high for c in found])
-    assert covered > 0.95 - 2 * math.sqrt(0.05 * 0.95 / trials)
+    assert np.mean([c.low <= truth <= c.high for c in found]) > 0.95 - CHANCE
 
 
 def test_the_two_sources_add_up_to_what_effects_really_vary():
-    rng, world = np.random.default_rng(3), World(seeds=3)
-    found = [compare(*world.sample(rng), draws=150) for _ in range(300)]
-    claimed = np.mean([c.seed_deviation**2 / 3 + c.image_deviation**2 for c in found])
-    assert claimed == pytest.approx(np.var([c.effect for c in found]), rel=0.2)
+    claimed = np.mean([c.seed_deviation**2 / 3 + c.image_deviation**2 for c in judged(PLAIN)])
+    assert claimed == pytest.approx(np.var([c.effect for c in judged(PLAIN)]), rel=0.25)
 
 
 def test_spread_tells_seeds_from_images():
@@ -360,7 +380,7 @@ def test_seeds_needed_settle_the_effect_four_times_in_five():
     effect, rng = 0.02, np.random.default_rng(5)
     needed = Spread(4e-4, 1e-5, 3, 60).seeds_needed(effect)
     found = []
-    for _ in range(1500):
+    for _ in range(600):
         pairs = rng.normal(effect, 0.02, needed) + rng.normal(0, math.sqrt(1e-5))
         image = 1e-5 * rng.chisquare(59) / 59
         found.append(Spread(pairs.var(ddof=1), image, needed, 60).p_value(pairs.mean()) < 0.05)

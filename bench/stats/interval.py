@@ -30,9 +30,7 @@ class Interval:
     images: int
 
 
-def f1_interval(
-    runs: Sequence[Matrices], *, metric: Metric = macro_f1, draws: int = DRAWS, seed: int = 0
-) -> Interval:
+def f1_interval(runs: Sequence[Matrices], *, metric: Metric = macro_f1, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Macro F1 over seeds and test images; `bench.stats.spread` says how the two are put together.
 
     Args:
