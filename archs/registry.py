@@ -202,6 +202,12 @@ def override(config: ArchConfig, **changes: Any) -> ArchConfig:
     return config
 
 
+def fit_image_size(config: ArchConfig, size: tuple[int, int]) -> ArchConfig:
+    """A network whose weights are tied to a nominal input size (a field `image_size`), made for `size`; others as is."""
+    owners = _owners(config).get("image_size", [])
+    return _replace(config, owners[0], tuple(size)) if owners else config
+
+
 def _field_list(config: Any) -> str:
     return ", ".join(field.name for field in fields(config))
 

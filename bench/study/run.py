@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -41,6 +41,7 @@ def plan_study(study: Study, setting: Setting, data: DataSet | None = None) -> S
         BenchError: the data cannot be opened.
     """
     data = data or open_data(setting.data)
+    study = replace(study, variants=tuple(_fitted(variant, data) for variant in study.variants))
     skipped = {variant.label: _misfit(variant, data, setting) for variant in study.variants}
     fitting = [variant for variant in study.variants if not skipped[variant.label]]
     statics = {v.label: _static(v, setting, data) for v in fitting} if "static" in study.instruments else {}
@@ -98,6 +99,13 @@ def _misfit(variant: Variant, data: DataSet, setting: Setting) -> str:
         except archs.ArchError as error:
             return str(error)
     return ""
+
+
+def _fitted(variant: Variant, data: DataSet) -> Variant:
+    """A network tied to a nominal input size is made for the tiles that it is scored on."""
+    if variant.inputs.fixed is not None:
+        return variant
+    return replace(variant, config=archs.fit_image_size(variant.config, data.tile_size))
 
 
 def _static(variant: Variant, setting: Setting, data: DataSet) -> Cell:
