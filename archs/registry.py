@@ -203,7 +203,7 @@ def override(config: ArchConfig, **changes: Any) -> ArchConfig:
 
 
 def fit_image_size(config: ArchConfig, size: tuple[int, int]) -> ArchConfig:
-    """A network whose weights are tied to a nominal input size (a field `image_size`), made for `size`; others as is."""
+    """A network whose weights are tied to a nominal input size (a field `image_size`), made for `size`."""
     owners = _owners(config).get("image_size", [])
     return _replace(config, owners[0], tuple(size)) if owners else config
 
