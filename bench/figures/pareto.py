@@ -96,12 +96,12 @@ def _scale(ax: Axes, frame: pd.DataFrame, xc: Column, yc: Column) -> None:
 def _draw_points(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, yc: Column) -> None:
     looks = signs(_families(frame))
     xs, ys = printed(frame, xc), printed(frame, yc)
-    x_errors, y_errors = _intervals(frame, xc), _intervals(frame, yc)
+    points = np.stack([xs, ys], axis=1)
+    bars = [_bars(points, _intervals(frame, c), axis) for axis, c in enumerate((xc, yc))]
     for i, family in enumerate(_families(frame)):
         colour, marker = looks[family]
-        for errors in ({"xerr": x_errors[:, [i]]}, {"yerr": y_errors[:, [i]]}):
-            if np.isfinite(next(iter(errors.values()))).all():
-                ax.errorbar(xs[i], ys[i], **errors, fmt="none", ecolor=colour, elinewidth=1.1, alpha=0.45, zorder=2.5)
+        for x0, y0, x1, y1 in (known[i] for known in bars if np.isfinite(known[i]).all()):
+            ax.plot([x0, x1], [y0, y1], color=colour, lw=1.1, alpha=0.45, solid_capstyle="butt", zorder=2.5)
         edge, size, alpha = (INK, 8.2, 1.0) if front[i] else (PAPER, 6.6, 0.8)
         ax.plot(xs[i], ys[i], marker, color=colour, ms=size, mec=edge, mew=1.0, alpha=alpha, zorder=4 + front[i])
 
@@ -110,24 +110,23 @@ def _draw_labels(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, y
     corners = staircase_corners(ax, frame, xc, yc)
     lines = np.concatenate([corners[:-1], corners[1:]], axis=1) if len(corners) else np.zeros((0, 4))
     points = np.stack([printed(frame, xc), printed(frame, yc)], axis=1)
-    bars = [_bar(points, _intervals(frame, c), axis) for axis, c in enumerate((xc, yc))]
+    bars = [_bars(points, _intervals(frame, c), axis) for axis, c in enumerate((xc, yc))]
     return annotate(
         ax,
         points,
         _variants(frame),
         strong=list(front),
         radius=_RADIUS,
-        lines=np.concatenate([lines, *bars]),
+        lines=np.concatenate([lines, *(known[np.isfinite(known).all(axis=1)] for known in bars)]),
     )
 
 
-def _bar(points: np.ndarray, errors: np.ndarray, axis: int) -> np.ndarray:
-    """(bars, 4) interval bars as segments, those that are known."""
+def _bars(points: np.ndarray, errors: np.ndarray, axis: int) -> np.ndarray:
+    """(rows, 4) interval bars as segments x0, y0, x1, y1; NaN where there is no interval."""
     low, high = points.copy(), points.copy()
     low[:, axis] -= errors[0]
     high[:, axis] += errors[1]
-    segments = np.concatenate([low, high], axis=1)
-    return segments[np.isfinite(segments).all(axis=1)]
+    return np.concatenate([low, high], axis=1)
 
 
 def _legend(figure: Figure, frame: pd.DataFrame, xc: Column, yc: Column) -> float:

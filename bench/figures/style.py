@@ -2,6 +2,7 @@
 
 import io
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
@@ -43,6 +44,7 @@ _STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
     "font.size": TEXT,
     "text.color": INK,
+    "text.hinting": "no_hinting",  # a text is as wide in the PNG as in the SVG
     "text.parse_math": False,  # a dollar sign in a name or a reason is a dollar sign
     "axes.labelcolor": INK,
     "axes.edgecolor": "#9aa5b1",
@@ -199,15 +201,14 @@ def shortened(text: str, width: float, points: float = SMALL) -> str:
     text = one_line(text)
     if text_size(text, points)[0] <= width:
         return text
-    fitting = max((n for n in range(len(text)) if text_size(text[:n] + "…", points)[0] <= width), default=0)
-    return text[:fitting].rstrip() + "…"
+    too_long = bisect_right(range(len(text)), width, key=lambda n: text_size(text[:n] + "…", points)[0])
+    return text[: max(too_long - 1, 0)].rstrip() + "…"
 
 
 def text_size(text: str, points: float, weight: str = "normal") -> tuple[float, float]:
     """Width and height of one line of text in inches. Call it inside a `sheet` block."""
-    canvas = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=DPI))
     properties = FontProperties(size=points, weight=weight)
-    width, height, _ = canvas.get_renderer().get_text_width_height_descent(text, properties, False)
+    width, height, _ = RendererAgg(1, 1, DPI).get_text_width_height_descent(text, properties, False)
     return width / DPI, height / DPI
 
 
