@@ -27,6 +27,7 @@ def pixels(pred, truth):
     return pred[valid], truth[valid]
 
 
+@settings(max_examples=40, deadline=None)
 @given(predictions, truths)
 def test_confusion_counts_every_labelled_pixel_once(pred, truth):
     found = confusion(pred, truth, CLASSES, IGNORED)
@@ -57,6 +58,7 @@ def test_scores_agree_with_scikit_learn(pred, truth):
     np.testing.assert_array_equal(found.support, [(t == k).sum() for k in range(CLASSES)])
 
 
+@settings(max_examples=40, deadline=None)
 @given(predictions, truths)
 def test_scores_agree_with_sets_of_pixels(pred, truth):
     found = scores(confusion(pred, truth, CLASSES, IGNORED).sum(axis=0))
@@ -139,7 +141,7 @@ def band_by_definition(truth, reach):
     return band
 
 
-@settings(max_examples=60)
+@settings(max_examples=30, deadline=None)
 @given(label_maps([0, 0, 0, 1, 3, IGNORED]), st.sampled_from([0.02, 0.15, 0.3]))
 def test_the_boundary_band_is_what_its_words_say(truth, share):
     reach = max(1, round(share * np.hypot(6, 7)))

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinyland import CLASSES, IGNORED, still_network, tiny_network, tinyland
 from torch import nn
@@ -134,6 +134,7 @@ def test_plateau_divides_the_rate_after_three_validations_without_a_better_one()
     assert learning_rate(recipe, 9, [0.5, 0.6, 0.6, 0.59, 0.6, 0.7]) == pytest.approx(1e-4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=30), st.integers(1, 4))
 def test_the_number_of_plateaus_never_falls_and_rising_values_have_none(values, patience):
     counts = [plateaus(values[:n], patience) for n in range(len(values) + 1)]
