@@ -151,12 +151,13 @@ def _variants(frame: pd.DataFrame) -> list[str]:
 
 
 def _absent(frame: pd.DataFrame, shown: np.ndarray, xc: Column, yc: Column) -> str:
-    """Who is not in the figure, and why."""
+    """Who is not in the figure, by reason."""
     trouble = troubles(frame)
-    named = []
+    names: dict[str, list[str]] = {}
     for i in np.flatnonzero(~shown):
         lacking = " and ".join(_inside_sentence(c.header) for c in (xc, yc) if np.isnan(printed(frame, c)[i]))
-        named.append(f"{_variants(frame)[i]} ({trouble.get(int(i), f'no {lacking}')})")
+        names.setdefault(str(trouble.get(int(i), f"no {lacking}")), []).append(_variants(frame)[i])
+    named = [f"{', '.join(variants)} ({reason})" for reason, variants in names.items()]
     return f"Not drawn: {'; '.join(named)}." if named else ""
 
 
