@@ -89,9 +89,7 @@ class LALEConfig:
 
     def decoder_config(self) -> MLPDecoderConfig:
         """The decoder's share of the fields."""
-        return MLPDecoderConfig(
-            self.decoder_width, self.fusion, self.decoder_norm, self.decoder_act, self.dropout
-        )
+        return MLPDecoderConfig(self.decoder_width, self.fusion, self.decoder_norm, self.decoder_act, self.dropout)
 
     def build_encoder(self, in_channels: int) -> LALEEncoder:
         """The encoder alone: four maps of strides 4, 8, 16, 32."""
@@ -132,9 +130,7 @@ def _conv7x7(c: LALEConfig, in_channels: int) -> nn.Sequential:
 
 
 def _patchify(c: LALEConfig, in_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        PadToMultiple(4), nn.Conv2d(in_channels, c.widths[0], 4, stride=4), *_norm_act(c, c.widths[0])
-    )
+    return nn.Sequential(PadToMultiple(4), nn.Conv2d(in_channels, c.widths[0], 4, stride=4), *_norm_act(c, c.widths[0]))
 
 
 STEMS = {"conv3x3": _two_conv3x3, "conv7x7": _conv7x7, "patchify": _patchify}
@@ -238,9 +234,7 @@ def _stage(c: LALEConfig, stage: int, rates: list[float]) -> nn.Sequential:
 
 def _down(c: LALEConfig, stage: int) -> nn.Sequential:
     width = c.widths[stage + 1]
-    return nn.Sequential(
-        nn.Conv2d(c.widths[stage], width, 3, stride=2, padding=1), make_norm(c.norm, width)
-    )
+    return nn.Sequential(nn.Conv2d(c.widths[stage], width, 3, stride=2, padding=1), make_norm(c.norm, width))
 
 
 class LALEEncoder(nn.Module):

@@ -133,8 +133,7 @@ def _texts(frame: pd.DataFrame, c: Column) -> list[str]:
     values = frame[c.key].tolist()
     lows, highs = (_bounds(frame, key) for key in (c.low, c.high))
     return [
-        one_line(c.style.with_interval(value, low, high))
-        for value, low, high in zip(values, lows, highs, strict=True)
+        one_line(c.style.with_interval(value, low, high)) for value, low, high in zip(values, lows, highs, strict=True)
     ]
 
 

@@ -107,9 +107,7 @@ def _time(
             rows[label][f"speed_batch_{images}"] = found.to_dict()
     for row in rows.values():
         row |= {key: row["speed_batch_1"][key] for key in ("latency_ms", "latency_low", "latency_high")}
-        row |= {
-            key: row[f"speed_batch_{batch}"][key] for key in ("throughput", "throughput_low", "throughput_high")
-        }
+        row |= {key: row[f"speed_batch_{batch}"][key] for key in ("throughput", "throughput_low", "throughput_high")}
 
 
 def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: int) -> None:

@@ -132,7 +132,9 @@ def plot(
 
 
 def _finish(folder: Path, data: str | None, as_json: bool) -> None:
-    report = write_report(folder, data)
+    from bench.search.report import is_search, report_search
+
+    report = report_search(folder, data) if is_search(folder) else write_report(folder, data)
     if as_json:
         return print_json(report.to_dict())
     OUTPUT.print(report.table())

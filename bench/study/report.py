@@ -27,7 +27,7 @@ BENCHMARK_KEYS = (
     "latency_ms", "throughput", "f1", "iou", "seeds",
 )  # fmt: skip
 ABLATION_KEYS = ("factor", "variant", "f1", "effect", "p", "verdict", "delta_params", "delta_macs", "seeds")
-PARETO_COSTS = ("params", "macs", "storage_bytes", "throughput", "latency_ms", "activations")
+STATIC_COSTS = ("macs", "activations")
 PANEL_VARIANTS = 4
 
 
@@ -106,18 +106,14 @@ def _columns(result: StudyResult) -> list[Column]:
 
 
 def _pareto(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
-    from bench.figures.pareto import draw_pareto
+    from bench.figures.pareto import draw_fronts, draw_pareto
 
-    files: list[Path] = []
-    scored = result.frame["f1"].notna().any()
-    for cost in PARETO_COSTS:
-        if result.frame[cost].map(is_missing).all():
-            continue
-        if scored:
-            files += draw_pareto(result.frame, cost, folder / f"f1-{cost.replace('_', '-')}", note=_short(result))
-        elif cost != "params":
-            files += draw_pareto(result.frame, "params", folder / f"params-{cost.replace('_', '-')}", y=cost)
-    return files
+    if result.frame["f1"].notna().any():
+        return draw_fronts(result.frame, folder / "f1", note=_short(result))
+    counted = [cost for cost in STATIC_COSTS if not result.frame[cost].map(is_missing).all()]
+    return [
+        path for cost in counted for path in draw_pareto(result.frame, cost, folder / f"params-{cost}", y="params")
+    ]
 
 
 def _short(result: StudyResult) -> str:
@@ -139,9 +135,8 @@ def _per_class(result: StudyResult, folder: Path, source: str | None) -> list[Pa
     rows = [row for row in result.manifest.rows if row.trained]
     if not rows:
         return []
-    troubles = result.frame.set_index("variant")[["status", "reason"]].agg(": ".join, axis=1)
     found = {row.label: result.class_f1(row.label) for row in rows}
-    reasons = {label: troubles[label] for label, values in found.items() if values is None}
+    reasons = {label: _trouble(result, label) for label, values in found.items() if values is None}
     names = parse_classes(result.manifest.data["classes"]).names
     return draw_per_class(found, names, folder / "per-class", reasons=reasons, note=_short(result))
 
@@ -191,12 +186,15 @@ def _matching_data(result: StudyResult, source: str) -> DataSet:
 def _curves(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
     from bench.figures.curves import draw_curves
 
-    runs = {
-        row.label: [record.result["history"] for record in _succeeded(result, row.label)]
-        for row in result.manifest.rows
-        if _succeeded(result, row.label)
-    }
-    return draw_curves(runs, folder / "curves", note=_short(result)) if runs else []
+    labels = [row.label for row in result.manifest.rows if row.trained]
+    runs = {label: [record.result["history"] for record in _succeeded(result, label)] for label in labels}
+    reasons = {label: _trouble(result, label) for label, histories in runs.items() if not histories}
+    return draw_curves(runs, folder / "curves", reasons=reasons, note=_short(result)) if any(runs.values()) else []
+
+
+def _trouble(result: StudyResult, label: str) -> str:
+    row = result.frame.set_index("variant").loc[label]
+    return f"{row['status']}: {row['reason']}"
 
 
 def _succeeded(result: StudyResult, label: str) -> list[Any]:

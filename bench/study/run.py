@@ -117,9 +117,7 @@ def _speeds(variants: Sequence[Variant], setting: Setting, data: DataSet) -> dic
 
     configs = {variant.label: variant.config for variant in variants}
     return {
-        batch: speed_cell(
-            configs, setting.size, data.classes.num_classes, SpeedProtocol(batch=batch), setting.device
-        )
+        batch: speed_cell(configs, setting.size, data.classes.num_classes, SpeedProtocol(batch=batch), setting.device)
         for batch in setting.batches
     }
 

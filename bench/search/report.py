@@ -1,0 +1,225 @@
+"""A search from beginning to end: search, save the front, train it anew on new seeds, draw what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+import archs
+from bench.atomic import write_atomically
+from bench.columns import Column, measured
+from bench.data import open_data
+from bench.errors import BenchError
+from bench.records import RecordStore
+from bench.search.evaluate import TrainingEvaluator
+from bench.search.front import SearchResult, save_front, variant_name
+from bench.search.study import SearchPlan, run_search
+from bench.study import Setting, Study, Variant, plan_study, run_study, write_report
+from bench.study.run import RECORDS
+from bench.tables import rich_table, write_tables
+from bench.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bench.data import DataSet
+    from bench.study.report import Report
+
+FILE = "search.json"
+FORMAT = "lale-bench search 1"
+NAME = "search"
+FINAL = "search-front"
+COLUMNS = ("variant", "params", "macs", "mib", "latency_ms", "f1")
+LIMITS = {"macs": ("max_gmacs", 1e9), "params": ("max_params", 1.0), "latency": ("max_latency_ms", 1.0)}
+AXES = {"macs": "macs", "params": "params", "latency": "latency_ms"}
+
+
+@dataclass(frozen=True)
+class SearchSetting:
+    """Under what conditions a search is run.
+
+    Attributes:
+        data: a data source; the search opens its train and validation tiles only.
+        recipe: of every training.
+        seeds: of the final trainings; none may be the search's own.
+        size: height and width at which MACs and latency are taken, and the budget is meant.
+        device: "cpu" or "cuda".
+        storage: a URL of Optuna's or a journal file's path; SQLite in the output folder if None.
+        out: folder of the results; records are shared with the studies in it.
+    """
+
+    data: str
+    recipe: Recipe
+    seeds: Sequence[int]
+    size: tuple[int, int] = (256, 256)
+    device: str = "cpu"
+    storage: str | None = None
+    out: Path = Path("runs")
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What a search found, and what became of its front on test tiles."""
+
+    folder: Path
+    trials: pd.DataFrame
+    files: list[Path]
+    final: Report | None
+    findings: list[str]
+
+    def table(self) -> Table:
+        """The front on test tiles; before that is trained, the trials."""
+        if self.final is not None:
+            return self.final.table()
+        return rich_table(self.trials, _columns(self.trials), "Trials, F1 on validation tiles")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        trials = self.trials.astype(object).where(self.trials.notna(), None).to_dict("records")
+        return {"trials": trials, "findings": self.findings, "final": self.final and self.final.to_dict()}
+
+
+def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | None = None) -> SearchReport:
+    """Search, save the front's configs, train the front anew and score it on test tiles, write tables and figures.
+
+    Raises:
+        BenchError: an impossible budget or field, a seed that the search has seen, data that cannot be opened.
+        StudyInterrupted: Ctrl-C; the same call goes on from there.
+    """
+    if plan.seed in setting.seeds:
+        raise BenchError(f"seed {plan.seed} is the search's own: score its front on other seeds")
+    folder = setting.out / NAME
+    seen = open_data(setting.data, splits=("train", "val"))
+    evaluator = TrainingEvaluator(
+        seen, setting.recipe, RecordStore(setting.out / RECORDS), setting.device, setting.size
+    )
+    result = run_search(plan, evaluator, folder, storage=setting.storage, console=console)
+    configs = save_front(result, folder / "front")
+    _save(plan, result, seen, folder)
+    study = final_study(plan, configs)
+    final = plan_study(study, _final_setting(setting))
+    run_study(final, console=console)
+    return report_search(folder, setting.data)
+
+
+def final_study(plan: SearchPlan, configs: Sequence[Path]) -> Study:
+    """The study that judges a front: its members and the base they were searched around, on seeds of their own."""
+    base = Variant("base", plan.base)
+    members = [Variant.named(str(path)) for path in configs]
+    same = [member for member in members if member.config == plan.base]
+    return Study(
+        name=FINAL,
+        question="What do the members of the searched front reach on test tiles, on seeds the search has not seen?",
+        variants=(base, *(member for member in members if member not in same)),
+        base="base",
+        instruments=("static", "train"),
+        figures=("pareto", "per_class", "panels"),
+    )
+
+
+def _final_setting(setting: SearchSetting) -> Setting:
+    return Setting(
+        data=setting.data,
+        recipe=setting.recipe,
+        seeds=setting.seeds,
+        device=setting.device,
+        size=setting.size,
+        out=setting.out,
+        keep_weights=True,
+    )
+
+
+def _save(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path) -> Path:
+    """What the figures are drawn from, so that they need no Optuna storage."""
+    rows = result.frame().replace({np.nan: None}).to_dict("records")
+    cost = next(name for name in plan.objectives if name != "f1")
+    document = {
+        "format": FORMAT,
+        "search": result.name,
+        "base": archs.to_dict(plan.base),
+        "objectives": list(plan.objectives),
+        "budget": asdict(plan.budget),
+        "sampler": plan.sampler,
+        "seed": plan.seed,
+        "data": {"name": data.name, "fingerprint": data.fingerprint},
+        "cost": AXES[cost],
+        "limit": _limit(plan, cost),
+        "trials": rows,
+        "front": [variant_name(trial) for trial in result.front],
+    }
+    return write_atomically(folder / FILE, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _limit(plan: SearchPlan, cost: str) -> float | None:
+    field, unit = LIMITS[cost]
+    limit = getattr(plan.budget, field)
+    return None if limit is None else limit * unit
+
+
+def report_search(folder: Path, source: str | None = None) -> SearchReport:
+    """Make the tables and figures of a search again, from its files and records.
+
+    Raises:
+        BenchError: the folder holds no search.
+    """
+    document = _load(folder)
+    trials = pd.DataFrame(document["trials"])
+    files = write_tables(trials, _columns(trials), folder / "trials", _caption(document))
+    files += _draw(document, trials, folder / "figures")
+    final_folder = folder.parent / FINAL
+    final = write_report(final_folder, source) if (final_folder / "study.json").exists() else None
+    return SearchReport(folder, trials, files, final, _findings(document, trials, final))
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{folder} holds no search that can be read ({error}); run the search again") from None
+    if document.get("format") != FORMAT:
+        raise BenchError(f"{folder / FILE} is no search of this version; run the search again, its records are kept")
+    return document
+
+
+def _columns(trials: pd.DataFrame) -> list[Column]:
+    known = measured(trials, [key for key in COLUMNS if key not in ("mib", "f1")])
+    return [*known, Column("mib", "Storage", "MiB", "low"), Column("f1", "Validation F1", "percent", "high")]
+
+
+def _caption(document: dict[str, Any]) -> str:
+    limits = ", ".join(f"{name} {value:g}" for name, value in document["budget"].items() if value is not None)
+    return (
+        f"{len(document['trials'])} trials on {document['data']['name']}, sampler {document['sampler']}, "
+        f"seed {document['seed']}, {limits or 'no limits'}; F1 on the validation tiles, the score that was searched by."
+    )
+
+
+def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[Path]:
+    from bench.figures.search import draw_hypervolume, draw_search
+
+    cost, limit = document["cost"], document["limit"]
+    files = draw_search(trials, cost, folder / f"search-{cost.replace('_', '-')}", limit=limit, note=_caption(document))
+    # Fixed by what was known before the search: the limit (without one, the dearest trial) and no F1 at all.
+    corner = (limit or float(trials[cost].max()), 0.0)
+    return files + draw_hypervolume({NAME: trials}, cost, folder / "hypervolume", reference=corner)
+
+
+def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> list[str]:
+    failed = int((trials["status"] == "failed").sum())
+    sentences = [
+        f"{len(trials)} trials, none over the budget, {failed} failed; "
+        f"{len(document['front'])} on the front: {', '.join(document['front'])}."
+    ]
+    return sentences + (final.findings if final else ["The front is not yet scored on test tiles."])
+
+
+def is_search(folder: Path) -> bool:
+    """Whether a folder holds a search."""
+    return (folder / FILE).exists()
