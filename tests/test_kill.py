@@ -109,7 +109,7 @@ def assert_whole(site: Site) -> None:
 def test_a_killed_study_ends_like_one_that_was_left_alone(tmp_path):
     whole, killed, chance = Site(tmp_path / "whole"), Site(tmp_path / "killed"), random.Random(0)
     finish(whole.start())
-    for _ in range(6):
+    for _ in range(5):
         before, process = len(killed.begun()), killed.start()
         killed.wait_for_begun(before + chance.choice((1, 2)))
         time.sleep(chance.uniform(0, 0.04))

@@ -1,5 +1,6 @@
 """Records: keys, plain JSON, whole files, claims, merging, and what must not stand in them."""
 
+import doctest
 import errno
 import json
 import math
@@ -30,6 +31,8 @@ from bench.records import (
     record_key,
     unpack_array,
 )
+from bench.records import frame as frame_module
+from bench.records import store as store_module
 from bench.records.canonical import canonical_json
 
 NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -53,14 +56,14 @@ def test_key_is_stable_across_versions_of_python_and_machines():
     assert record_key("demo", {"seed": 0, "widths": [32, 64]}) == "71abf38b4cf4164ee13dd8c0e83884a9"
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.text(max_size=6), JSON, max_size=4))
 def test_key_ignores_order_and_survives_the_file(determinants):
     again = dict(reversed(json.loads(json.dumps(determinants)).items()))
     assert record_key("demo", again) == record_key("demo", determinants)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(JSON, JSON)
 def test_different_values_have_different_keys(a, b):
     same = canonical_json(plain_json(a, "a")) == canonical_json(plain_json(b, "b"))
@@ -108,7 +111,7 @@ def test_kind_must_be_a_plain_name(kind):
 # Arrays
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(["bool", "uint8", "int64", "float32", ">i4"]),
     st.lists(st.integers(0, 4), max_size=3),
@@ -156,7 +159,7 @@ def test_opening_and_reading_a_store_writes_nothing(tmp_path):
     assert not store.folder.exists()
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.text(max_size=6), JSON, max_size=4))
 def test_any_result_survives_the_file(tmp_path_factory, result):
     record = demo(result=result)
@@ -299,6 +302,16 @@ def test_a_claim_is_exclusive_and_given_back(tmp_path):
     assert list((tmp_path / ".locks").iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written_to_gets_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    store = RecordStore(tmp_path / "file")
+    with pytest.raises(BenchError, match=r"file/demo/.*could not be written"):
+        store.put(demo())
+    with pytest.raises(BenchError, match=r"cannot be made and locked .*can be written to"), store.claim("k"):
+        pass
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
 HOLDER = """
 import sys, time
 from bench.records import RecordStore
@@ -411,7 +424,14 @@ def test_paths_are_cut_to_their_last_name(named_machine):
     assert anonymised("on node-17.lab.example") == "on HOST"
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.text("/~.ab: '(\\C1-", max_size=24))
 def test_what_is_anonymised_may_always_be_recorded(text):
     assert private_parts({"reason": anonymised(text)}) == []
+
+
+@pytest.mark.parametrize("module", [store_module, frame_module])
+def test_examples_in_the_documentation_run(module):
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0

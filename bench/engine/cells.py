@@ -95,7 +95,7 @@ class StudyInterrupted(KeyboardInterrupt):
 
     def __init__(self, remaining: int) -> None:
         super().__init__(
-            f"stopped with {remaining} cells to go; what was measured is recorded,"
+            f"stopped with {remaining} {'cell' if remaining == 1 else 'cells'} to go; what was measured is recorded,"
             " and the same command goes on from there"
         )
         self.remaining = remaining

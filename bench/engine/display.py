@@ -24,7 +24,7 @@ class Display:
     def __init__(self, total: int, recorded: int, console: Console | None) -> None:
         self.console = console or Console(stderr=True)
         self.total, self.done = total, recorded
-        self._label, self._said = "", time.monotonic()
+        self._label, self._waiting, self._said = "", "", time.monotonic()
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -68,7 +68,11 @@ class Display:
 
     def wait(self, held: int) -> None:
         """Nothing to do but to wait for cells that other processes hold."""
-        self._bars.update(self._study, note=f"waiting for {held} cells of other processes")
+        note = f"waiting for cells that other processes hold: {held}"
+        self._bars.update(self._study, note=note)
+        if not self.console.is_terminal and note != self._waiting:
+            self.say(note)
+        self._waiting = note
 
     def say(self, text: str) -> None:
         """One line of its own."""

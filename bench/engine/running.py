@@ -122,7 +122,8 @@ class _Run:
             if is_full_disk(error):
                 raise _no_room(self.store) from error
             record = self._failed(cell, describe(error), time.perf_counter() - start)
-        free_memory()  # after the except block: the exception's frames held the cell's model until here
+        if record.status == "failed" or record.seconds > 1.0:  # a collection takes long beside a cell of milliseconds
+            free_memory()  # after the except block: the exception's frames held the cell's model until here
         return record
 
     def _record(self, cell: Cell, result: Mapping[str, Any], seconds: float) -> Record:

@@ -70,8 +70,7 @@ def plain_json(value: Any, where: str, *, non_finite: str = "refuse") -> Any:
         return _number(value, where, non_finite)
     if isinstance(value, Mapping):
         return {
-            _name(key, where): plain_json(item, f"{where}.{key}", non_finite=non_finite)
-            for key, item in value.items()
+            _name(key, where): plain_json(item, f"{where}.{key}", non_finite=non_finite) for key, item in value.items()
         }
     if isinstance(value, list | tuple):
         return [plain_json(item, f"{where}[{i}]", non_finite=non_finite) for i, item in enumerate(value)]

@@ -87,8 +87,7 @@ class RecordStore:
         """One sentence for each file that the last `all` or `frame` left out."""
         damaged = [_damaged(path, why) for path, why in self.corrupt.items()]
         return damaged + [
-            f"{path} has another record schema than {SCHEMA}: it is left out and may be deleted"
-            for path in self.stale
+            f"{path} has another record schema than {SCHEMA}: it is left out and may be deleted" for path in self.stale
         ]
 
     def put(self, record: Record) -> Path:
@@ -224,23 +223,33 @@ def _lock(path: Path) -> int | None:
 
     The holder deletes the file before it lets go, so a lock may be won on a file that is no longer there: then the
     name stands for another file, and the attempt starts anew.
+
+    Raises:
+        BenchError: the folder cannot be written to, or its file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except OSError as error:
-            os.close(descriptor)
-            raise BenchError(
-                f"{path} cannot be locked ({error.strerror}): put the study's folder on a file system with locks"
-            ) from error
-        if _is_file(descriptor, path):
-            return descriptor
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while (held := _locked(path)) is not None and not _is_file(held, path):
+            os.close(held)
+        return held
+    except OSError as error:
+        raise BenchError(
+            f"{path} cannot be made and locked ({error.strerror}): put the study into a folder that can be written to,"
+            " on a file system with locks"
+        ) from error
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor of the file, made if need be, that holds its lock; None if somebody else does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
         os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return descriptor
 
 
 def _is_file(descriptor: int, path: Path) -> bool:
