@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.search.trials import CONFIG_KEY, REASON, decided
+from bench.search.trials import CONFIG_KEY, REASON, missing
 
 if TYPE_CHECKING:
     from bench.search.study import SearchPlan
@@ -35,7 +34,6 @@ class SearchDisplay:
         )
         self._trials = self._bars.add_task("trials", total=plan.trials, note="")
         self._training = self._bars.add_task("training", total=None, visible=False, note="")
-        self._since = time.monotonic()
 
     def __enter__(self) -> SearchDisplay:
         self._bars.start()
@@ -48,8 +46,7 @@ class SearchDisplay:
 
     def begin(self, study: Study) -> None:
         """The search starts or goes on."""
-        done = len(decided(study))
-        self._bars.update(self._trials, completed=done)
+        done = self._count(study)
         self._say(f"search {study.study_name}: {done} of {self._plan.trials} trials decided; {self._plan.budget}")
 
     def step(self, done: int, total: int, note: str) -> None:
@@ -58,10 +55,14 @@ class SearchDisplay:
 
     def end(self, study: Study, trial: FrozenTrial) -> None:
         """A trial is decided; called by Optuna."""
-        done = len(decided(study))
-        self._bars.update(self._trials, completed=done)
+        done = self._count(study)
         self._bars.update(self._training, visible=False)
         self._say(f"[{done}/{self._plan.trials}] {_line(trial, self._plan.objectives)}")
+
+    def _count(self, study: Study) -> int:
+        done = self._plan.trials - missing(study.get_trials(deepcopy=False), self._plan.trials)
+        self._bars.update(self._trials, completed=done)
+        return done
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

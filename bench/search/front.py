@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 import archs
 from bench.errors import BenchError
 from bench.pareto import hypervolume_trace
-from bench.search.trials import CONFIG_KEY, REASON, decided, slot_of
+from bench.search.trials import CONFIG_KEY, REASON, is_decided, slot_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,8 +88,9 @@ class SearchResult:
 def read_result(study: Study, objectives: Sequence[str]) -> SearchResult:
     """The decided trials of a study."""
     front = {trial.number for trial in study.best_trials}
-    trials = [_searched(study, trial, trial.number in front) for trial in decided(study)]
-    return SearchResult(study.study_name, tuple(objectives), tuple(sorted(trials, key=lambda trial: trial.slot)))
+    trials = study.get_trials(deepcopy=False)
+    found = [_searched(t, slot_of(trials, t), t.number in front) for t in trials if is_decided(t)]
+    return SearchResult(study.study_name, tuple(objectives), tuple(sorted(found, key=lambda trial: trial.slot)))
 
 
 def save_front(result: SearchResult, folder: Path | str) -> list[Path]:
@@ -131,10 +132,10 @@ def retrain_front(
     ]
 
 
-def _searched(study: Study, trial: FrozenTrial, on_front: bool) -> SearchedTrial:
+def _searched(trial: FrozenTrial, slot: int, on_front: bool) -> SearchedTrial:
     notes = trial.user_attrs
     return SearchedTrial(
-        slot=slot_of(study, trial),
+        slot=slot,
         key=notes[CONFIG_KEY],
         config=archs.from_dict(notes["config"]),
         cost=notes["cost"],

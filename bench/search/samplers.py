@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from bench.errors import BenchError
 from bench.search.feasible import FeasibleSpace
@@ -69,18 +69,19 @@ class FeasibleSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The next feasible point: the first new one of a few draws, or a new one close to them."""
-        slot = slot_of(study, trial)
+        trials = study.get_trials(deepcopy=False)
+        current = trials[trial.number]  # as stored: with its generation
+        slot = slot_of(trials, current)
         if slot < len(self._known):
             return dict(self._known[slot])
-        seen = _seen(study, trial)
-        drawn = None
-        for draw in range(DRAWS.get(self._name, DRAWS_OTHERWISE)):
-            params = self._draw(study, trial, slot, draw)
+        seen = _seen(trials, current)
+        drawn = []
+        for params in self._draws(study, current, slot):
             config = self._feasible.space.config(params)
             if self._feasible.fits(config) and config_key(config) not in seen:
                 return params
-            drawn = drawn or params
-        return self._near(self._feasible.project(drawn), seen, slot)
+            drawn.append(params)
+        return self._near(self._feasible.project(drawn[0]), seen, slot)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -95,14 +96,16 @@ class FeasibleSampler(BaseSampler):
     def _inner(self, *path: int) -> BaseSampler:
         return SAMPLERS[self._name](zlib.crc32(repr((self._seed, *path)).encode()))
 
-    def _draw(self, study: Study, trial: FrozenTrial, slot: int, draw: int) -> Params:
-        inner = self._inner(slot, draw)
-        space = inner.infer_relative_search_space(study, trial)
-        params = inner.sample_relative(study, trial, space)
-        for name, distribution in self._distributions.items():
-            if name not in params:
-                params[name] = inner.sample_independent(study, trial, name, distribution)
-        return self._feasible.space.settled({name: int(params[name]) for name in self._distributions})
+    def _draws(self, study: Study, trial: FrozenTrial, slot: int) -> Iterator[Params]:
+        """What the wrapped sampler proposes, a few times over, with other random numbers each time."""
+        relative = self._inner(slot).infer_relative_search_space(study, trial)
+        for draw in range(DRAWS.get(self._name, DRAWS_OTHERWISE)):
+            inner = self._inner(slot, draw)
+            params = inner.sample_relative(study, trial, relative)
+            for name, distribution in self._distributions.items():
+                if name not in params:
+                    params[name] = inner.sample_independent(study, trial, name, distribution)
+            yield self._feasible.space.settled({name: int(params[name]) for name in self._distributions})
 
     def _near(self, params: Params, seen: set[str], slot: int) -> Params:
         """The point itself if it is new; else a new one few steps away; a known one where all around are known."""
@@ -115,8 +118,6 @@ class FeasibleSampler(BaseSampler):
         return params
 
 
-def _seen(study: Study, trial: FrozenTrial) -> set[str]:
-    """Keys of the configs that were trained or are being trained."""
-    states = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
-    trials = study.get_trials(deepcopy=False, states=states)
+def _seen(trials: Iterable[FrozenTrial], trial: FrozenTrial) -> set[str]:
+    """Keys of the configs that other trials train or have trained."""
     return {t.user_attrs[CONFIG_KEY] for t in trials if CONFIG_KEY in t.user_attrs and t.number != trial.number}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 import archs
@@ -27,7 +27,7 @@ from bench.search.samplers import POPULATION, FeasibleSampler, check_sampler
 from bench.search.space import Params, Space, config_key, fields_of
 from bench.search.spaces import space_of
 from bench.search.storage import experimental, fail_stale, is_file, open_storage, quiet
-from bench.search.trials import CONFIG_KEY, REASON, SURPLUS, WORKER, decided, is_surplus, queue_again, take_up
+from bench.search.trials import CONFIG_KEY, REASON, SURPLUS, WORKER, is_surplus, missing, queue_again, take_up
 from bench.search.workers import Workers
 
 OBJECTIVES = {"f1": "maximize", "params": "minimize", "macs": "minimize", "latency": "minimize"}
@@ -129,16 +129,16 @@ class _Search:
         with self.workers.join() if self.workers else nullcontext("") as me:
             self._take_up(me)
             display.begin(self.study)
-            while (missing := self.plan.trials - len(decided(self.study))) > 0:
-                if missing > self._running():
+            while (left := missing(trials := self._trials(), self.plan.trials)) > 0:
+                if left > sum(trial.state == TrialState.RUNNING for trial in trials):
                     objective = partial(self._trial, me=me, display=display)
                     self.study.optimize(objective, n_trials=1, catch=(TrainingFailed,), callbacks=[display.end])
                 else:
                     time.sleep(POLL_S)
                 self._take_up(me)
 
-    def _running(self) -> int:
-        return len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
 
     def _take_up(self, me: str) -> None:
         """Queue again what dead workers left; a server's database tells them by their heartbeat."""
@@ -150,7 +150,7 @@ class _Search:
 
     def _trial(self, trial: optuna.Trial, me: str, display: SearchDisplay) -> list[float]:
         trial.set_user_attr(WORKER, me)
-        if is_surplus(self.study, trial.number, self.plan.trials):
+        if is_surplus(self._trials(), trial.number, self.plan.trials):
             trial.set_user_attr(SURPLUS, True)
             raise TrainingFailed("one trial too many")
         config = self.feasible.space.suggest(trial)

@@ -7,7 +7,7 @@ decides the seed of the proposal. So a search that was killed goes through the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -16,12 +16,11 @@ REPLACES, SLOT, REASON, WORKER, CONFIG_KEY = "replaces", "slot", "reason", "work
 SURPLUS = "surplus"
 
 
-def slot_of(study: Study, trial: FrozenTrial) -> int:
-    """The position of a trial in the search: its number, had no trial been interrupted."""
+def slot_of(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
+    """The position of a trial among all `trials` of its search: its number, had no trial been interrupted."""
     if SLOT in trial.user_attrs:
         return trial.user_attrs[SLOT]
-    before = study.get_trials(deepcopy=False)[: trial.number]
-    return trial.number - sum(REPLACES in other.user_attrs for other in before)
+    return trial.number - sum(REPLACES in other.user_attrs for other in trials[: trial.number])
 
 
 def is_decided(trial: FrozenTrial) -> bool:
@@ -34,15 +33,14 @@ def is_interrupted(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and not {REASON, SURPLUS} & trial.user_attrs.keys()
 
 
-def is_surplus(study: Study, number: int, wanted: int) -> bool:
+def is_surplus(trials: Sequence[FrozenTrial], number: int, wanted: int) -> bool:
     """Whether a trial that just began is one too many: several workers may have started the last one."""
-    before = study.get_trials(deepcopy=False)[:number]
-    return sum(is_decided(t) or not t.state.is_finished() for t in before) >= wanted
+    return sum(is_decided(t) or not t.state.is_finished() for t in trials[:number]) >= wanted
 
 
-def decided(study: Study) -> list[FrozenTrial]:
-    """The trials that count, in the order of their numbers."""
-    return [trial for trial in study.get_trials(deepcopy=False) if is_decided(trial)]
+def missing(trials: Sequence[FrozenTrial], wanted: int) -> int:
+    """How many trials are still to be decided."""
+    return wanted - sum(is_decided(trial) for trial in trials)
 
 
 def take_up(study: Study, is_dead: Callable[[FrozenTrial], bool]) -> int:
@@ -72,4 +70,5 @@ def _is_abandoned(trial: FrozenTrial, is_dead: Callable[[FrozenTrial], bool]) ->
 def queue_again(study: Study, trial: FrozenTrial) -> None:
     """The same point if it was proposed whole; else none, since the slot leads to the same proposal."""
     point = dict(trial.params) if CONFIG_KEY in trial.user_attrs else {}
-    study.enqueue_trial(point, user_attrs={REPLACES: trial.number, SLOT: slot_of(study, trial)})
+    slot = slot_of(study.get_trials(deepcopy=False), trial)
+    study.enqueue_trial(point, user_attrs={REPLACES: trial.number, SLOT: slot})

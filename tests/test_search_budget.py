@@ -1,0 +1,183 @@
+"""Costs are exact before training, and what is proposed always keeps the budget."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+from search_formula import ALL, S1, points
+
+import archs
+from bench.counting import measure_storage
+from bench.errors import BenchError
+from bench.search.budget import Budget, Cost
+from bench.search.feasible import FeasibleSpace
+from bench.search.pricing import MIB, Pricer, file_bytes, stored_tensors
+from bench.search.space import Dimension, Space
+from bench.search.spaces import space_of
+
+WHOLE = space_of(S1, ALL)
+DEFAULT = space_of(S1)
+PRICE = Pricer((64, 64), num_classes=7)
+
+
+@given(
+    points(WHOLE),
+    st.tuples(st.integers(16, 80), st.integers(16, 80)),
+    st.integers(2, 9),
+    st.integers(1, 4),
+)
+@settings(max_examples=8, deadline=None)
+def test_the_closed_form_equals_the_counter(params, size, num_classes, in_channels):
+    config, pricer = WHOLE.config(params), Pricer(size, num_classes, in_channels)
+    assert pricer(config) == pricer.count(config)
+
+
+def test_published_costs():
+    cost = Pricer((256, 256), 7)(archs.config("lale-s2"))
+    assert (cost.params, cost.macs) == (2_612_333, 766_509_056)
+
+
+@pytest.mark.parametrize("name", ["lale-s1", "lale-b-s1-k7", "smp/unet-efficientnet_b0"])
+def test_file_size_is_that_of_the_saved_file(name):
+    model = archs.create(name)
+    assert file_bytes(stored_tensors(model)) == len(save(model.state_dict()))
+    assert file_bytes(stored_tensors(model)) == measure_storage(model).file_bytes["float32"]
+
+
+def test_file_size_with_every_type_awkward_names_and_a_shared_tensor():
+    model = torch.nn.Module()
+    for i, dtype in enumerate((torch.bool, torch.uint8, torch.int16, torch.bfloat16, torch.int32, torch.float64)):
+        model.register_buffer(f'é{i}"', torch.zeros(3 * i + 1, 7).to(dtype))
+    assert file_bytes(stored_tensors(model)) == len(save(model.state_dict()))
+    untied = len(stored_tensors(model))
+    model.register_buffer("tied", next(model.buffers()))
+    assert len(stored_tensors(model)) == untied  # safetensors stores a tensor with two names once
+
+
+def test_a_family_without_closed_form_is_counted():
+    cost = Pricer((64, 64), 7)(archs.config("smp/linknet-efficientnet_b0"))
+    assert cost.params == 4_167_367 and cost.macs > 0
+
+
+@pytest.mark.parametrize("limits", [{"max_gmacs": 0}, {"max_params": -1}, {"max_mib": float("nan")}])
+def test_limits_are_above_zero(limits):
+    name = next(iter(limits)).replace("_", "-")
+    with pytest.raises(BenchError, match=f"--{name} .* is no limit"):
+        Budget(**limits)
+
+
+def test_which_limits_break():
+    budget = Budget(max_gmacs=1, max_params=100, max_latency_ms=5)
+    assert budget.broken(Cost(params=100, macs=10**9, mib=9)) == []  # a limit may be met exactly
+    assert budget.broken(Cost(params=101, macs=10**9 + 1, mib=9), latency_ms=6) == [
+        "max_gmacs", "max_params", "max_latency_ms",
+    ]  # fmt: skip
+
+
+@st.composite
+def budgets(draw):
+    """Budgets that the middle of the space breaks, each limit met by some config."""
+    tight = draw(st.sampled_from([0.3, 0.6, 1.0, 2.0]))
+    cost = PRICE(S1)
+    return Budget(
+        max_gmacs=draw(st.sampled_from([None, cost.macs / 1e9 * tight])),
+        max_params=draw(st.sampled_from([None, cost.params * tight])),
+        max_mib=draw(st.sampled_from([None, cost.mib * tight])),
+    )
+
+
+@given(points(DEFAULT), budgets())
+@settings(max_examples=60, deadline=None)
+def test_every_projection_keeps_the_budget_and_is_its_own_projection(params, budget):
+    feasible = FeasibleSpace(DEFAULT, budget, PRICE)
+    found = feasible.project(params)
+    assert budget.broken(PRICE(DEFAULT.config(found))) == []
+    assert feasible.project(found) == found
+    if feasible.fits(DEFAULT.config(params)):
+        assert DEFAULT.config(found) == DEFAULT.config(params)
+
+
+@given(points(DEFAULT), budgets())
+@settings(max_examples=30, deadline=None)
+def test_a_projection_gives_up_no_more_than_it_must(params, budget):
+    """No single changed dimension can go all the way back."""
+    feasible = FeasibleSpace(DEFAULT, budget, PRICE)
+    wanted, found = DEFAULT.settled(params), feasible.project(params)
+    stuck = 0
+    for name in [name for name in wanted if wanted[name] != found[name]]:
+        back = DEFAULT.settled({**found, name: wanted[name]})
+        stuck += not feasible.fits(DEFAULT.config(back))
+    changed = sum(wanted[name] != found[name] for name in wanted)
+    assert changed == 0 or stuck > 0
+
+
+def test_projections_spend_the_budget():
+    """Shrinking stops near the limit: the median projection of what is too large uses most of it."""
+    budget = Budget(max_gmacs=0.02, max_params=1e6)
+    feasible = FeasibleSpace(DEFAULT, budget, PRICE)
+    draw, used = random.Random(0), []
+    for _ in range(60):
+        params = {d.name: d.encode(draw.choice(d.values)) for d in DEFAULT.dimensions}
+        if not feasible.fits(DEFAULT.config(params)):
+            used.append(max(budget.excess(PRICE(DEFAULT.config(feasible.project(params)))).values()))
+    assert sorted(used)[len(used) // 2] > 0.9
+
+
+def test_an_impossible_budget_is_one_sentence_with_the_smallest_cost():
+    with pytest.raises(BenchError) as raised:
+        _ = FeasibleSpace(DEFAULT, Budget(max_gmacs=1e-4, max_params=1e6), PRICE).anchor
+    text = str(raised.value)
+    assert "--max-gmacs 0.0001" in text and "--max-params" not in text
+    assert "the smallest costs 0.002557 GMACs, 90,501 parameters, 0.3519 MiB" in text and "\n" not in text
+
+
+def test_the_anchor_is_found_where_the_lowest_point_is_not_the_cheapest():
+    """At the lowest split point attention runs on the finest map: convolution is far cheaper there."""
+    space, price = space_of(S1, ("conv_stages",)), Pricer((256, 256), 7)
+    feasible = FeasibleSpace(space, Budget(max_gmacs=0.6), price)
+    assert not feasible.fits(space.config({"conv_stages": 0}))
+    assert feasible.fits(space.config(feasible.anchor))
+
+
+def test_latency_is_only_asked_of_what_keeps_the_other_limits():
+    asked = []
+
+    def latency(config):
+        asked.append(config)
+        return float(sum(config.depths))
+
+    budget = Budget(max_gmacs=0.02, max_latency_ms=6)
+    feasible = FeasibleSpace(DEFAULT, budget, PRICE, latency)
+    large = {d.name: d.encode(d.values[-1]) for d in DEFAULT.dimensions}
+    config = DEFAULT.config(feasible.project(large))
+    assert sum(config.depths) <= 6
+    assert asked and all(PRICE(config).macs <= 0.02e9 for config in asked)
+
+
+def test_too_slow_everywhere_is_one_sentence():
+    with pytest.raises(BenchError, match=r"fits --max-latency-ms 3: the smallest costs .*, 4 ms; raise"):
+        _ = FeasibleSpace(DEFAULT, Budget(max_latency_ms=3), PRICE, lambda config: float(sum(config.depths))).anchor
+
+
+def test_neighbours_are_feasible_and_near():
+    import numpy as np
+
+    feasible = FeasibleSpace(DEFAULT, Budget(max_gmacs=0.03), PRICE)
+    rng, at = np.random.default_rng(0), feasible.anchor
+    for _ in range(50):
+        at = feasible.neighbour(at, rng)
+        assert feasible.fits(DEFAULT.config(at))
+
+
+def test_mib_is_the_file():
+    assert PRICE(S1).mib * MIB == len(save(archs.create("lale-s1").state_dict()))
+
+
+def test_a_one_dimensional_space_of_names_projects_to_what_fits():
+    space = Space(S1, (Dimension("fusion", ("concat", "sum")),))
+    limit = (PRICE(S1).macs - 1) / 1e9
+    feasible = FeasibleSpace(space, Budget(max_gmacs=limit), PRICE)
+    assert feasible.project({"fusion": 0}) == {"fusion": 1}

@@ -1,0 +1,255 @@
+"""Searches end to end, on a formula instead of trainings but through the real engine, records and storages."""
+
+import gc
+import multiprocessing
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+from search_formula import QUIET, S1, FormulaEvaluator
+
+import archs
+from bench.errors import BenchError
+from bench.search.budget import Budget
+from bench.search.front import retrain_front, save_front, variant_name
+from bench.search.samplers import SAMPLERS
+from bench.search.study import SearchPlan, run_search
+
+BUDGET = Budget(max_gmacs=0.03, max_params=1.2e6)  # lale-s1 has 0.036 GMACs at 64 x 64
+WIDTHS_AND_DEPTHS = ("widths", "depths", "conv_stages", "decoder_width")
+
+
+def plan(**changes):
+    return SearchPlan(S1, **{"free": WIDTHS_AND_DEPTHS, "budget": BUDGET, "trials": 8, **changes})
+
+
+def search(folder, what=None, evaluator=None, storage="search.journal"):
+    """A search over a journal file, the quickest of the storages; `storage=None` is the default, SQLite."""
+    where = str(folder / storage) if storage == "search.journal" else storage
+    folder.mkdir(exist_ok=True)
+    return run_search(what or plan(), evaluator or FormulaEvaluator(folder), folder, storage=where, console=QUIET)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap():
+    """The engine collects garbage after each cell: let it not look at all that the imports brought."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_every_sampler_trains_within_the_budget_only(tmp_path, sampler):
+    evaluator = FormulaEvaluator(tmp_path)
+    result = search(tmp_path, plan(sampler=sampler, trials=12), evaluator)
+    assert len(result.trials) == 12
+    assert len(evaluator.evaluations()) == len(set(evaluator.evaluations())) == 12
+    for trial in result.trials:
+        assert trial.cost["macs"] <= 0.03e9 and trial.cost["params"] <= 1.2e6
+        assert trial.cost["macs"] == FormulaEvaluator(tmp_path).price(trial.config).macs
+
+
+def test_known_configs_come_first(tmp_path):
+    result = search(tmp_path, plan(free=("depths", "widths"), budget=Budget(max_params=3e6), trials=4))
+    assert [trial.config for trial in result.trials[:2]] == [archs.config("lale-s1"), archs.config("lale-s2")]
+    assert archs.config("lale-s3") not in [trial.config for trial in result.trials]  # 3.66 M parameters
+
+
+def test_a_base_over_budget_starts_as_the_nearest_config_within(tmp_path):
+    first = search(tmp_path, plan(trials=1)).trials[0]
+    assert first.config != S1
+    assert 0.027e9 < first.cost["macs"] <= 0.03e9
+
+
+def test_the_front_is_what_nothing_beats(tmp_path):
+    result = search(tmp_path, plan(trials=16))
+    front = result.front
+    assert [trial.objectives[1] for trial in front] == sorted(trial.objectives[1] for trial in front)
+    for trial in result.trials:
+        beaten = any(
+            other.objectives[0] >= trial.objectives[0]
+            and other.objectives[1] <= trial.objectives[1]
+            and other.objectives != trial.objectives
+            for other in result.trials
+        )
+        assert beaten != trial.on_front
+    frame = result.frame()
+    assert list(frame["front"]) == [trial.on_front for trial in result.trials]
+    volumes = result.hypervolume("macs", (0.04e9, 0.0))
+    assert len(volumes) == 16 and (volumes[1:] >= volumes[:-1]).all() and volumes[0] > 0
+
+
+def test_three_objectives_with_measured_latency(tmp_path):
+    evaluator = FormulaEvaluator(tmp_path)
+    what = plan(objectives=("f1", "params", "latency"), budget=Budget(max_latency_ms=8), trials=6)
+    result = search(tmp_path, what, evaluator)
+    for trial in result.trials:
+        assert trial.objectives[2] == trial.latency_ms == sum(trial.config.depths) <= 8
+
+
+def test_a_saved_member_of_the_front_is_an_architecture(tmp_path):
+    result = search(tmp_path)
+    paths = save_front(result, tmp_path / "front")
+    assert len(paths) == len(result.front) > 0
+    for path, trial in zip(paths, result.front, strict=True):
+        assert archs.config(path) == trial.config
+        assert sum(p.numel() for p in archs.create(path).parameters()) == trial.cost["params"]
+
+
+def test_repeats_are_answered_from_records(tmp_path):
+    """A space of five configs, searched for twelve trials; then once more from another storage."""
+    what = plan(free=("conv_stages",), budget=Budget(), trials=12)
+    evaluator = FormulaEvaluator(tmp_path)
+    result = search(tmp_path, what, evaluator)
+    assert len(result.trials) == 12
+    assert len(evaluator.evaluations()) == 5
+    assert sum(trial.fresh for trial in result.trials) == 5
+    again = search(tmp_path, what, evaluator, storage=f"sqlite:///{tmp_path / 'other.db'}")
+    assert not any(trial.fresh for trial in again.trials)
+    assert len(evaluator.evaluations()) == 5
+
+
+def test_a_finished_search_goes_on_where_it_ended(tmp_path):
+    short = search(tmp_path, plan(trials=5))
+    long = search(tmp_path, plan(trials=9))
+    assert [t.key for t in long.trials[:5]] == [t.key for t in short.trials]
+    whole = search(tmp_path / "whole", plan(trials=9))
+    assert [t.key for t in whole.trials] == [t.key for t in long.trials]
+
+
+def test_another_question_is_another_search(tmp_path):
+    name = search(tmp_path, plan(trials=1)).name
+    other = [plan(trials=1, seed=1), plan(trials=1, budget=Budget()), plan(trials=1, objectives=("f1", "params"))]
+    assert len({name, *(search(tmp_path, what).name for what in other)}) == 4
+    longer = search(tmp_path, plan(trials=2))
+    assert longer.name == name
+
+
+def test_a_failed_training_is_recorded_and_the_search_goes_on(tmp_path):
+    evaluator = FormulaEvaluator(tmp_path, fails=lambda config: config.depths[0] > 1)
+    result = search(tmp_path, plan(trials=12, sampler="random"), evaluator)
+    failed = [trial for trial in result.trials if trial.objectives is None]
+    assert len(result.trials) == 12 and 0 < len(failed) < 12
+    assert {trial.reason for trial in failed} == {"the loss is not finite"}
+    assert not any(trial.on_front for trial in failed)
+    assert set(result.frame()["status"]) == {"", "failed"}
+    again = search(tmp_path, plan(trials=12, sampler="random"), evaluator)  # nothing is tried again
+    assert [t.key for t in again.trials] == [t.key for t in result.trials]
+
+
+def test_sqlite_and_a_journal_file_go_through_the_same_trials(tmp_path):
+    journal = search(tmp_path / "journal", plan(trials=4))
+    sqlite = search(tmp_path / "sqlite", plan(trials=4), storage=None)
+    assert [t.key for t in journal.trials] == [t.key for t in sqlite.trials]
+    assert (tmp_path / "journal" / "search.journal").exists() and (tmp_path / "sqlite" / "search.db").exists()
+
+
+def test_a_storage_that_does_not_open_is_one_sentence(tmp_path):
+    with pytest.raises(BenchError, match=r"the storage nonsense://x cannot be opened .* give sqlite:///FILE"):
+        search(tmp_path, plan(), storage="nonsense://x")
+
+
+def test_an_impossible_budget_trains_nothing(tmp_path):
+    evaluator = FormulaEvaluator(tmp_path)
+    with pytest.raises(BenchError, match=r"fits --max-params 1000: the smallest costs"):
+        search(tmp_path, plan(budget=Budget(max_params=1000)), evaluator)
+    assert evaluator.evaluations() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"objectives": ("f1",)}, "--objectives f1: give f1 first"),
+        ({"objectives": ("macs", "f1")}, "give f1 first"),
+        ({"objectives": ("f1", "speed")}, "params, macs, latency"),
+        ({"sampler": "magic"}, "--sampler magic: there is no such sampler; possible: random"),
+        ({"trials": 0}, "--trials 0"),
+    ],
+)
+def test_a_wrong_plan_is_refused(changes, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        plan(**changes)
+
+
+def test_the_front_is_trained_anew_on_other_seeds(tmp_path):
+    result = search(tmp_path)
+    with pytest.raises(BenchError, match="seeds other than the search's own, 0"):
+        retrain_front(result, None, None, seeds=[0, 1], device="cpu", searched_seed=0)
+
+
+def test_an_interruption_is_taken_up_again(tmp_path):
+    """Ctrl-C in the middle of the third training."""
+    whole = search(tmp_path / "whole", plan(trials=6))
+    calls = []
+
+    def pause():
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    evaluator = FormulaEvaluator(tmp_path, pause=pause)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, plan(trials=6), evaluator)
+    result = search(tmp_path, plan(trials=6), evaluator)
+    assert [t.key for t in result.trials] == [t.key for t in whole.trials]
+    assert len(evaluator.evaluations()) == len(set(evaluator.evaluations())) == 6
+
+
+def _worker(folder, sampler, trials, storage):
+    evaluator = FormulaEvaluator(folder, pause=lambda: time.sleep(0.03))
+    search(folder, plan(sampler=sampler, trials=trials), evaluator, storage)
+
+
+def _forked(*arguments):
+    """A worker that starts from this process's imports, so that it can be killed at any moment of a search."""
+    process = multiprocessing.get_context("fork").Process(target=_worker, args=arguments)
+    process.start()
+    return process
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize(("sampler", "storage"), [("nsga2", None), ("tpe", "search.journal")])
+def test_killed_at_random_points_the_search_ends_the_same(tmp_path, sampler, storage):
+    chance, trials = random.Random(sampler), 24
+    whole = search(tmp_path / "whole", plan(sampler=sampler, trials=trials))
+    kills = 0
+    while kills < 8:
+        process = _forked(tmp_path, sampler, trials, storage)
+        process.join(chance.uniform(0.1, 1.0))
+        if not process.is_alive():
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills += 1
+    evaluator = FormulaEvaluator(tmp_path)
+    result = search(tmp_path, plan(sampler=sampler, trials=trials), evaluator, storage)
+    assert kills >= 3
+    assert [t.key for t in result.trials] == [t.key for t in whole.trials]
+    assert [t.key for t in result.front] == [t.key for t in whole.front]
+    assert len(evaluator.evaluations()) == len(set(evaluator.evaluations())) == trials
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_workers_share_a_search_and_one_may_die(tmp_path):
+    trials = 16
+    workers = [_forked(tmp_path, "nsga2", trials, None) for _ in range(2)]
+    time.sleep(0.8)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    for worker in workers:
+        worker.join()
+    assert workers[1].exitcode == 0
+    evaluator = FormulaEvaluator(tmp_path)
+    result = search(tmp_path, plan(trials=trials), evaluator, storage=None)
+    assert len(result.trials) == trials
+    assert sorted(trial.slot for trial in result.trials) == list(range(trials))
+    assert len(evaluator.evaluations()) == len(set(evaluator.evaluations()))
+
+
+def test_names_of_searched_variants_differ(tmp_path):
+    result = search(tmp_path)
+    assert len({variant_name(trial) for trial in result.trials}) == len({trial.key for trial in result.trials})
+    assert replace(result.trials[0], slot=9).key == result.trials[0].key
