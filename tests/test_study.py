@@ -1,0 +1,197 @@
+"""A study from its declaration to its tables, on land and networks small enough to train in a moment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+from torch import nn
+
+import archs
+from bench.errors import BenchError
+from bench.records import RecordStore
+from bench.study import Setting, Study, Variant, load_manifest, plan_study, run_study, write_report
+from bench.study.declare import FIGURES
+from bench.study.result import load_result
+from bench.training.recipe import RECIPES
+
+DATA = "terrain:size=32,train=12,val=4,test=6"
+TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16, stem_width=8)
+RECIPE = replace(RECIPES["smoke"], steps=4, eval_every=2, warmup_steps=1, batch=2, crop=32)
+
+
+@dataclass(frozen=True)
+class BrokenConfig:
+    """Counts as a network that cannot be trained."""
+
+    family: ClassVar[str] = "broken"
+
+    def build(self, num_classes: int, in_channels: int) -> nn.Module:
+        return Broken(in_channels, num_classes, 1)
+
+
+class Broken(nn.Conv2d):
+    def forward(self, x):
+        if self.training:
+            raise RuntimeError("broken on purpose")
+        return super().forward(x)
+
+
+def tiny_study(**changes) -> Study:
+    variants = (
+        Variant("base", TINY),
+        Variant("norm=layernorm", replace(TINY, norm="layernorm"), "norm"),
+        Variant("stem=patchify", replace(TINY, stem="patchify"), "stem"),
+    )
+    fields = {"variants": variants, "base": "base", "instruments": ("static", "train"), **changes}
+    return Study(**{"name": "tiny", "question": "Does it run?", "figures": ("ablation",), **fields})
+
+
+def tiny_setting(out: Path, **changes) -> Setting:
+    return Setting(**{"data": DATA, "recipe": RECIPE, "seeds": (0, 1), "size": (32, 32), "out": out, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    plan = plan_study(tiny_study(figures=FIGURES), tiny_setting(out))
+    run_study(plan)
+    return plan, write_report(plan.folder, DATA)
+
+
+def test_every_variant_has_its_row_and_every_cell_its_record(finished):
+    plan, report = finished
+    assert report.frame["variant"].tolist() == ["base", "norm=layernorm", "stem=patchify"]
+    assert all(cell.key in plan.store for cell in plan.cells)
+    assert report.frame["seeds"].tolist() == [2, 2, 2]
+    assert report.frame["f1"].between(0, 1).all()
+    assert (report.frame["f1_low"] <= report.frame["f1"]).all()
+
+
+def test_counts_are_those_of_the_network(finished):
+    _, report = finished
+    params = sum(p.numel() for p in archs.build(TINY).parameters())
+    assert report.frame["params"][0] == params
+    assert report.frame["delta_params"][2] == report.frame["params"][2] - params
+
+
+def test_tables_and_figures_are_written(finished):
+    _, report = finished
+    names = {path.name for path in report.files}
+    assert {"table.csv", "table.md", "table.tex", "ablation.png", "panels.png", "curves.svg", "f1-params.png"} <= names
+    assert all(path.stat().st_size > 0 for path in report.files)
+    assert pd.read_csv(report.folder / "table.csv")["variant"].tolist() == report.frame["variant"].tolist()
+    assert any("commonest class" in sentence for sentence in report.findings)
+
+
+def test_a_second_run_measures_nothing_and_says_the_same(finished):
+    plan, report = finished
+    before = {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")}
+    run_study(plan_study(tiny_study(figures=FIGURES), tiny_setting(plan.folder.parent)))
+    assert {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")} == before
+    pd.testing.assert_frame_equal(load_result(plan.folder).frame, report.frame)
+
+
+def test_variants_are_paired_by_seed(finished):
+    plan, _ = finished
+    trains = [cell for cell in plan.cells if cell.kind == "train"]
+    assert [cell.determinants["seed"] for cell in trains] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_variant_that_cannot_take_the_tiles_is_shown_with_the_reason(tmp_path):
+    fixed = Variant("fixed", TINY, inputs=archs.InputRule(fixed=(224, 224)))
+    plan = plan_study(tiny_study().with_variants([fixed]), tiny_setting(tmp_path, seeds=(0,)))
+    row = plan.manifest.rows[-1]
+    assert "224x224" in row.skipped
+    plan.manifest.save(plan.folder)
+    frame = load_result(plan.folder).frame
+    assert frame["status"].tolist() == ["incomplete", "incomplete", "incomplete", "skipped"]
+
+
+def test_a_failed_training_is_shown_and_costs_nothing_else(tmp_path):
+    broken = Variant("broken", BrokenConfig())
+    plan = plan_study(tiny_study().with_variants([broken]), tiny_setting(tmp_path, seeds=(0,)))
+    run_study(plan)
+    report = write_report(plan.folder)
+    row = report.frame.iloc[-1]
+    assert row["status"] == "failed"
+    assert "broken on purpose" in row["reason"]
+    assert report.frame["f1"].notna().tolist() == [True, True, True, False]
+    assert "broken on purpose" in (plan.folder / "table.md").read_text(encoding="utf-8")
+
+
+def test_selection_keeps_bases_and_refuses_what_matches_nothing():
+    study = tiny_study()
+    assert [v.label for v in study.select(["stem"]).variants] == ["base", "stem=patchify"]
+    assert study.select([], ["norm*"]).trained == ("base", "norm=layernorm")
+    with pytest.raises(BenchError, match="No variant of the study tiny matches 'nrom'"):
+        study.select(["nrom"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": "else"}, "none of its variants"),
+        ({"figures": ("pie",)}, "no figure 'pie'"),
+        ({"instruments": ("weigh",)}, "no instrument 'weigh'"),
+        ({"variants": (Variant("a", TINY), Variant("a", TINY)), "base": "a"}, "two variants called 'a'"),
+    ],
+)
+def test_a_study_that_means_nothing_is_refused(changes, message):
+    with pytest.raises(BenchError, match=message):
+        tiny_study(**changes)
+
+
+def test_panels_of_other_data_are_refused(finished):
+    plan, _ = finished
+    with pytest.raises(BenchError, match="is not the data of this study"):
+        write_report(plan.folder, "terrain:size=32,train=12,val=4,test=6,seed=9")
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    with pytest.raises(BenchError, match=r"study\.json is missing"):
+        load_manifest(tmp_path)
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_study import tiny_setting, tiny_study
+from bench.study import plan_study, run_study
+run_study(plan_study(tiny_study(), tiny_setting(Path({out!r}))))
+"""
+
+
+def test_killed_again_and_again_a_study_loses_and_repeats_nothing(finished, tmp_path):
+    """SIGKILL at four moments; then to the end: the same table as the run that nothing disturbed."""
+    script = SCRIPT.format(tests=str(Path(__file__).parent), out=str(tmp_path))
+    written: dict[str, int] = {}
+    for wait in (4.0, 5.0, 5.5, 6.5):
+        process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "records").rglob("*/*.json")}
+        assert written.items() <= now.items(), "a record was lost or measured twice"
+        written = now
+    plan = plan_study(tiny_study(), tiny_setting(tmp_path))
+    run_study(plan)
+    final = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "records").rglob("*/*.json")}
+    assert written.items() <= final.items()
+    assert len(RecordStore(tmp_path / "records").all()) == len(plan.cells)
+    pd.testing.assert_frame_equal(load_result(plan.folder).frame, finished[1].frame)
+
+
+def test_the_manifest_names_no_path_and_no_host(finished):
+    plan, _ = finished
+    text = (plan.folder / "study.json").read_text(encoding="utf-8")
+    assert str(plan.folder.parent) not in text
+    assert json.loads(text)["data"]["name"] == "terrain"
