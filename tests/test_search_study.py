@@ -14,7 +14,7 @@ from search_formula import QUIET, S1, FormulaEvaluator
 import archs
 from bench.errors import BenchError
 from bench.search.budget import Budget
-from bench.search.front import retrain_front, save_front, variant_name
+from bench.search.front import save_front, variant_name
 from bench.search.samplers import SAMPLERS
 from bench.search.study import SearchPlan, run_search
 
@@ -173,12 +173,6 @@ def test_an_impossible_budget_trains_nothing(tmp_path):
 def test_a_wrong_plan_is_refused(changes, sentence):
     with pytest.raises(BenchError, match=sentence):
         plan(**changes)
-
-
-def test_the_front_is_trained_anew_on_other_seeds(tmp_path):
-    result = search(tmp_path)
-    with pytest.raises(BenchError, match="seeds other than the search's own, 0"):
-        retrain_front(result, None, None, seeds=[0, 1], device="cpu", searched_seed=0)
 
 
 def test_an_interruption_is_taken_up_again(tmp_path):

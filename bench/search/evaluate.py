@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
@@ -61,46 +62,43 @@ class TrainingEvaluator:
         recipe: of every training.
         store: where records are looked up and written.
         device: "cpu" or "cuda".
+        size: height and width of the image at which MACs and latency are taken.
     """
 
     data: DataSet
     recipe: Recipe
     store: RecordStore
     device: str = "cpu"
-    pricer: Pricer = field(init=False, repr=False)
+    size: tuple[int, int] = (256, 256)
 
-    def __post_init__(self) -> None:
-        pricer = Pricer(tuple(self.data.tile_size), self.data.classes.num_classes)
-        object.__setattr__(self, "pricer", pricer)
+    @cached_property
+    def price(self) -> Pricer:
+        """The static cost of a config at the search's size."""
+        return Pricer(tuple(self.size), self.data.classes.num_classes)
 
     @property
     def determinants(self) -> Mapping[str, Any]:
-        """Data, recipe and device."""
+        """Data, recipe, size and device."""
         from bench.environment import device_kind
 
         return {
             "data": self.data.fingerprint,
             "recipe": self.recipe.to_dict(),
+            "size": self.size,
             "device": device_kind(self.device),
         }
 
-    def price(self, config: Any) -> Cost:
-        """The static cost at the size of a whole tile."""
-        return self.pricer(config)
-
     def latency_ms(self, config: Any) -> float:
-        """Median milliseconds of one tile, eager, single precision; infinite if it cannot be run."""
+        """Median milliseconds of one image, eager, single precision; infinite if the network cannot be run."""
         from bench.cells import speed_cell
         from bench.search.space import config_key
         from bench.speed import SpeedProtocol
 
         label = config_key(config)
-        size = tuple(self.data.tile_size)
-        cell = speed_cell({label: config}, size, self.data.classes.num_classes, SpeedProtocol(batch=1), self.device)
-        outcome = self._run(cell, lambda done, total, note: None)
-        if outcome.status == "failed":
-            return float("inf")
-        return outcome.record.result[label]["latency_ms"]["p50"]
+        classes = self.data.classes.num_classes
+        cell = speed_cell({label: config}, tuple(self.size), classes, SpeedProtocol(batch=1), self.device)
+        speed = self._run(cell, lambda done, total, note: None).record.result.get("speeds", {}).get(label)
+        return speed["latency_ms"] if speed else float("inf")
 
     def score(self, config: Any, seed: int, label: str, progress: Progress) -> Score:
         """One training on the train tiles, scored on the validation tiles by the best weights of the run."""

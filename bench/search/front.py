@@ -1,4 +1,8 @@
-"""What a search has found: its trials, the front, how the front grew, and the front's re-training on new seeds."""
+"""What a search has found: its trials, the front, and how the front grew.
+
+The scores in here ranked the trials, so those of the front are too good on average: they are not for reporting. The
+front is trained anew on other seeds for that.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 import archs
-from bench.errors import BenchError
 from bench.pareto import hypervolume_trace
 from bench.search.trials import CONFIG_KEY, REASON, is_decided, slot_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from bench.data import DataSet
-    from bench.engine import Cell
-    from bench.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -108,28 +107,6 @@ def save_front(result: SearchResult, folder: Path | str) -> list[Path]:
 def variant_name(trial: SearchedTrial) -> str:
     """How a searched config is called in tables and files."""
     return f"{trial.config.family}-{trial.key[:8]}"
-
-
-def retrain_front(
-    result: SearchResult, data: DataSet, recipe: Recipe, seeds: Sequence[int], device: str, searched_seed: int
-) -> list[Cell]:
-    """The cells that train each member of the front anew and score it on test tiles.
-
-    The score that ranked a member is the best of many noisy ones and too good on average; what is reported comes
-    from seeds that the search has not seen.
-
-    Raises:
-        BenchError: no seed is given, or the search's own is among them.
-    """
-    from bench.cells import train_cell
-
-    if not seeds or searched_seed in seeds:
-        raise BenchError(f"--seeds {list(seeds)}: the front needs seeds other than the search's own, {searched_seed}")
-    return [
-        train_cell(trial.config, variant_name(trial), data, recipe, seed, device, test=True)
-        for trial in result.front
-        for seed in seeds
-    ]
 
 
 def _searched(trial: FrozenTrial, slot: int, on_front: bool) -> SearchedTrial:

@@ -1,0 +1,49 @@
+"""The search with real trainings, timings and records, as small as they get."""
+
+import pytest
+from search_formula import QUIET, S1
+
+from bench.data import open_data
+from bench.records import RecordStore
+from bench.search import Budget, SearchPlan, run_search
+from bench.search.evaluate import TrainingEvaluator
+from bench.training.recipe import Recipe
+
+SIZE = (32, 32)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LALE_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield open_data("terrain:seed=3,size=32,train=8,val=4,test=4", splits=("train", "val"))
+
+
+@pytest.fixture
+def evaluator(data, tmp_path):
+    recipe = Recipe(steps=2, eval_every=2, batch=4)
+    return TrainingEvaluator(data, recipe, RecordStore(tmp_path / "records"), size=SIZE)
+
+
+def test_trainings_are_recorded_and_answer_again(evaluator, tmp_path):
+    plan = SearchPlan(S1, free=("widths", "depths"), budget=Budget(max_gmacs=0.006, max_params=1e6), trials=3)
+    result = run_search(plan, evaluator, tmp_path, console=QUIET)
+    records = evaluator.store.all("train")
+    assert {record.key for record in records} == {trial.record for trial in result.trials}
+    for trial in result.trials:
+        assert 0 <= trial.objectives[0] <= 1
+        assert trial.cost["params"] <= 1e6 and trial.cost["macs"] <= 0.006e9
+    assert all("test_confusions" not in record.result for record in records)  # test tiles were never opened
+    again = run_search(plan, evaluator, tmp_path / "elsewhere", console=QUIET)
+    assert [t.objectives for t in again.trials] == [t.objectives for t in result.trials]
+    assert not any(trial.fresh for trial in again.trials)
+
+
+def test_latency_is_measured_once_before_training(evaluator, tmp_path):
+    plan = SearchPlan(S1, free=("depths",), objectives=("f1", "latency"), budget=Budget(max_latency_ms=1e4), trials=1)
+    trial = run_search(plan, evaluator, tmp_path, console=QUIET).trials[0]
+    timed = evaluator.store.all("speed")
+    assert trial.objectives[1] == trial.latency_ms > 0
+    assert trial.latency_ms in [speed["latency_ms"] for r in timed for speed in r.result["speeds"].values()]
+    assert evaluator.latency_ms(trial.config) == trial.latency_ms
+    assert len(evaluator.store.all("speed")) == len(timed)
