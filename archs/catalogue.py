@@ -5,16 +5,18 @@ The check figures are those of the published rows and of exact counts made when 
 
 from __future__ import annotations
 
-from archs import lemevit, lemore, lwganet
+from archs import dpt, lemevit, lemore, lwganet, smp_models, timm_models
 from archs.decoders.lemore import LeMoReDecoderConfig
 from archs.decoders.mlp import MLPDecoderConfig
 from archs.decoders.unetformer import UNetFormerConfig
 from archs.decoders.upernet import UPerNetConfig
+from archs.dpt import DPTConfig
 from archs.lale import LALEConfig
 from archs.pairs import register_decoder, register_encoder, register_pair
 from archs.registry import Check, InputRule, Provenance, register, register_family
 from archs.segmenter import PairConfig
 from archs.smp_models import SMPConfig, input_rule
+from archs.timm_models import TimmConfig
 
 LALE_PAPER = Provenance(
     paper="LALE (Çağlar and Temizel), arXiv 2606.02092",
@@ -24,7 +26,7 @@ LALE_PAPER = Provenance(
     reconstruction=True,
     note="reconstructed from the abstract, the project page's tables and a fit to every published figure",
 )
-SMP_LIBRARY = "https://github.com/qubvel-org/segmentation_models.pytorch"
+EFFICIENTFORMER = "EfficientFormer (Li et al.), arXiv 2206.01191"
 
 # name: blocks a stage, parameters, plain MACs, MACs by the papers' rule, MiB by the papers' rule.
 LALE_CHECKS = {
@@ -61,6 +63,23 @@ LEMEVIT_CHECKS = {
     "lemevit-tiny": (37_052_618, 221_352_394_752),
     "lemevit-small": (45_588_842, 232_547_844_096),
     "lemevit-base": (83_190_730, 279_071_162_368),
+}
+# timm's encoder: paper, year, tied to 224x224, parameters, MiB and GMACs at 224x224 by the papers' rule.
+DPT_CHECKS = {
+    "deit3_base_patch16_224": ("DeiT III (Touvron et al.), arXiv 2204.07118", 2022, True, 117_075_695, 446.642, 39.889),
+    "maxvit_tiny_tf_224": ("MaxViT (Tu et al.), arXiv 2204.01697", 2022, True, 60_800_695, 232.258, 33.132),
+    "efficientformer_l7": (EFFICIENTFORMER, 2022, True, 100_323_415, 383.225, 32.159),
+    "efficientformer_l3": (EFFICIENTFORMER, 2022, True, 49_131_447, 187.751, 25.846),
+    "efficientformer_l1": (EFFICIENTFORMER, 2022, True, 29_831_055, 113.970, 23.171),
+    "fastvit_mci0": ("MobileCLIP (Vasu et al.), arXiv 2311.17049", 2023, False, 29_066_887, 111.109, 23.751),
+    "fastvit_sa12": ("FastViT (Vasu et al.), arXiv 2303.14189", 2023, False, 29_240_879, 111.714, 23.401),
+}
+# A few light backbones of timm under LALE's decoder, as examples of the systematic names: paper, year.
+TIMM_EXAMPLES = {
+    "convnext_atto": ("ConvNeXt (Liu et al.), arXiv 2201.03545", 2022),
+    "mobilenetv4_conv_small": ("MobileNetV4 (Qin et al.), arXiv 2404.10518", 2024),
+    "repvit_m0_9": ("RepViT (Wang et al.), arXiv 2307.09283", 2023),
+    "starnet_s1": ("StarNet (Ma et al.), arXiv 2403.19967", 2024),
 }
 LWGANET_PAPER = Provenance(
     paper="LWGANet (Lu et al.), arXiv 2501.10040",
@@ -116,9 +135,29 @@ def _register_smp() -> None:
             Check("paper_mib", mib, "LALE paper's row", tolerance=0.0005),
         )
         note = "decoder defaults, encoder efficientnet-b0"
-        provenance = Provenance(paper, year, SMP_LIBRARY, "MIT", note=note)
+        provenance = Provenance(paper, year, smp_models.LIBRARY, "MIT", note=note)
         name, rule = f"smp/{decoder}-efficientnet_b0", input_rule(decoder)
         register(name, SMPConfig(decoder=decoder), provenance, rule, checks)
+
+
+def _register_dpt() -> None:
+    for encoder, (paper, year, tied, params, mib, rule_gmacs) in DPT_CHECKS.items():
+        checks = (
+            Check("params", params, "LALE paper's row, rebuilt"),
+            Check("fvcore_macs", rule_gmacs * 1e9, "LALE paper's row", size=(224, 224), tolerance=5e5),
+            Check("paper_mib", mib, "LALE paper's row", tolerance=0.0005),
+        )
+        rule = InputRule(fixed=(224, 224), note=timm_models.TIED) if tied else InputRule(note=timm_models.PADDED)
+        provenance = Provenance(paper, year, smp_models.LIBRARY, "MIT and Apache-2.0 (code)", note=dpt.NOTE)
+        register(f"{dpt.PREFIX}{encoder}", DPTConfig(encoder), provenance, rule, checks)
+
+
+def _register_timm() -> None:
+    for backbone, (paper, year) in TIMM_EXAMPLES.items():
+        name = f"{timm_models.PREFIX}{backbone}"
+        provenance = Provenance(paper, year, timm_models.LIBRARY, "Apache-2.0 (code)")
+        register_encoder(name, TimmConfig(backbone), provenance, InputRule(note=timm_models.PADDED))
+        register_pair(name, "mlp")
 
 
 def _register_lwganet() -> None:
@@ -158,13 +197,15 @@ def _register_lemore() -> None:
 
 def register_all() -> None:
     """Fill the registry; called once, when `archs` is imported."""
-    for config_class in (SMPConfig, PairConfig):
+    for config_class in (SMPConfig, DPTConfig, TimmConfig, PairConfig):
         register_family(config_class)
     for name, decoder in DECODERS.items():
         register_decoder(name, decoder)
     _register_lale()
     _register_k7_baselines()
     _register_smp()
+    _register_dpt()
+    _register_timm()
     _register_lwganet()
     _register_lemevit()
     _register_lemore()

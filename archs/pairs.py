@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from archs.errors import ArchError
 from archs.registry import (
@@ -16,12 +17,12 @@ from archs.registry import (
     Entry,
     InputRule,
     Provenance,
-    _nearest,
+    nearest,
     register,
     register_family,
     register_resolver,
 )
-from archs.segmenter import DecoderConfig, EncoderConfig, PairConfig
+from archs.segmenter import DecoderConfig, EncoderConfig, PairConfig, parts_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class NamedEncoder:
 
 _ENCODERS: dict[str, NamedEncoder] = {}
 _DECODERS: dict[str, DecoderConfig] = {}
+_ENCODER_RESOLVERS: list[Callable[[str], NamedEncoder | None]] = []
 
 
 def register_decoder(name: str, config: DecoderConfig) -> None:
@@ -55,15 +57,19 @@ def register_encoder(
     _ENCODERS[name] = NamedEncoder(name, config, provenance, inputs)
 
 
+def register_encoder_resolver(resolve: Callable[[str], NamedEncoder | None]) -> None:
+    """Add a rule that makes encoders of systematic names (such as `timm/<backbone>`) when they are asked for."""
+    _ENCODER_RESOLVERS.append(resolve)
+
+
 def register_pair(encoder: str, decoder: str, name: str = "", checks: Iterable[Check] = ()) -> Entry:
     """Enter a named encoder with a named decoder, as `name` or `<encoder>+<decoder>`."""
-    body = _ENCODERS[encoder]
-    config = PairConfig(body.config, _DECODERS[decoder])
-    return register(name or f"{encoder}+{decoder}", config, body.provenance, body.inputs, checks)
+    body = _paired(name or f"{encoder}+{decoder}", named_encoder(encoder), decoder)
+    return register(body.name, body.config, body.provenance, body.inputs, checks)
 
 
 def encoder_names() -> list[str]:
-    """The encoders that have a name."""
+    """The encoders that have a name of their own; those of timm have systematic ones, `timm/<backbone>`."""
     return sorted(_ENCODERS)
 
 
@@ -78,10 +84,17 @@ def named_encoder(name: str) -> NamedEncoder:
     Raises:
         ArchError: no such encoder; the sentence offers the nearest ones.
     """
-    if name not in _ENCODERS:
-        known = ", ".join(encoder_names())
-        raise ArchError(f"there is no encoder {name!r}{_nearest(name, _ENCODERS)}; there are {known}")
-    return _ENCODERS[name]
+    found = _find_encoder(name)
+    if found is None:
+        known = ", ".join((*encoder_names(), "timm/<backbone>"))
+        raise ArchError(f"there is no encoder {name!r}{nearest(name, _ENCODERS)}; there are {known}")
+    return found
+
+
+def _find_encoder(name: str) -> NamedEncoder | None:
+    if name in _ENCODERS:
+        return _ENCODERS[name]
+    return next((found for resolve in _ENCODER_RESOLVERS if (found := resolve(name)) is not None), None)
 
 
 def create_backbone(name: str, in_channels: int = 3) -> nn.Module:
@@ -96,25 +109,52 @@ def create_backbone(name: str, in_channels: int = 3) -> nn.Module:
 def create_classifier(name: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
     """The encoder of `name` with its classification head: `(N, C, H, W)` to `(N, num_classes)`.
 
+    Where the authors published no head it is the plain one, `PooledClassifier`.
+
     Raises:
-        ArchError: no such encoder, or none with a classification head.
+        ArchError: no such encoder.
     """
     config = named_encoder(name).config
-    if not hasattr(config, "build_classifier"):
-        raise ArchError(f"{name} has no classification head; use create_backbone for its maps")
-    return config.build_classifier(num_classes, in_channels)
+    if hasattr(config, "build_classifier"):
+        return config.build_classifier(num_classes, in_channels)
+    return PooledClassifier(config.build_encoder(in_channels), num_classes)
+
+
+class PooledClassifier(nn.Module):
+    """An encoder's coarsest map averaged over its pixels, then one linear layer: ours, for encoders without a head."""
+
+    def __init__(self, encoder: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.widths[-1], num_classes)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        return self.head(self.encoder(x)[-1].mean((2, 3)))
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The encoder's, then the head."""
+        return {**parts_of(self.encoder, "encoder"), "head": self.head}
+
+
+def _paired(name: str, encoder: NamedEncoder, decoder: str) -> Entry:
+    if decoder not in _DECODERS:
+        known = ", ".join(decoder_names())
+        raise ArchError(f"there is no decoder {decoder!r}{nearest(decoder, _DECODERS)}; there are {known}")
+    head = _DECODERS[decoder]
+    least = max(encoder.inputs.min_train_batch, getattr(head, "min_train_batch", 1))
+    inputs = replace(encoder.inputs, min_train_batch=least)
+    return Entry(name, PairConfig(encoder.config, head), encoder.provenance, inputs)
 
 
 def _resolve_pair(name: str) -> Entry | None:
-    """The entry of a systematic name, if both halves are known."""
-    encoder, plus, decoder = name.rpartition("+")
-    if not plus or encoder not in _ENCODERS:
+    """The entry of a systematic name, if its encoder is known."""
+    encoder_name, plus, decoder = name.rpartition("+")
+    encoder = _find_encoder(encoder_name if plus else name)
+    if encoder is None:
         return None
-    if decoder not in _DECODERS:
-        known = ", ".join(decoder_names())
-        raise ArchError(f"there is no decoder {decoder!r}{_nearest(decoder, _DECODERS)}; there are {known}")
-    body = _ENCODERS[encoder]
-    return Entry(name, PairConfig(body.config, _DECODERS[decoder]), body.provenance, body.inputs)
+    if not plus:
+        raise ArchError(f"{name} is an encoder; name a decoder with it, as {name}+mlp")
+    return _paired(name, encoder, decoder)
 
 
 register_resolver(_resolve_pair)

@@ -154,10 +154,11 @@ def entry(name: str) -> Entry:
         found = resolve(name)
         if found is not None:
             return found
-    raise ArchError(f"there is no architecture {name!r}{_nearest(name, _ENTRIES)}; `lale-bench list` shows them all")
+    raise ArchError(f"there is no architecture {name!r}{nearest(name, _ENTRIES)}; `lale-bench list` shows them all")
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean a or b?"`, for a sentence about an unknown name; empty where nothing known is near it."""
     close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
@@ -194,7 +195,7 @@ def override(config: ArchConfig, **changes: Any) -> ArchConfig:
     for name, value in changes.items():
         paths = owners.get(name)
         if not paths:
-            near = _nearest(name, owners)
+            near = nearest(name, owners)
             raise ArchError(f"{config.family} has no field {name!r}{near}; it has {_field_list(config)}")
         if len(paths) > 1:
             raise ArchError(f"the field {name!r} is ambiguous; say {' or '.join(paths)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archs.errors import ArchError
-from archs.registry import _FAMILIES, ArchConfig, _nearest
+from archs.registry import _FAMILIES, ArchConfig, nearest
 
 FORMAT = "lale-bench config 1"
 
@@ -42,7 +42,7 @@ def from_dict(plain: dict[str, Any]) -> ArchConfig:
     known = [field.name for field in fields(config_class)]
     for name in rest:
         if name not in known:
-            raise ArchError(f"{family} has no field {name!r}{_nearest(name, known)}; it has {', '.join(known)}")
+            raise ArchError(f"{family} has no field {name!r}{nearest(name, known)}; it has {', '.join(known)}")
     try:
         return config_class(**{name: _native(value) for name, value in rest.items()})
     except TypeError as error:

@@ -60,10 +60,11 @@ class Segmenter(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """The named parts in the order they run, for tables by stage."""
-        return {**_parts(self.encoder, "encoder"), **_parts(self.decoder, "decoder")}
+        return {**parts_of(self.encoder, "encoder"), **parts_of(self.decoder, "decoder")}
 
 
-def _parts(module: nn.Module, name: str) -> dict[str, nn.Module]:
+def parts_of(module: nn.Module, name: str) -> dict[str, nn.Module]:
+    """The named parts of a module that tells them, else the module itself as `name`."""
     return module.parts() if hasattr(module, "parts") else {name: module}
 
 

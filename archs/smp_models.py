@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
-from archs.registry import InputRule
+from archs.registry import Entry, InputRule, Provenance, nearest, register_resolver
 
+PREFIX = "smp/"
+LIBRARY = "https://github.com/qubvel-org/segmentation_models.pytorch"
 # Name in our registry -> class in the library.
 DECODERS = {
     "upernet": "UPerNet",
@@ -39,6 +41,14 @@ def input_rule(decoder: str) -> InputRule:
     )
 
 
+def library() -> Any:
+    """segmentation_models_pytorch, imported when first wanted: it takes seconds, and warns of its dependencies."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import segmentation_models_pytorch
+    return segmentation_models_pytorch
+
+
 @dataclass(frozen=True)
 class SMPConfig:
     """A model of segmentation_models_pytorch at its defaults.
@@ -61,19 +71,14 @@ class SMPConfig:
         Raises:
             ArchError: the library has no such encoder, or refuses this pair.
         """
-        with warnings.catch_warnings():
-            # The library's import reaches deprecated corners of its own dependencies.
-            warnings.simplefilter("ignore")
-            import segmentation_models_pytorch as smp
-
         try:
-            network = getattr(smp, DECODERS[self.decoder])(
+            network = getattr(library(), DECODERS[self.decoder])(
                 encoder_name=self.encoder_name,
                 encoder_weights="imagenet" if self.pretrained else None,
                 in_channels=in_channels,
                 classes=num_classes,
             )
-        except (KeyError, ValueError, NotImplementedError) as error:
+        except (KeyError, ValueError, NotImplementedError, OSError) as error:
             raise ArchError(
                 f"segmentation_models_pytorch cannot build {self.decoder} on {self.encoder_name}: {error}"
             ) from None
@@ -105,3 +110,25 @@ class SMPModel(nn.Module):
         """Encoder, decoder and head."""
         net = self.network
         return {"encoder": net.encoder, "decoder": net.decoder, "head": net.segmentation_head}
+
+
+def _resolve(name: str) -> Entry | None:
+    """The entry of a systematic name, `smp/<decoder>-<encoder>`; an encoder's hyphens may be underscores."""
+    decoder, hyphen, encoder = name.removeprefix(PREFIX).partition("-")
+    if not (name.startswith(PREFIX) and hyphen and decoder in DECODERS):
+        return None
+    known = {own.replace("-", "_"): own for own in library().encoders.encoders}
+    if encoder.replace("-", "_") not in known:
+        raise ArchError(f"segmentation_models_pytorch has no encoder {encoder!r}{nearest(encoder, known)}")
+    provenance = Provenance(
+        paper=f"{DECODERS[decoder]} of segmentation_models_pytorch on {encoder}",
+        year=2019,
+        source=LIBRARY,
+        licence="MIT",
+        note="year of the library",
+    )
+    config = SMPConfig(decoder, known[encoder.replace("-", "_")])
+    return Entry(name, config, provenance, input_rule(decoder))
+
+
+register_resolver(_resolve)
