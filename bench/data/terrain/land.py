@@ -63,9 +63,9 @@ def _river(rng: np.random.Generator, size: int) -> tuple[Mask, Field]:
 def _roads(rng: np.random.Generator, size: int) -> Mask:
     """Which pixels lie on a through road: none to two gently bending ones in 64 pixels, more in larger tiles."""
     found = np.zeros((size, size), bool)
-    for _ in range(rng.binomial(2 + size // 100, 0.3)):
+    for _ in range(rng.binomial(2 + size // 100, 0.2)):
         bend = np.float32(7) * smooth(rng, size, 75)
-        found |= np.abs(_line(rng, size) + bend) < rng.uniform(0.9, 1.6)
+        found |= np.abs(_line(rng, size) + bend) < rng.uniform(1.0, 1.7)
     return found
 
 
@@ -100,7 +100,7 @@ def _tilled(rng: np.random.Generator, style: Style, fields: Parcels, steep: Fiel
 def _settled(rng: np.random.Generator, style: Style, blocks: Parcels, steep: Field) -> Mask:
     """Which pixels are built up, whole blocks at a time."""
     fit = blocks.mean(fractal(rng, len(steep), 75, 2) - 0.3 * steep) + 0.15 * rng.standard_normal(blocks.count)
-    return (fit > 1.8 - style.urban)[blocks.ident]
+    return (fit > 1.6 - style.urban)[blocks.ident]
 
 
 def _natural(rng: np.random.Generator, style: Style, size: int, height: Field, bank: Field) -> np.ndarray:

@@ -17,6 +17,8 @@ from bench.data.terrain.style import Rgb, Style
 Colour = np.ndarray
 """A coloured surface, float32 (3, S, S)."""
 
+SOWN = 3
+"""The first kinds of crop show plants; the rest are bare, and seldom show rows."""
 RIPE = np.array([0.60, 0.54, 0.33], np.float32)
 ROOFS = np.array(
     [[0.55, 0.37, 0.30], [0.50, 0.40, 0.34], [0.52, 0.51, 0.50], [0.38, 0.38, 0.39], [0.76, 0.74, 0.70]], np.float32
@@ -94,15 +96,16 @@ def _crops(rng: np.random.Generator, style: Style, land: Land, mottle: Field) ->
     kind = rng.choice(len(kinds), plots.count, p=[0.38, 0.18, 0.12, 0.14, 0.08, 0.1])
     colour = kinds[kind].T[:, plots.ident] * _tints(rng, plots, 0.12)
     patchy = 1 + 0.04 * mottle + 0.05 * smooth(rng, size, 14)
-    colour = colour * (patchy + _rows(rng, plots))
+    rowed = rng.random(plots.count) < np.where(kind < SOWN, 0.75, 0.3)
+    colour = colour * (patchy + _rows(rng, plots, rowed))
     orchard = ((kind < 1) & (rng.random(plots.count) < 0.3))[plots.ident]
     return np.where(orchard, _planted(style, colour, _orchard(plots)), colour)
 
 
-def _rows(rng: np.random.Generator, plots: Parcels) -> Field:
-    """Furrows: a wave of its own period, strength and direction in each plot."""
+def _rows(rng: np.random.Generator, plots: Parcels, rowed: np.ndarray) -> Field:
+    """Furrows: a wave of its own period, strength and direction in each plot of `rowed`, bool (count,)."""
     period = rng.uniform(2.6, 4.2, plots.count).astype(np.float32)
-    strength = rng.uniform(0.03, 0.12, plots.count).astype(np.float32)
+    strength = (rowed * rng.uniform(0.04, 0.13, plots.count)).astype(np.float32)
     turned = rng.random(plots.count) < 0.35
     way = np.where(turned[plots.ident], plots.along, plots.across)
     return strength[plots.ident] * np.sin(np.float32(2 * math.pi) * way / period[plots.ident])
