@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from bench.cli.options import OUTPUT, PROGRESS, JsonOption, print_json
+from bench.cli.options import OUTPUT, PROGRESS, DataOption, JsonOption, print_json
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.data.check import DataReport
+
+STYLES = {"error": "red", "warning": "yellow"}
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and look at data sets.")
 
@@ -36,11 +41,11 @@ def tile(
     except ValueError:
         raise BenchError(f"--split {split!r} is not three shares; write it as 0.8,0.1,0.1") from None
     with PROGRESS.status("cutting"):
-        report = tile_folder(
-            images, masks, out, size=size, overlap=overlap, split=shares, seed=seed, max_ignored=max_ignored,
-            classes=classes,
-        )  # fmt: skip
-    OUTPUT.print(report)
+        made = tile_folder(images, masks, out, size, overlap, shares, seed, max_ignored, classes)
+    tiles = ", ".join(f"{count} {name}" for name, count in made.tiles.items())
+    sources = ", ".join(f"{count} {name}" for name, count in made.sources.items())
+    OUTPUT.print(f"{made.folder}: tiles {tiles}; source images {sources}; {made.left_out} tiles left out as unlabelled")
+    OUTPUT.print(f"{100 * made.uncovered:.1f} % of the pixels lie in no tile; check with: lale-bench data check {out}")
 
 
 @app.command()
@@ -58,10 +63,43 @@ def check(
     else:
         OUTPUT.print(_shares(report))
         for problem in report.problems:
-            OUTPUT.print(f"[red]{problem}[/]")
-        OUTPUT.print("nothing wrong found" if report.ok else f"{len(report.problems)} problems")
+            OUTPUT.print(
+                f"{problem.severity}: {problem.text}", style="red" if problem.severity == "error" else "yellow"
+            )
+        errors = sum(problem.severity == "error" for problem in report.problems)
+        OUTPUT.print(f"{errors} errors, {len(report.problems) - errors} warnings")
     raise typer.Exit(0 if report.ok else 1)
 
 
-def _shares(report: object) -> Table:
-    return Table(box=None)
+def _shares(report: DataReport) -> Table:
+    """Tiles and class shares by split."""
+    table = Table(title=f"{report.name}: share of labelled and ignored pixels, %", box=None, title_justify="left")
+    for header in report.rows[0]:
+        table.add_column(header, justify="left" if header == "split" else "right")
+    for row in report.rows:
+        shares = [f"{100 * value:.2f}" for key, value in row.items() if key not in ("split", "tiles", "one_class")]
+        table.add_row(row["split"], str(row["tiles"]), shares[0], str(row["one_class"]), *shares[1:])
+    return table
+
+
+@app.command()
+def draw(
+    out: Annotated[Path, typer.Argument(help="Image file to write, as tiles.png.")],
+    data: DataOption = "terrain",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    tiles: Annotated[int, typer.Option(help="How many, at even distances.")] = 4,
+) -> None:
+    """Draw some tiles of a data set beside their masks."""
+    import numpy as np
+
+    from bench.data import open_data
+    from bench.figures.panels import draw_panels
+
+    opened = open_data(data, splits=(split,))
+    held = opened[split]
+    chosen = np.linspace(0, len(held) - 1, min(tiles, len(held))).round().astype(int)
+    files = draw_panels(
+        held.images[chosen], held.masks[chosen], {}, opened.classes, out.with_suffix(""),
+        tiles=[held.tiles[i] for i in chosen], title=f"{opened.name}, {split}",
+    )  # fmt: skip
+    OUTPUT.print(", ".join(map(str, files)))

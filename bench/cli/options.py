@@ -35,8 +35,9 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
 SizeOption = Annotated[int, typer.Option(help="Side in pixels of the input at which counts and speed are taken.")]
 
+FILE_WIDTH = 160  # columns of a table that goes to a file or a pipe, which has no width of its own
 PROGRESS = Console(stderr=True)
-OUTPUT = Console()
+OUTPUT = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

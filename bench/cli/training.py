@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from torch import nn
+
 import archs
+from archs.official.loading import is_safetensors, read_checkpoint
 from bench.cli.options import (
     OUTPUT,
     PROGRESS,
@@ -31,7 +34,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, tile order and augmentation.")] = 0,
     device: DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder of weights, config and checkpoints.")] = Path("runs/train"),
-    weights: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Start from these weights: ours, or an official checkpoint.")
+    ] = None,
     settings: SetOption = None,
     recipe_settings: Annotated[
         list[str] | None, typer.Option("--recipe", help="A field of the recipe to change, as `lr=0.002`; repeatable.")
@@ -45,7 +50,7 @@ def train(
     from bench.data import open_data
     from bench.environment import resolve_device
     from bench.metrics import scores
-    from bench.training.checkpoint import load_weights, save_weights
+    from bench.training.checkpoint import save_weights
     from bench.training.order import seed_everything
     from bench.training.trainer import train as train_model
 
@@ -55,7 +60,7 @@ def train(
     seed_everything(seed)
     model = archs.build(config, tiles.classes.num_classes)
     if weights is not None:
-        load_weights(model, weights)
+        _start_from(model, weights)
     out.mkdir(parents=True, exist_ok=True)
     with _progress() as progress:
         task = progress.add_task(name, total=recipe.steps, note="")
@@ -88,6 +93,24 @@ def train(
     for label, value in report["test_f1_by_class"].items():
         OUTPUT.print(f"  {label}: {value:.3f}", highlight=False)
     return OUTPUT.print(f"[dim]weights and config: {out}[/]")
+
+
+def _start_from(model: nn.Module, weights: Path) -> None:
+    """Load weights of this tool, or an official checkpoint: decided by the names in the file."""
+    from bench.training.checkpoint import load_weights
+
+    if weights.is_file() and not _is_ours(model, weights):
+        PROGRESS.print(str(archs.load_official(model, weights)), highlight=False)
+    else:
+        load_weights(model, weights)
+
+
+def _is_ours(model: nn.Module, weights: Path) -> bool:
+    """Whether the file is safetensors under names of this model."""
+    if not is_safetensors(weights):
+        return False
+    names = set(read_checkpoint(weights))
+    return bool(names & set(model.state_dict()))
 
 
 def _progress() -> Progress:
