@@ -15,6 +15,7 @@ from torch import nn
 
 from archs import catalogue as _catalogue
 from archs.errors import ArchError
+from archs.official.loading import LoadReport, load_official
 from archs.pairs import create_backbone, create_classifier, decoder_names, encoder_names
 from archs.registry import (
     ArchConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "Check",
     "Entry",
     "InputRule",
+    "LoadReport",
     "Provenance",
     "config",
     "create",
@@ -51,6 +53,7 @@ __all__ = [
     "fit_image_size",
     "from_dict",
     "load_config",
+    "load_official",
     "names",
     "override",
     "register",

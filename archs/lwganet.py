@@ -203,6 +203,7 @@ class LWGANetEncoder(nn.Module):
 
     def __init__(self, config: LWGANetConfig, in_channels: int = 3) -> None:
         super().__init__()
+        self.config = config
         self.widths = config.widths
         self.trunk = LWGANetTrunk(config, in_channels)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in config.widths)
@@ -221,6 +222,7 @@ class LWGANetClassifier(nn.Module):
 
     def __init__(self, config: LWGANetConfig, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
+        self.config = config
         self.trunk = LWGANetTrunk(config, in_channels)
         self.pre_head = nn.Conv2d(config.widths[3], config.classifier_width, 1, bias=False)
         self.act = make_act(config.act)

@@ -10,6 +10,8 @@ from archs.lemevit import LeMeViTConfig
 
 # Counters of batches seen: official files hold them, and no network of ours reads them.
 DROPPABLE = re.compile(r"\.num_batches_tracked$")
+# Our names of what the classifier has and the dense form has not.
+ONE_FORM_ONLY = ("head.",)
 
 SPELLING = (  # ours, as a pattern in the name -> the official code's
     (r"^stem\.", "downsample_layers.0."),

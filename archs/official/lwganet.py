@@ -8,6 +8,8 @@ from archs.lwganet import LWGANetConfig
 
 # Constant or counting entries that official files hold and no network of ours needs.
 DROPPABLE = re.compile(r"\.(max_m2\.filt|num_batches_tracked)$")
+# Our names of what one form has and the other has not: output norms of the dense form, head of the classifier.
+ONE_FORM_ONLY = ("norms.", "pre_head.", "head.")
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _WEIGHT = ("weight",)
