@@ -1,0 +1,201 @@
+"""The command line: what a user sees when all is well, and the one sentence when it is not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import archs
+from bench.cli.app import run
+from bench.counting import count_macs
+from bench.training.checkpoint import save_weights
+
+DATA = "terrain:size=32,train=8,val=4,test=4"
+SMOKE = ("--budget", "smoke", "--data", DATA, "--device", "cpu")
+OWN = """
+import archs
+from bench.study import Study, Variant
+
+TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16)
+STUDY = Study(
+    name="own",
+    question="Does depth pay?",
+    base="depth 1",
+    variants=[Variant(f"depth {d}", archs.override(TINY, depths=(d,) * 4), "depth") for d in (1, 2)],
+    figures=("ablation",),
+)
+"""
+PLUGIN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from torch import nn
+import archs
+
+@dataclass(frozen=True)
+class OneConvConfig:
+    family: ClassVar[str] = "one-conv"
+    kernel: int = 3
+    def build(self, num_classes, in_channels):
+        return nn.Conv2d(in_channels, num_classes, self.kernel, padding=self.kernel // 2)
+
+if "one-conv" not in archs.names():
+    archs.register("one-conv", OneConvConfig(), archs.Provenance("none", 2026, "here", "MIT"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "cache"))
+
+
+def refusal(capsys, *arguments: str) -> str:
+    """The sentence of a command that must fail with status 1."""
+    assert run(list(arguments)) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    return error
+
+
+@pytest.fixture
+def tiles(tmp_path) -> Path:
+    """A folder of tiles in which all is well: 32 px, two classes, two tiles a split."""
+    folder = tmp_path / "tiles"
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        for name in ("a", "b"):
+            image = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            mask = rng.integers(0, 2, (32, 32), dtype=np.uint8)
+            for kind, pixels in (("images", image), ("masks", mask)):
+                Image.fromarray(pixels).save(folder / split / kind / f"{name}.png")
+    classes = [{"index": i, "name": name, "rgb": [i, i, i]} for i, name in enumerate(("Land", "Water"))]
+    table = {"dataset": "tiles", "ignore_index": 255, "classes": classes}
+    (folder / "classes.json").write_text(json.dumps(table), encoding="utf-8")
+    return folder
+
+
+# --- what works -------------------------------------------------------------------------------------------------
+
+
+def test_a_study_of_ones_own_in_a_file(tmp_path, capsys):
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    only = ["--size", "32", "--instruments", "static,train"]
+    assert run(["study", "own.py", *SMOKE, "--seeds", "1", *only, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["variant"] for row in report["rows"]] == ["depth 1", "depth 2"]
+    assert run(["plot", "runs/own", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == report["rows"]
+
+
+def test_a_dry_run_names_the_cells_and_measures_nothing(tmp_path, capsys):
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    assert run(["study", "own.py", *SMOKE, "--seeds", "2", "--dry-run", "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert [cell["kind"] for cell in cells] == ["static"] * 2 + ["speed"] * 2 + ["train"] * 4
+    assert {cell["status"] for cell in cells} == {"missing"}
+    assert not list(tmp_path.rglob("records/*/*.json"))
+
+
+def test_an_architecture_of_ones_own_trains_and_its_weights_load_again(tmp_path, capsys):
+    (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
+    command = ["--plugin", "plugin.py", "train", "one-conv", *SMOKE, "--recipe", "steps=4", "--json"]
+    assert run([*command, "--out", "one"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 4
+    assert run([*command, "--out", "two", "--weights", "one/weights.safetensors"]) == 0
+    assert json.loads((tmp_path / "one" / "config.json").read_text())["config"] == {"family": "one-conv", "kernel": 3}
+
+
+def test_measure_counts_what_it_is_given(capsys):
+    assert run(["measure", "lale-s1", "--size", "64", "--no-speed", "--device", "cpu", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert row["params"] == 1_567_109
+    assert row["macs"] == count_macs(archs.create("lale-s1"), (64, 64)).total
+    assert row["peak_inference_bytes"] > 64 * 64 * 3 * 4
+
+
+def test_verify_holds_for_lale(capsys):
+    assert run(["verify", "lale-s1", "--json"]) == 0
+    assert all(check["ok"] for check in json.loads(capsys.readouterr().out))
+
+
+def test_data_check_and_tile(tiles, tmp_path, capsys):
+    assert run(["data", "check", str(tiles), "--json"]) == 0
+    large = tmp_path / "large"
+    for kind in ("images", "masks"):
+        shutil.copytree(tiles / "train" / kind, large / kind)
+    for name in ("a", "b"):
+        for kind in ("images", "masks"):
+            Image.open(large / kind / f"{name}.png").resize((64, 64), 0).save(large / kind / f"{name}.png")
+            shutil.copy(large / kind / f"{name}.png", large / kind / f"{name}2.png")
+    shutil.copy(tiles / "classes.json", large / "classes.json")
+    arguments = ["--size", "32", "--split", "0.5,0.25,0.25", "--classes", str(large / "classes.json")]
+    assert run(["data", "tile", str(large / "images"), str(large / "masks"), "cut", *arguments]) == 0
+    assert len((tmp_path / "cut" / "manifest.csv").read_text().splitlines()) == 17
+
+
+# --- what does not ----------------------------------------------------------------------------------------------
+
+
+def test_unknown_architectures_offer_the_nearest(capsys):
+    assert "did you mean lale-s" in refusal(capsys, "show", "lale-s0")
+    assert "did you mean norm?" in refusal(capsys, "show", "lale-s1", "--set", "nrom=gelu")
+    assert "no architecture matches 'nothing*'" in refusal(capsys, "list", "nothing*")
+
+
+def test_unknown_studies_budgets_devices_and_seeds(capsys):
+    assert "there are ablation, benchmark" in refusal(capsys, "study", "nothing")
+    assert "smoke, quick, standard, paper" in refusal(capsys, "study", "ablation", "--budget", "huge")
+    assert "device 'tpu' is not known" in refusal(capsys, "study", "ablation", "--device", "tpu")
+    assert "names no seeds" in refusal(capsys, "study", "ablation", "--seeds", "0", "--data", DATA)
+    assert "there is no study file" in refusal(capsys, "study", "missing.py")
+
+
+def test_a_corrupt_image_is_named(tiles, capsys):
+    (tiles / "val" / "images" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    assert "b.png" in refusal(capsys, "train", "lale-s1", "--data", str(tiles), "--budget", "smoke")
+    assert run(["data", "check", str(tiles)]) == 1
+
+
+def test_a_mask_value_beyond_the_classes_is_named(tiles, capsys):
+    Image.fromarray(np.full((32, 32), 7, dtype=np.uint8)).save(tiles / "train" / "masks" / "a.png")
+    sentence = refusal(capsys, "train", "lale-s1", "--data", str(tiles), "--budget", "smoke")
+    assert "a.png" in sentence and "7" in sentence
+
+
+def test_images_without_masks_and_empty_splits(tiles, capsys):
+    (tiles / "test" / "masks" / "a.png").unlink()
+    assert "a" in refusal(capsys, "train", "lale-s1", "--data", str(tiles), "--budget", "smoke")
+    shutil.rmtree(tiles / "test")
+    assert "test" in refusal(capsys, "train", "lale-s1", "--data", str(tiles), "--budget", "smoke")
+
+
+def test_a_wrong_palette_names_file_and_colour(tiles, capsys):
+    Image.fromarray(np.full((32, 32, 3), 99, dtype=np.uint8)).save(tiles / "train" / "masks" / "a.png")
+    sentence = refusal(capsys, "train", "lale-s1", "--data", str(tiles), "--budget", "smoke")
+    assert "a.png" in sentence and "99" in sentence
+
+
+def test_weights_of_another_architecture_are_refused_and_nothing_is_written(tmp_path, capsys):
+    save_weights(archs.create("lale-s1", norm="layernorm"), tmp_path / "other.safetensors")
+    sentence = refusal(capsys, "train", "lale-s1", *SMOKE, "--weights", "other.safetensors")
+    assert "another architecture" in sentence
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_impossible_budget_trains_nothing(tmp_path, capsys):
+    sentence = refusal(capsys, "search", *SMOKE, "--max-params", "10")
+    assert "max" in sentence
+    assert not list(tmp_path.rglob("records/train/*.json"))
+
+
+def test_the_seed_of_a_search_cannot_judge_its_front(capsys):
+    assert "the search's own" in refusal(capsys, "search", *SMOKE, "--seed", "1", "--seeds", "1,2")
+
+
+def test_a_mistyped_option_is_a_usage_error(capsys):
+    assert run(["list", "--sorted"]) == 2
