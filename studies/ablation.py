@@ -16,7 +16,6 @@ FACTORS = {
     "split point": {"conv_stages": (0, 1, 3, 4)},
     "ConvMixer kernel": {"mixer_kernel": (7,)},
     "ConvMLP kernel": {"mlp_kernel": (7,)},
-    "fusion": {"fusion": ("sum",)},
 }
 BASELINES = {"lale-b-s1-k7": "lale-s1", "lale-b-s2-k7": "lale-s2"}  # published baseline: what it was compared with
 
