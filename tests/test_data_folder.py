@@ -1,5 +1,6 @@
 """Tile folders: what is read, exactly, and what is refused, with a sentence that names the file."""
 
+import io
 import json
 import os
 import shutil
@@ -7,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from bench.data import ARAS400K_CLASSES, Classes, open_data
 from bench.data.masks import MaskReader
+from bench.data.pixels import read_image, read_stored_mask
 from bench.errors import BenchError
 
 CLASSES = Classes(("Land", "Sea", "Road"), ((200, 180, 90), (0, 0, 255), (40, 40, 40)), 255, ((0, 0, 0),))
@@ -202,7 +204,6 @@ class TestMemoryMaps:
         assert len(kept) == 2  # train and val, each whole
         assert not list((tmp_path / "cache" / "tiles").glob(".draft-*"))
 
-
     def test_a_disk_that_takes_no_more_is_a_sentence(self, folder, tmp_path):
         resource = pytest.importorskip("resource", reason="limits on files are set through the resource module")
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -350,6 +351,30 @@ def png(depth, colour_type, rows):
     header = struct.pack(">IIBBBBB", SIDE, SIDE, depth, colour_type, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "TIFF"]),
+    cut=st.floats(0, 1),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), max_size=4),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damaged TIFF tags before it gives up
+def test_whatever_happens_to_a_file_it_is_read_or_refused_with_its_name(tmp_path, kind, cut, flips):
+    buffer = io.BytesIO()
+    Image.fromarray(content("train", 1)[0]).save(buffer, kind)
+    damaged = bytearray(buffer.getvalue())
+    for place, change in flips:
+        damaged[int(place * (len(damaged) - 1))] ^= change
+    path = tmp_path / "damaged"
+    path.write_bytes(damaged[: max(1, int(cut * len(damaged)))])
+    for read, shapes in ((read_image, {3}), (read_stored_mask, {2, 3})):
+        try:
+            pixels = read(path)
+        except BenchError as error:
+            assert str(path) in str(error)
+        else:
+            assert pixels.dtype == np.uint8 and pixels.ndim in shapes
 
 
 @settings(max_examples=60, deadline=None)

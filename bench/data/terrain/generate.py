@@ -10,7 +10,7 @@ from bench.data.dataset import DataSet, Progress, Split, TileReport, assemble, s
 from bench.data.terrain.land import plan
 from bench.data.terrain.paint import paint
 from bench.data.terrain.sensor import expose
-from bench.data.terrain.style import draw_style
+from bench.data.terrain.style import Style, draw_style
 from bench.errors import BenchError
 
 TILES_A_SCENE = 8
@@ -73,10 +73,14 @@ def _make_split(seed: int, split: str, count: int, size: int, report: TileReport
 
 def make_tile(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Image uint8 (size, size, 3) and mask uint8 (size, size) of tile `index` of `split`; the same on every call."""
-    code = _SPLIT_CODES[split]
-    style = draw_style(np.random.default_rng([seed, code, _SCENE, index // TILES_A_SCENE]))
-    rng = np.random.default_rng([seed, code, _TILE, index])
+    style = scene_of(seed, split, index)
+    rng = np.random.default_rng([seed, _SPLIT_CODES[split], _TILE, index])
     land = plan(rng, style, size + 2 * MARGIN)
     image = expose(rng, style, paint(rng, style, land))
     inside = slice(MARGIN, MARGIN + size)
     return image[inside, inside], land.cover[inside, inside]
+
+
+def scene_of(seed: int, split: str, index: int) -> Style:
+    """The scene of tile `index` of `split`: its own for every `TILES_A_SCENE` tiles, and for every split."""
+    return draw_style(np.random.default_rng([seed, _SPLIT_CODES[split], _SCENE, index // TILES_A_SCENE]))
