@@ -26,6 +26,8 @@ PROVENANCE = Provenance(
     licence="stated there: for research purposes only",
 )
 
+MINIMUM_SIDE = 9  # below, the 1/8 map has one position
+
 Tokens = Float[Tensor, "b n d"]
 Meta = Float[Tensor, "b m d"]
 Map = Float[Tensor, "b d h w"]
@@ -298,6 +300,7 @@ class LeMeViT(nn.Module):
 
     def __init__(self, config: LeMeViTConfig, in_channels: int = 3) -> None:
         super().__init__()
+        self.config = config
         self.stem = _stem(in_channels, config.widths[0])
         self.meta_tokens = MetaTokens(config.meta_tokens, config.widths[0])
         self.stages = nn.ModuleList(_stages(config, self.self_block))

@@ -62,9 +62,7 @@ class LeMoReConfig:
             raise ArchError(f"LeMoRe kernels={self.kernels} is not possible; give odd numbers")
         positive = (self.stem_width, *self.widths, *self.kernels, self.channel_attention_ratio, self.dilation)
         if min(positive) < 1 or any(min(stage, default=0) < 1 for stage in self.expansions):
-            raise ArchError(
-                f"LeMoRe: a width, kernel, expansion, ratio or dilation below 1 is not possible in {self}"
-            )
+            raise ArchError(f"LeMoRe: a width, kernel, expansion, ratio or dilation below 1 is not possible in {self}")
 
     @property
     def nominal_size(self) -> tuple[int, int]:
@@ -74,10 +72,6 @@ class LeMoReConfig:
     def build_encoder(self, in_channels: int) -> LeMoReEncoder:
         """Stem and the four stages: maps of strides 4, 8, 16, 32."""
         return LeMoReEncoder(self, in_channels)
-
-    def build_classifier(self, num_classes: int, in_channels: int) -> LeMoReClassifier:
-        """A plain classifier on the last stage; the authors published none."""
-        return LeMoReClassifier(self, num_classes, in_channels)
 
 
 def _check_nominal(size: tuple[int, ...]) -> None:
@@ -208,6 +202,7 @@ class LeMoReEncoder(nn.Module):
 
     def __init__(self, config: LeMoReConfig, in_channels: int = 3) -> None:
         super().__init__()
+        self.config = config
         self.widths = config.widths
         self.stem = nn.Sequential(
             conv_bn(in_channels, config.stem_width, 3, stride=2, padding=1),
@@ -228,22 +223,6 @@ class LeMoReEncoder(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         """Stem and stages, in the order they run."""
         return {"stem": self.stem, **{f"stage{i + 1}": stage for i, stage in enumerate(self.stages)}}
-
-
-class LeMoReClassifier(nn.Module):
-    """Global average of the last stage's map, one linear layer: ours, for want of a published classifier."""
-
-    def __init__(self, config: LeMoReConfig, num_classes: int = 1000, in_channels: int = 3) -> None:
-        super().__init__()
-        self.encoder = LeMoReEncoder(config, in_channels)
-        self.head = nn.Linear(config.widths[-1], num_classes)
-
-    def forward(self, x: Map) -> Float[Tensor, "b k"]:
-        return self.head(self.encoder(x)[-1].mean((2, 3)))
-
-    def parts(self) -> dict[str, nn.Module]:
-        """The encoder's, then the head."""
-        return {**self.encoder.parts(), "head": self.head}
 
 
 def initialise(module: nn.Module) -> None:

@@ -77,15 +77,17 @@ class NestedAttention(nn.Module):
         self.out = conv_bn(c.value_width, width)
 
     def forward(self, x: Map) -> Map:
-        queries = [self._tokens(project(x)).transpose(-2, -1) for project in self.queries]  # (B, heads, N, e)
-        keys = [self._tokens(project(x)) for project in self.keys]  # (B, heads, e, N)
-        maps = [((q * self.scale) @ k).softmax(dim=-1) for q in queries for k in keys]
-        psi = (sum(maps[1:], start=maps[0]) / len(maps)).transpose(-2, -1)  # (B, heads, N keys, N queries)
-        views = [self._tokens(project(x)) @ psi for project in self.values]
-        return self.out(self.act(sum(views[1:], start=views[0]).flatten(1, 2).unflatten(2, x.shape[-2:])))
+        q = torch.cat(self._heads(self.queries, x), dim=-1)  # (B, heads, e, 3 N)
+        k = torch.cat(self._heads(self.keys, x), dim=-1)
+        v = torch.cat(self._heads(self.values, x), dim=-2)  # (B, heads, 3 e, N)
+        products = (q * self.scale).transpose(-2, -1) @ k  # (B, heads, 3 N, 3 N): the nine Qi Kj
+        maps = products.unflatten(-1, (3, -1)).softmax(dim=-1)  # each over its own keys
+        psi = maps.unflatten(2, (3, -1)).mean(dim=(2, 4))  # (B, heads, N queries, N keys)
+        views = (v @ psi.transpose(-2, -1)).unflatten(2, (3, -1)).sum(dim=2)  # (B, heads, e, N)
+        return self.out(self.act(views.flatten(1, 2).unflatten(2, x.shape[-2:])))
 
-    def _tokens(self, x: Map) -> Float[Tensor, "b heads e n"]:
-        return x.flatten(2).unflatten(1, (self.heads, -1))
+    def _heads(self, projections: nn.ModuleList, x: Map) -> list[Float[Tensor, "b heads e n"]]:
+        return [project(x).flatten(2).unflatten(1, (self.heads, -1)) for project in projections]
 
 
 class FeedForward(nn.Module):

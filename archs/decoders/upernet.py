@@ -31,15 +31,20 @@ class UPerNetConfig:
     aux_weight: float = 0.4  # of the auxiliary head's loss
 
     def __post_init__(self) -> None:
-        if min(self.width, self.aux_width, *self.pool_bins) < 1:
+        if not self.pool_bins or min(self.width, self.aux_width, *self.pool_bins) < 1:
             raise ArchError(
                 f"UPerNet width={self.width}, aux_width={self.aux_width}, pool_bins={self.pool_bins} is not "
-                "possible; give at least 1 each"
+                "possible; give numbers of at least 1"
             )
         if not 0.0 <= self.dropout < 1.0:
             raise ArchError(
                 f"UPerNet dropout={self.dropout} is not possible; give a rate from 0 up to, not including, 1"
             )
+
+    @property
+    def min_train_batch(self) -> int:
+        """The smallest batch that batch norm can train on: a pooling of one bin leaves one value an image."""
+        return 2 if 1 in self.pool_bins else 1
 
     def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> UPerNet:
         """The decoder for maps of `widths`, finest first.
@@ -77,18 +82,14 @@ class PyramidPooling(nn.Module):
 
 
 class UPerNet(nn.Module):
-    """Maps `(N, C_i, H_i, W_i)`, finest first, to logits `(N, K, H_1, W_1)`.
-
-    The pooling branch of one bin leaves batch norm a single value a channel, so training needs two images a batch.
-    """
-
-    min_train_batch = 2
+    """Maps `(N, C_i, H_i, W_i)`, finest first, to logits `(N, K, H_1, W_1)`; trains on batches of at least 2."""
 
     def __init__(self, widths: tuple[int, ...], num_classes: int, config: UPerNetConfig | None = None) -> None:
         super().__init__()
         config = config or UPerNetConfig()
         width = config.width
         self.aux_weight = config.aux_weight
+        self.min_train_batch = config.min_train_batch
         self.pyramid = PyramidPooling(widths[-1], config)
         self.laterals = nn.ModuleList([_cbr(before, width, 1) for before in widths[:-1]])
         self.smooth = nn.ModuleList([_cbr(width, width, 3) for _ in widths[:-1]])
