@@ -92,7 +92,8 @@ def rich_table(frame: pd.DataFrame, columns: Sequence[Column], caption: str = ""
     notes = Text("\n".join([f"{i}. {note}" for i, note in enumerate(body.notes, 1)] + list(body.remarks)))
     table = Table(title=title, caption=notes if notes.plain else None, box=box.SIMPLE_HEAD, caption_justify="left")
     for header, numeric in zip(body.headers, body.numeric, strict=True):
-        table.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
+        # A number or a name broken over two lines cannot be read; headers may break.
+        table.add_column(Text(header), justify="right" if numeric else "left", no_wrap=numeric or header == "Variant")
     for row in body.rows:
         cells = [Text(cell.text + _superscript(cell.note), style="bold green" if cell.best else "") for cell in row]
         table.add_row(*cells, style="dim" if row[0].note else None)

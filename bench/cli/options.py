@@ -40,8 +40,8 @@ PROGRESS = Console(stderr=True)
 OUTPUT = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`3` is (0, 1, 2); `4,5` is (4, 5).
+def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
+    """`3` is (0, 1, 2), or three from `first` on; `4,5` is (4, 5).
 
     Raises:
         BenchError: it is neither.
@@ -50,7 +50,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise BenchError(f"--seeds {text!r} is no number; give how many, as 3, or which, as 4,5,6") from None
-    seeds = numbers if "," in text else tuple(range(numbers[0]))
+    seeds = numbers if "," in text else tuple(range(first, first + numbers[0]))
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise BenchError(f"--seeds {text!r} names no seeds; give how many, as 3, or different ones, as 4,5,6")
     return seeds

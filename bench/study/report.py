@@ -14,6 +14,7 @@ from bench.columns import COLUMNS, Column, is_missing, measured
 from bench.data.classes import parse_classes
 from bench.errors import BenchError
 from bench.records import unpack_array
+from bench.study.manifest import Manifest
 from bench.study.result import StudyResult, load_result
 from bench.tables import rich_table, write_tables
 
@@ -78,17 +79,18 @@ def describe(result: StudyResult) -> str:
     side = "x".join(map(str, m.data["tile_size"]))
     recipe = m.recipe
     crop = f"crops of {recipe['crop']} px" if recipe["crop"] else "tiles"
-    machine = _machine(result)
+    seeds = f"{len(m.seeds)} seed{'s' if len(m.seeds) > 1 else ''}"
     return (
         f"Data: {m.data['name']} ({tiles} tiles of {side}; fingerprint {m.data['fingerprint'][:12]}). "
-        f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {len(m.seeds)} seeds; "
-        f"F1 and IoU on the test tiles, pooled. Counts and speed: {m.size[0]}x{m.size[1]}, latency at batch "
-        f"{_batches(m)[0]}, throughput at batch {_batches(m)[-1]}{machine}."
+        f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {seeds}{_machine(result)}; "
+        f"F1 and IoU on the test tiles, pooled. Counts{_timed(m)} at {m.size[0]}x{m.size[1]}."
     )
 
 
-def _batches(manifest: Any) -> list[int]:
-    return sorted(map(int, manifest.speeds)) or [1]
+def _timed(manifest: Manifest) -> str:
+    """At which batch sizes speed was taken, if it was."""
+    batches = sorted(map(int, manifest.speeds))
+    return f", latency (batch {batches[0]}) and throughput (batch {batches[-1]})" if batches else ""
 
 
 def _machine(result: StudyResult) -> str:
@@ -111,9 +113,7 @@ def _pareto(result: StudyResult, folder: Path, source: str | None) -> list[Path]
     if result.frame["f1"].notna().any():
         return draw_fronts(result.frame, folder / "f1", note=_short(result))
     counted = [cost for cost in STATIC_COSTS if not result.frame[cost].map(is_missing).all()]
-    return [
-        path for cost in counted for path in draw_pareto(result.frame, cost, folder / f"params-{cost}", y="params")
-    ]
+    return [path for cost in counted for path in draw_pareto(result.frame, cost, folder / f"params-{cost}", y="params")]
 
 
 def _short(result: StudyResult) -> str:
