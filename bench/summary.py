@@ -16,10 +16,10 @@ import archs
 from archs import ArchConfig, Entry
 from bench.cells import IMAGE_CHANNELS, cost_cell
 from bench.counting import count_macs, count_params
+from bench.data.cache import default_cache
 from bench.engine import Outcome, run_cells
 from bench.environment import environment
 from bench.records import RecordStore
-from bench.data.cache import default_cache
 
 
 def listing(names: list[str], size: tuple[int, int], console: Console) -> list[dict[str, Any]]:

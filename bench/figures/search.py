@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from matplotlib.patches import Patch
 
 from bench.columns import Column, column, is_missing, troubles
@@ -190,7 +191,7 @@ def _draw_trials(
 def _time_bar(figure: Figure, ax: Axes, points: object) -> None:
     box = ax.get_position()
     bar_axes = figure.add_axes((box.x1 + 0.025, box.y0, 0.014, box.height * 0.55))
-    bar = figure.colorbar(points, cax=bar_axes)
+    bar = figure.colorbar(points, cax=bar_axes, ticks=MaxNLocator(5, integer=True))
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     bar.ax.set_title("trial", fontsize=SMALL, color=GREY, loc="left", pad=5)

@@ -82,8 +82,8 @@ def describe(result: StudyResult) -> str:
     seeds = f"{len(m.seeds)} seed{'s' if len(m.seeds) > 1 else ''}"
     return (
         f"Data: {m.data['name']} ({tiles} tiles of {side}; fingerprint {m.data['fingerprint'][:12]}). "
-        f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {seeds}{_machine(result)}; "
-        f"F1 and IoU on the test tiles, pooled. Counts{_timed(m)} at {m.size[0]}x{m.size[1]}."
+        f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {seeds}"
+        f"{_machine(result)}; F1 and IoU on the test tiles, pooled. Counts{_timed(m)} at {m.size[0]}x{m.size[1]}."
     )
 
 
