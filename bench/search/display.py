@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.search.trials import CONFIG_KEY, REASON, missing
+from bench.search.trials import CONFIG_KEY, REASON, SURPLUS, missing
 
 if TYPE_CHECKING:
     from bench.search.study import SearchPlan
@@ -54,7 +54,9 @@ class SearchDisplay:
         self._bars.update(self._training, completed=done, total=total, note=note, visible=True)
 
     def end(self, study: Study, trial: FrozenTrial) -> None:
-        """A trial is decided; called by Optuna."""
+        """A trial has ended; called by Optuna."""
+        if SURPLUS in trial.user_attrs:
+            return
         done = self._count(study)
         self._bars.update(self._training, visible=False)
         self._say(f"[{done}/{self._plan.trials}] {_line(trial, self._plan.objectives)}")

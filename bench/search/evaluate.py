@@ -63,6 +63,7 @@ class TrainingEvaluator:
         store: where records are looked up and written.
         device: "cpu" or "cuda".
         size: height and width of the image at which MACs and latency are taken.
+        runtime: "eager" or "compile", for latency.
     """
 
     data: DataSet
@@ -70,6 +71,7 @@ class TrainingEvaluator:
     store: RecordStore
     device: str = "cpu"
     size: tuple[int, int] = (256, 256)
+    runtime: str = "eager"
 
     @cached_property
     def price(self) -> Pricer:
@@ -78,7 +80,7 @@ class TrainingEvaluator:
 
     @property
     def determinants(self) -> Mapping[str, Any]:
-        """Data, recipe, size and device."""
+        """Data, recipe, size, device and runtime."""
         from bench.environment import device_kind
 
         return {
@@ -86,17 +88,19 @@ class TrainingEvaluator:
             "recipe": self.recipe.to_dict(),
             "size": self.size,
             "device": device_kind(self.device),
+            "runtime": self.runtime,
         }
 
     def latency_ms(self, config: Any) -> float:
-        """Median milliseconds of one image, eager, single precision; infinite if the network cannot be run."""
+        """Median milliseconds of one image in single precision; infinite if the network cannot be run."""
         from bench.cells import speed_cell
         from bench.search.space import config_key
         from bench.speed import SpeedProtocol
 
         label = config_key(config)
         classes = self.data.classes.num_classes
-        cell = speed_cell({label: config}, tuple(self.size), classes, SpeedProtocol(batch=1), self.device)
+        protocol = SpeedProtocol(batch=1, runtime=self.runtime)
+        cell = speed_cell({label: config}, tuple(self.size), classes, protocol, self.device)
         speed = self._run(cell, lambda done, total, note: None).record.result.get("speeds", {}).get(label)
         return speed["latency_ms"] if speed else float("inf")
 

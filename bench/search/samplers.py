@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from bench.errors import BenchError
 from bench.search.feasible import FeasibleSpace
 from bench.search.space import Params, config_key
-from bench.search.trials import CONFIG_KEY, slot_of
+from bench.search.trials import CONFIG_KEY, is_interrupted, slot_of
 
 POPULATION = 20  # NSGA-II draws its whole first generation at random: 50, its default, is a long search here
 WALK = 64  # steps away from points that were tried before
@@ -27,7 +27,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
     "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
 }
-DRAWS = {"gp": 1}  # a Gaussian process takes seconds a proposal: one is drawn and projected
+DRAWS = {"gp": 1, "tpe": 2}  # these think about a proposal: few are drawn, and projected if need be
 DRAWS_OTHERWISE = 8
 
 
@@ -119,5 +119,6 @@ class FeasibleSampler(BaseSampler):
 
 
 def _seen(trials: Iterable[FrozenTrial], trial: FrozenTrial) -> set[str]:
-    """Keys of the configs that other trials train or have trained."""
-    return {t.user_attrs[CONFIG_KEY] for t in trials if CONFIG_KEY in t.user_attrs and t.number != trial.number}
+    """Keys of the configs that other trials train or have trained; what was interrupted is yet to be trained."""
+    others = [other for other in trials if other.number != trial.number and not is_interrupted(other)]
+    return {other.user_attrs[CONFIG_KEY] for other in others if CONFIG_KEY in other.user_attrs}

@@ -1,4 +1,8 @@
-"""Where a search keeps its trials: SQLite in the output folder, a journal file, or any database Optuna can use."""
+"""Where a search keeps its trials: SQLite in the output folder, a journal file, or any database Optuna can use.
+
+A process that is killed while it writes to a journal file keeps the others waiting for half a minute: its lock is a
+file, which the system does not free.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 REPLACES, SLOT, REASON, WORKER, CONFIG_KEY = "replaces", "slot", "reason", "worker", "config_key"
-SURPLUS = "surplus"
+SURPLUS, POINT = "surplus", "point"
 
 
 def slot_of(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
@@ -68,7 +68,7 @@ def _is_abandoned(trial: FrozenTrial, is_dead: Callable[[FrozenTrial], bool]) ->
 
 
 def queue_again(study: Study, trial: FrozenTrial) -> None:
-    """The same point if it was proposed whole; else none, since the slot leads to the same proposal."""
-    point = dict(trial.params) if CONFIG_KEY in trial.user_attrs else {}
+    """The same point if it was proposed whole, by this trial or one before; else none: the slot leads to it again."""
+    point = dict(trial.params) if CONFIG_KEY in trial.user_attrs else trial.user_attrs.get(POINT, {})
     slot = slot_of(study.get_trials(deepcopy=False), trial)
-    study.enqueue_trial(point, user_attrs={REPLACES: trial.number, SLOT: slot})
+    study.enqueue_trial(point, user_attrs={REPLACES: trial.number, SLOT: slot, POINT: point})
