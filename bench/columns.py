@@ -125,12 +125,16 @@ COLUMNS = {
         Column("throughput", "Throughput", "images/s", "high", "throughput_low", "throughput_high"),
         Column("f1", "Macro F1", "percent", "high", "f1_low", "f1_high"),
         Column("iou", "Macro IoU", "percent", "high", "iou_low", "iou_high"),
+        Column("boundary_f1", "Boundary F1", "percent", "high"),
+        Column("launches", "Kernel launches", "count", "low"),
+        Column("peak_inference_bytes", "Peak memory", "bytes as MiB", "low"),
         Column("effect", "Effect on macro F1", "points", None, "effect_low", "effect_high"),
         Column("p", "p (Holm)", "p"),
         Column("verdict", "Verdict"),
         Column("delta_params", "Δ parameters", "change in M"),
         Column("delta_macs", "Δ MACs", "change in G"),
         Column("seeds", "Seeds", "count"),
+        Column("seeds_needed", "Seeds to settle it", "count"),
     )
 }
 

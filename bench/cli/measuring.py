@@ -19,6 +19,8 @@ COLUMNS = (
     "thop_macs",
     "storage_bytes",
     "activations",
+    "launches",
+    "peak_inference_bytes",
     "latency_ms",
     "throughput",
 )

@@ -25,9 +25,21 @@ if TYPE_CHECKING:
 
 BENCHMARK_KEYS = (
     "variant", "family", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations",
-    "latency_ms", "throughput", "f1", "iou", "seeds",
+    "launches",
+    "latency_ms", "throughput", "f1", "iou", "boundary_f1", "seeds",
 )  # fmt: skip
-ABLATION_KEYS = ("factor", "variant", "f1", "effect", "p", "verdict", "delta_params", "delta_macs", "seeds")
+ABLATION_KEYS = (
+    "factor",
+    "variant",
+    "f1",
+    "effect",
+    "p",
+    "verdict",
+    "seeds",
+    "seeds_needed",
+    "delta_params",
+    "delta_macs",
+)
 STATIC_COSTS = ("macs", "activations")
 PANEL_VARIANTS = 4
 

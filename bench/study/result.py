@@ -18,6 +18,7 @@ from bench.study.manifest import Manifest, Row, load_manifest
 STATIC = ("params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations", "launches")
 LATENCY = ("latency_ms", "latency_low", "latency_high")
 THROUGHPUT = ("throughput", "throughput_low", "throughput_high")
+ACCURACY = ("f1", "f1_low", "f1_high", "iou", "iou_low", "iou_high", "boundary_f1")
 MISSING = "not measured yet"
 
 
@@ -122,7 +123,7 @@ def _with_accuracy(result: StudyResult) -> pd.DataFrame:
 def _accuracy(result: StudyResult, row: Row) -> dict[str, Any]:
     runs = list(result.confusions(row.label).values())
     if not runs:
-        return {"seeds": 0, "f1": None, "f1_low": None, "f1_high": None, "iou": None, "iou_low": None, "iou_high": None}
+        return {"seeds": 0, **dict.fromkeys(ACCURACY)}
     f1, iou = f1_interval(runs), f1_interval(runs, metric=macro_iou)
     return {
         "seeds": len(runs),
@@ -132,7 +133,14 @@ def _accuracy(result: StudyResult, row: Row) -> dict[str, Any]:
         "iou": iou.value,
         "iou_low": iou.low,
         "iou_high": iou.high,
+        "boundary_f1": _boundary_f1(result.runs[row.label]),
     }
+
+
+def _boundary_f1(runs: Mapping[int, Record]) -> float:
+    """Mean over seeds of macro F1 on the pixels near a boundary of the truth."""
+    matrices = [unpack_array(r.result["test_boundary_confusions"]) for r in runs.values() if r.status == "ok"]
+    return float(np.mean([scores(matrix.sum(axis=0)).macro_f1 for matrix in matrices]))
 
 
 def _comparisons(result: StudyResult) -> pd.DataFrame:
