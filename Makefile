@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test lint bench readme clean
 
 quickstart: .venv/installed  ## install, then: table, ablation, search and figures on generated land, about 10 minutes
 	$(BIN)/python -m studies.quickstart
@@ -17,7 +17,10 @@ lint: .venv/installed-test
 	$(BIN)/ruff format .
 
 bench: .venv/installed-test  ## run and save the timed benchmarks (nothing timed is ever asserted)
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-autosave -p no:xdist
+	$(BIN)/python -m pytest tests/benchmarks -o addopts= --benchmark-only --benchmark-autosave
+
+readme: .venv/installed  ## fill the README's tables from the records under results/
+	$(BIN)/python -m bench.readme
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("LALE-Bench needs Python 3.11 or newer; say PYTHON=... to make" if sys.version_info < (3, 11) else 0)'
