@@ -10,6 +10,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ class Flow:
 
     `tensors` holds each value's tensor (without content) and keeps it alive, so that identities stay unique.
     `leaving`: values that somebody outside the recorded operators holds, the network's outputs among them.
+    `called`: the qualified names of the modules that ran.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -68,19 +70,16 @@ class Flow:
     producer: dict[Value, Call] = field(default_factory=dict)
     readers: dict[Value, list[Call]] = field(default_factory=lambda: defaultdict(list))
     leaving: set[Value] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)
 
     def only_reader(self, value: Value) -> Call | None:
         """The one call that reads `value`, if nobody else ever sees it."""
         readers = self.readers[value]
         return readers[0] if len(readers) == 1 and value not in self.leaving else None
 
-    def storage(self, value: Value) -> int:
-        """Identity of the memory behind a value."""
-        return _storage(self.tensors[value])
-
     def written_after(self, value: Value, call: Call) -> bool:
         """Whether the memory of `value` is written in place once `call` has run."""
-        storage = self.storage(value)
+        storage = _storage(self.tensors[value])
         return any(storage in later.writes for later in self.calls[call.position + 1 :])
 
 
@@ -90,10 +89,16 @@ def trace_flow(model: nn.Module, size: tuple[int, int], in_channels: int) -> Flo
     recorder = _Recorder({**dict(bare.named_parameters()), **dict(bare.named_buffers())})
     dtype = next((p.dtype for p in bare.parameters() if p.is_floating_point()), torch.float32)
     x = torch.empty(1, in_channels, *size, dtype=dtype, device="meta")
+    for name, module in bare.named_modules():
+        module.register_forward_pre_hook(partial(_note, recorder.flow.called, name))
     with torch.no_grad(), recorder:
         output = bare(x)
     recorder.leave(output)
     return recorder.flow
+
+
+def _note(called: set[str], name: str, module: nn.Module, args: Any) -> None:
+    called.add(name)
 
 
 def _meta_copy(model: nn.Module) -> nn.Module:

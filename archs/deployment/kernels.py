@@ -58,7 +58,7 @@ class SquaredReLU(nn.Module):
 
 
 class FastStarReLU(nn.Module):
-    """`archs.layers.StarReLU` for inference, in three operators. Overwrites its input."""
+    """`archs.layers.StarReLU` for inference, in three operators."""
 
     def __init__(self, act: StarReLU) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class FastStarReLU(nn.Module):
         self.shift = act.shift
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        x = x.relu_()
+        x = x.relu()
         return torch.addcmul(self.shift.to(x.dtype), x, x * self.scale.to(x.dtype))
 
 

@@ -7,39 +7,56 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from archs.decoders.unetformer import UNetFormerDecoder
-from archs.decoders.upernet import UPerNet
+from archs.deployment.flow import Flow
 from archs.deployment.norms import replace
 from archs.errors import ArchError
 from archs.layers import DropPath
 from archs.lemevit import LeMeViTEncoder
 
 
-class TrainingOnly(nn.Module):
-    """Stands where a deployed network had a part that only training runs."""
+class LeftOut(nn.Module):
+    """Stands where the network had a part that did not run: an auxiliary head, or what only a classifier reads."""
 
-    def forward(self, *args: Any) -> NoReturn:
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises:
         ArchError: always.
         """
-        raise ArchError("a deployed network has no auxiliary heads; train the one that it was made from")
+        raise ArchError(f"a deployed network has no {self.name}, which its logits do not need; run the trained one")
 
 
-def drop_unused(model: nn.Module) -> None:
-    """Take out of `model`, in place, what its logits do not depend on in evaluation."""
+def drop_unread(model: nn.Module, flow: Flow) -> None:
+    """Take out, in place, the largest parts of which the pass called no module and read no weight."""
+    read = {str(value.name) for value, readers in flow.readers.items() if readers}
+    _drop_below(model, "", read | flow.called)
+
+
+def _drop_below(module: nn.Module, prefix: str, needed: set[str]) -> None:
+    for name, child in list(module.named_children()):
+        path = f"{prefix}{name}"
+        weights = [key for key, _ in (*child.named_parameters(), *child.named_buffers())]
+        inside = {path, *(f"{path}.{key}" for key in (*weights, *dict(child.named_modules())))}
+        if weights and not inside & needed:
+            setattr(module, name, LeftOut(path))
+        else:
+            _drop_below(child, f"{path}.", needed)
+
+
+def drop_inert(model: nn.Module) -> None:
+    """Take out, in place, what does nothing in evaluation, or nothing that the output depends on."""
     with torch.no_grad():
         for module in list(model.modules()):
-            if isinstance(module, UPerNet | UNetFormerDecoder):
-                module.aux_head = TrainingOnly()
+            if isinstance(module, nn.modules.dropout._DropoutNd | DropPath):
+                replace(model, module, nn.Identity())
             elif isinstance(module, LeMeViTEncoder):
                 _drop_meta_tokens(module)
-            elif isinstance(module, nn.modules.dropout._DropoutNd | DropPath):
-                replace(model, module, nn.Identity())
 
 
 def _drop_meta_tokens(encoder: LeMeViTEncoder) -> None:
-    """The first transition acts on constants; the later ones and the final norms are read by the classifier only."""
+    """The first transition acts on constants; the last two are for the meta tokens that the classifier reads."""
     encoder.meta_tokens.table.data = encoder.stages[0].transition(encoder.meta_tokens.table.data)
     for stage in (encoder.stages[0], encoder.stages[3], encoder.stages[4]):
         stage.transition = nn.Identity()
-    encoder.norm, encoder.norm_meta = nn.Identity(), nn.Identity()
