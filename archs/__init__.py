@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from archs import catalogue as _catalogue
+from archs.deployment import deploy
 from archs.errors import ArchError
 from archs.official.loading import LoadReport, load_official
 from archs.pairs import create_backbone, create_classifier, decoder_names, encoder_names
@@ -47,6 +48,7 @@ __all__ = [
     "create_backbone",
     "create_classifier",
     "decoder_names",
+    "deploy",
     "encoder_names",
     "entry",
     "family_of",

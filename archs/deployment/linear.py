@@ -2,7 +2,7 @@
 
 A bilinear resize weighs pixels by numbers that sum to one, alike for all channels. Hence it commutes with every 1x1
 convolution, bias included, and projection, mixing and a batch norm behind it multiply out to one 1x1 convolution for
-each map, run at that map's own resolution; the results are resized and added.
+each map, run at that map's own resolution (or after the resize, of a map finer than the sum); the results are added.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ class FoldedSegformerDecoder(nn.Module):
 
 
 def project_and_add(project: Iterable[nn.Module], maps: Maps, size: tuple[int, int]) -> Float[Tensor, "n c h w"]:
-    """The sum of all maps, each projected at its own size and then resized."""
+    """The sum of all maps, each projected at its own size or that of the sum, whichever has fewer pixels."""
     total: Tensor | None = None
     for layer, x in zip(project, maps, strict=True):
-        projected = resize(layer(x), size)
+        finer = x.shape[-2] * x.shape[-1] > size[0] * size[1]
+        projected = layer(resize(x, size)) if finer else resize(layer(x), size)
         total = projected if total is None else total.add_(projected)
     return total
 
