@@ -239,7 +239,9 @@ class Stage(nn.Module):
         self.transition = transition
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Map, c: Meta) -> tuple[Map, Meta]:
+    def forward(
+        self, x: Map, c: Meta
+    ) -> tuple[Float[Tensor, "b d_next h_next w_next"], Float[Tensor, "b m d_next"]]:
         x, c = self.down(x), self.transition(c)
         for block in self.blocks:
             x, c = block(x, c)
@@ -308,7 +310,7 @@ class LeMeViT(nn.Module):
         self.norm_meta = nn.LayerNorm(config.widths[-1])
         self.apply(_initialise)
 
-    def run(self, x: Float[Tensor, "b c h w"]) -> list[tuple[Map, Meta]]:
+    def run(self, x: Float[Tensor, "b c h w"]) -> list[tuple[Float[Tensor, "b _d _h _w"], Float[Tensor, "b m _d"]]]:
         """Map and meta tokens after each of the five stages."""
         x, c = self.stem(x), self.meta_tokens(x.shape[0])
         outputs = []

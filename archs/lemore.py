@@ -101,7 +101,7 @@ class InvertedResidual(nn.Module):
         )
         self.residual = stride == 1 and before == width
 
-    def forward(self, x: Map) -> Map:
+    def forward(self, x: Map) -> Float[Tensor, "b c_out h_out w_out"]:
         return x + self.layers(x) if self.residual else self.layers(x)
 
 

@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
 
 from archs.errors import ArchError
 
 
+@runtime_checkable
 class ArchConfig(Protocol):
     """What every architecture is: a frozen dataclass with a family name, which builds the network."""
 
@@ -72,11 +73,11 @@ class Check:
     """
 
     quantity: str
-    value: float
+    value: int | float
     source: str
     size: tuple[int, int] = (256, 256)
     num_classes: int = 7
-    tolerance: float = 0.0
+    tolerance: int | float = 0
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class PyramidPooling(nn.Module):
         )
         self.mix = _cbr(before + len(config.pool_bins) * config.width, config.width, 3)
 
-    def forward(self, x: Map) -> Map:
+    def forward(self, x: Map) -> Float[Tensor, "n d h w"]:
         pooled = [resize(branch(x), x.shape[-2:]) for branch in self.branches]
         return self.mix(torch.cat([x, *pooled], dim=1))
 
@@ -101,7 +101,7 @@ class UPerNet(nn.Module):
             nn.Conv2d(config.aux_width, num_classes, 1),
         )
 
-    def forward(self, features: list[Map]) -> Float[Tensor, "n k h w"]:
+    def forward(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n k h w"]:
         self._check_batch(features[-1])
         levels = [lateral(x) for lateral, x in zip(self.laterals, features[:-1], strict=True)]
         levels.append(self.pyramid(features[-1]))
@@ -112,7 +112,7 @@ class UPerNet(nn.Module):
         size = features[0].shape[-2:]
         return self.head(self.fuse(torch.cat([resize(x, size) for x in outputs], dim=1)))
 
-    def aux(self, features: list[Map]) -> Float[Tensor, "n k h w"]:
+    def aux(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n k h w"]:
         """Logits of the auxiliary head, at the stride of the second coarsest map; its loss weighs `aux_weight`."""
         return self.aux_head(features[-2])
 
