@@ -131,6 +131,7 @@ def test_selection_keeps_bases_and_refuses_what_matches_nothing():
     study = tiny_study()
     assert [v.label for v in study.select(["stem"]).variants] == ["base", "stem=patchify"]
     assert study.select([], ["norm*"]).trained == ("base", "norm=layernorm")
+    assert study.select([], [], ["stem"]).timed == ("base", "stem=patchify")
     with pytest.raises(BenchError, match="No variant of the study tiny matches 'nrom'"):
         study.select(["nrom"])
 

@@ -70,8 +70,9 @@ def study(
     seeds: SeedsOption = "3",
     variants: VariantsOption = None,
     trained: Annotated[
-        list[str] | None, typer.Option(help="Train only these (patterns); the rest is only counted and timed.")
+        list[str] | None, typer.Option(help="Train only these (patterns); the rest is counted and timed.")
     ] = None,
+    timed: Annotated[list[str] | None, typer.Option(help="Time only these (patterns).")] = None,
     add: Annotated[
         list[str] | None, typer.Option(help="A further variant: a name, or a saved config's path; repeatable.")
     ] = None,
@@ -97,7 +98,9 @@ def study(
 
     chosen = find_study(name)
     chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
-    chosen = replace(chosen.select(variants or [], trained or []), instruments=tuple(instruments.split(",")))
+    chosen = replace(
+        chosen.select(variants or [], trained or [], timed or []), instruments=tuple(instruments.split(","))
+    )
     setting = Setting(
         data=data,
         recipe=recipe_from(budget, settings, precision),

@@ -54,7 +54,8 @@ class Study:
         variants: in the order of the table.
         base: label of the variant that every other is compared with, paired over seeds and test tiles.
         instruments: what is measured.
-        trained: labels of the variants to train; None trains all. The others show their static figures.
+        trained: labels of the variants to train; None trains all. The others show their other figures.
+        timed: labels of the variants whose speed is measured; None times all.
         figures: which figures are drawn, of "pareto", "ablation", "per_class", "confusion", "panels", "curves".
     """
 
@@ -64,6 +65,7 @@ class Study:
     base: str | None = None
     instruments: Sequence[Instrument] = ("static", "speed", "train")
     trained: Sequence[str] | None = None
+    timed: Sequence[str] | None = None
     figures: Sequence[str] = ("pareto", "per_class", "confusion", "panels", "curves")
 
     def __post_init__(self) -> None:
@@ -81,19 +83,21 @@ class Study:
         if unknown:
             raise BenchError(f"There is no figure {unknown[0]!r}; choose of {', '.join(FIGURES)}.")
 
-    def select(self, patterns: Sequence[str], trained: Sequence[str] = ()) -> Study:
+    def select(self, patterns: Sequence[str], trained: Sequence[str] = (), timed: Sequence[str] = ()) -> Study:
         """The study of the variants whose label or factor matches a shell pattern (none: all), and their bases.
 
         Args:
             patterns: of the variants to keep.
             trained: of the variants to train, of those kept (none: as the study says).
+            timed: of the variants to time, likewise.
 
         Raises:
             BenchError: a pattern matches nothing.
         """
         labels = self._matching(patterns) if patterns else [variant.label for variant in self.variants]
         study = replace(self, variants=tuple(variant for variant in self.variants if variant.label in labels))
-        return replace(study, trained=tuple(study._matching(trained))) if trained else study
+        study = replace(study, trained=tuple(study._matching(trained))) if trained else study
+        return replace(study, timed=tuple(study._matching(timed))) if timed else study
 
     def with_variants(self, variants: Iterable[Variant]) -> Study:
         """The study with more variants at its end."""
@@ -102,6 +106,10 @@ class Study:
     def is_trained(self, variant: Variant) -> bool:
         """Whether the study trains this variant."""
         return "train" in self.instruments and (self.trained is None or variant.label in self.trained)
+
+    def is_timed(self, variant: Variant) -> bool:
+        """Whether the study measures this variant's speed."""
+        return "speed" in self.instruments and (self.timed is None or variant.label in self.timed)
 
     def _matching(self, patterns: Sequence[str]) -> list[str]:
         for pattern in patterns:

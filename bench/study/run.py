@@ -45,7 +45,8 @@ def plan_study(study: Study, setting: Setting, data: DataSet | None = None) -> S
     skipped = {variant.label: _misfit(variant, data, setting) for variant in study.variants}
     fitting = [variant for variant in study.variants if not skipped[variant.label]]
     statics = {v.label: _static(v, setting, data) for v in fitting} if "static" in study.instruments else {}
-    speeds = _speeds(fitting, setting, data) if "speed" in study.instruments else {}
+    timed = [variant for variant in fitting if study.is_timed(variant)]
+    speeds = _speeds(timed, setting, data) if timed else {}
     trains = {v.label: _trains(v, setting, data) for v in fitting if study.is_trained(v)}
     rows = tuple(
         _row(study, v, statics.get(v.label), trains.get(v.label, []), skipped[v.label]) for v in study.variants
