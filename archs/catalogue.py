@@ -175,7 +175,7 @@ def _register_lwganet() -> None:
 
 def _register_lemevit() -> None:
     for variant, config in lemevit.VARIANTS.items():
-        register_encoder(variant, config, lemevit.PROVENANCE)
+        register_encoder(variant, config, lemevit.PROVENANCE, InputRule(minimum=lemevit.MINIMUM_SIDE))
         params, macs = LEMEVIT_CHECKS[variant]
         checks = (
             Check("params", params, "public code, counted", num_classes=5),

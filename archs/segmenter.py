@@ -1,8 +1,9 @@
 """The one mechanism that pairs an encoder with a decoder.
 
 An encoder is a module with `widths` and `strides` (finest first) whose forward gives one map a stride; a decoder
-takes that list and gives logits at a stride of its own. A config that can build the one has `build_encoder`, the
-other `build_decoder`.
+takes that list and gives logits at a stride of its own. A decoder with an auxiliary head has `forward_aux` too, which
+gives logits and auxiliary logits from one pass, and `aux_weight`, the weight of the latter's loss. A config that can
+build the one has `build_encoder`, the other `build_decoder`.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ class Segmenter(nn.Module):
 
     def forward_aux(self, x: Float[Tensor, "n c h w"]) -> tuple[Tensor, list[tuple[float, Tensor]]]:
         """Logits and the weighted logits of the auxiliary heads (none for most decoders), all at the input's size."""
-        features = self.encoder(x)
+        if not hasattr(self.decoder, "forward_aux"):
+            return self(x), []
         size = x.shape[-2:]
-        logits = resize(self.decoder(features), size)
-        if not hasattr(self.decoder, "aux"):
-            return logits, []
-        return logits, [(self.decoder.aux_weight, resize(self.decoder.aux(features), size))]
+        logits, aux = self.decoder.forward_aux(self.encoder(x))
+        logits = resize(logits, size)
+        return logits, [(self.decoder.aux_weight, resize(aux, size))]
 
     def parts(self) -> dict[str, nn.Module]:
         """The named parts in the order they run, for tables by stage."""

@@ -159,7 +159,7 @@ def test_auxiliary_logits_beside_the_same_logits(decoder):
     features = pyramid(96, 160)
     logits, aux = decoder.forward_aux(features)
     assert torch.equal(logits, decoder(features))
-    assert torch.equal(aux, decoder.aux(features))
+    assert torch.equal(aux, decoder.aux_head(decoder._climb(features)))
     assert decoder.aux_weight == 0.4
 
 

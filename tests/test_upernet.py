@@ -53,20 +53,22 @@ def test_parameters_of_head_and_auxiliary_head(widths, head, auxiliary):
 @torch.no_grad()
 def test_logits_have_the_finest_maps_size_and_images_do_not_mix(n, height, width):
     built, features = decoder(), maps(n, height, width)
-    logits = built(features)
+    logits, auxiliary = built.forward_aux(features)
+    assert torch.equal(logits, built(features))
     assert logits.shape == (n, 5, *features[0].shape[-2:])
-    assert built.aux(features).shape == (n, 5, *features[2].shape[-2:])
+    assert auxiliary.shape == (n, 5, *features[2].shape[-2:])
     assert torch.allclose(built([x[:1] for x in features]), logits[:1], atol=1e-5)
 
 
 @torch.no_grad()
 def test_every_map_reaches_the_logits_and_one_the_auxiliary_ones():
     built, features = decoder(), maps(1, 64, 64)
-    logits, auxiliary = built(features), built.aux(features)
+    logits, auxiliary = built.forward_aux(features)
     for i in range(4):
         changed = [-x if i == j else x for j, x in enumerate(features)]
-        assert not torch.allclose(built(changed), logits, atol=1e-3)
-        assert torch.equal(built.aux(changed), auxiliary) == (i != 2)
+        other, other_auxiliary = built.forward_aux(changed)
+        assert not torch.allclose(other, logits, atol=1e-3)
+        assert torch.equal(other_auxiliary, auxiliary) == (i != 2)
 
 
 class Maps(nn.Module):

@@ -36,6 +36,11 @@ class LeMoReDecoderConfig:
     head_depthwise: bool = False
     dropout: float = 0.1
 
+    @property
+    def min_train_batch(self) -> int:
+        """The smallest batch that batch norm can train on: of images up to 64 a side the pooled map is one pixel."""
+        return 2
+
     def __post_init__(self) -> None:
         if min(self.blocks, self.heads, self.ffn_expansion, self.fusion_width) < 1:
             raise ArchError(f"LeMoRe decoder: a count or width below 1 is not possible in {self}")

@@ -269,10 +269,6 @@ class UNetFormerDecoder(nn.Module):
         maps = self._climb(features)
         return self.head(self.p1(maps[0], features[0])), self.aux_head(maps)
 
-    def aux(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n k h w"]:
-        """The auxiliary logits alone; beside the logits, `forward_aux` gives them for less."""
-        return self.aux_head(self._climb(features))
-
     def parts(self) -> dict[str, nn.Module]:
         """In the order they run; the auxiliary head last."""
         return dict(self.named_children())

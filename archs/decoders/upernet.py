@@ -82,7 +82,10 @@ class PyramidPooling(nn.Module):
 
 
 class UPerNet(nn.Module):
-    """Maps `(N, C_i, H_i, W_i)`, finest first, to logits `(N, K, H_1, W_1)`; trains on batches of at least 2."""
+    """Maps `(N, C_i, H_i, W_i)`, finest first, to logits `(N, K, H_1, W_1)`; trains on batches of at least 2.
+
+    `forward_aux` gives the auxiliary logits too; their loss is weighed by `aux_weight`.
+    """
 
     def __init__(self, widths: tuple[int, ...], num_classes: int, config: UPerNetConfig | None = None) -> None:
         super().__init__()
@@ -112,9 +115,9 @@ class UPerNet(nn.Module):
         size = features[0].shape[-2:]
         return self.head(self.fuse(torch.cat([resize(x, size) for x in outputs], dim=1)))
 
-    def aux(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n k h w"]:
-        """Logits of the auxiliary head, at the stride of the second coarsest map; its loss weighs `aux_weight`."""
-        return self.aux_head(features[-2])
+    def forward_aux(self, features: list[Float[Tensor, "n _c _h _w"]]) -> tuple[Tensor, Tensor]:
+        """Logits, and those of the auxiliary head at the stride of the second coarsest map."""
+        return self(features), self.aux_head(features[-2])
 
     def parts(self) -> dict[str, nn.Module]:
         """In the order they run; the auxiliary head last."""
