@@ -18,6 +18,8 @@ from archs.lale import LALEConfig
 from archs.layers import RMSNorm, StarReLU
 from bench.counting import count_fvcore, count_macs, count_params
 
+# Networks tied to 224x224 that can be built for less.
+SMALLER = {"smp/dpt-deit3_base_patch16_224": (64, 64), "smp/dpt-maxvit_tiny_tf_224": (64, 64)}
 # Norms that must stay: read by a padded convolution (UNetFormer), or behind a mixing of positions (LeMoRe's views).
 STAY = {
     **dict.fromkeys(("lwganet-l0", "lwganet-l1", "lwganet-l2"), 3),
@@ -60,9 +62,9 @@ def batch_norms(model: nn.Module) -> list[str]:
 @pytest.mark.parametrize("name", archs.names())
 def test_same_function_with_no_norm_left_that_could_go(name: str):
     rule = archs.entry(name).inputs
-    model = unsettle(archs.create(name))
+    size = SMALLER.get(name) or rule.fixed or ((128, 128) if rule.minimum > 64 else (64, 64))
+    model = unsettle(archs.create(name, **{"image_size": size} if name in SMALLER else {}))
     deployed = deploy(model)
-    size = rule.fixed or ((128, 128) if rule.minimum > 64 else (64, 64))
     assert difference(model, deployed, image(size)) < 1e-12
     assert len(batch_norms(deployed)) == STAY.get(name, 0)
     assert count_params(deployed).total < count_params(model).total
@@ -71,16 +73,12 @@ def test_same_function_with_no_norm_left_that_could_go(name: str):
     assert list(deployed.parts()) == list(model.parts())
 
 
-ODD = ["lale-s2", "lemore", "lwganet-l0", "lemevit-tiny+mlp", "smp/linknet-efficientnet_b0", "timm/repvit_m0_9+mlp"]
-
-
-@pytest.mark.parametrize("name", [*ODD, "smp/segformer-efficientnet_b0"])
+@pytest.mark.parametrize("name", ["lemore", "lwganet-l0", "lemevit-tiny+mlp", "smp/segformer-efficientnet_b0"])
 def test_same_function_of_images_that_fit_nothing_and_given_model_untouched(name: str):
     model = unsettle(archs.create(name, num_classes=3, in_channels=4))
     before = copy.deepcopy(model.state_dict())
     deployed = deploy(model)
-    for size in ((75, 50), (33, 96)):
-        assert difference(model, deployed, image(size, batch=2, channels=4)) < 1e-12
+    assert difference(model, deployed, image((75, 50), batch=2, channels=4)) < 1e-12
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[key], before[key]) for key in before)
@@ -89,32 +87,28 @@ def test_same_function_of_images_that_fit_nothing_and_given_model_untouched(name
 # --- LALE -------------------------------------------------------------------------------------------------------------
 
 
+S1_ATTENTION = 2 * (256 * 256 * 128 + 64 * 64 * 256)  # both products, stages 3 and 4, at 256x256
+
+
 def test_exact_figures_of_the_folded_s1():
-    model = archs.create("lale-s1")
-    folded = fold(model)
+    folded = fold(archs.create("lale-s1"))
     assert count_params(folded).total == 1_501_189
+    assert sum(layer.weight.numel() for layer in folded.decoder.project) == 61_440
     assert count_macs(folded, (256, 256)).total == 307_888_128
     assert count_fvcore(folded, (256, 256)).macs == 316_014_592
-    weights = sum(layer.weight.numel() for layer in folded.decoder.project)
-    assert weights == 61_440
 
 
 def test_exact_figures_of_the_deployed_s1():
-    deployed = deploy(archs.create("lale-s1"))
-    norms = 32 + 64 + 2 * 128 + 2 * 256  # of the blocks, each in front of a pointwise convolution
+    model = archs.create("lale-s1")
+    deployed = deploy(model)
+    norms = 32 + 64 + 2 * 128 + 2 * 256  # those of the blocks that stand in front of a pointwise convolution
     activations = 2 * 5  # of the four blocks and the decoder
     assert count_params(deployed).total == 1_501_189 - norms - activations
     count = count_macs(deployed, (256, 256))
     assert count.total == 307_888_128
-    assert count.by_operator["scaled_dot_product_attention"] == 2 * (256 * 256 * 128 + 64 * 64 * 256)
-    assert count_fvcore(deployed, (256, 256)).macs == 316_014_592 - 2 * (256 * 256 * 128 + 64 * 64 * 256)
-
-
-def test_launches_of_s1():
-    """Two passes for a norm (and two small operators), a third where its weight stays; one less for StarReLU."""
-    model = archs.create("lale-s1")
-    assert count_macs(model, (256, 256)).launches == 155
-    assert count_macs(deploy(model), (256, 256)).launches == 119
+    assert count.by_operator["scaled_dot_product_attention"] == S1_ATTENTION
+    assert count_fvcore(deployed, (256, 256)).macs == 316_014_592 - S1_ATTENTION  # fvcore does not see it
+    assert (count_macs(model, (256, 256)).launches, count.launches) == (155, 119)
 
 
 @given(
@@ -130,7 +124,7 @@ def test_launches_of_s1():
     height=st.integers(33, 70),
     width=st.integers(33, 70),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_any_lale_stays_the_same_function(height: int, width: int, **fields):
     small = {"widths": (8, 16, 16, 24), "stem_width": 4, "head_width": 8, "decoder_width": 12}
     model = unsettle(LALEConfig(**small, **fields).build(5, 3))
@@ -250,12 +244,12 @@ def test_segformer_folds_as_lale_does():
     assert count_macs(deployed, (256, 256)).total == 2_007_812_608 - mixing - finest
 
 
-@pytest.mark.parametrize("name", ["lwganet-l0", "timm/repvit_m0_9+mlp", "smp/linknet-efficientnet_b0"])
+@pytest.mark.parametrize("name", ["lwganet-l0", "timm/repvit_m0_9+mlp"])
 def test_fewer_launches_and_no_more_arithmetic(name: str):
     model = archs.create(name)
     before, after = (count_macs(m, (96, 96)) for m in (model, deploy(model)))
     assert after.total <= before.total
-    assert after.launches <= before.launches - len(batch_norms(model)) + STAY.get(name, 0) + 2  # two never ran
+    assert after.launches <= before.launches - len(batch_norms(model)) + STAY.get(name, 0)
     assert after.unknown == {}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from archs.deployment.linear import FoldedMLPDecoder
 from archs.deployment.norms import replace, scale_inputs, shift_inputs
-from archs.lale import MLP, Attention, ConvMixer, ConvMLP, LALEEncoder, Transformer
+from archs.lale import MLP, ConvMixer, ConvMLP, LALEEncoder, Transformer
 from archs.layers import RMSNorm, StarReLU
 
 FUSED_ON = ("cuda", "mps")  # devices with a kernel for the whole of RMSNorm
@@ -85,11 +85,8 @@ def use_fast_kernels(model: nn.Module) -> None:
                 module.mode = "fused"
             if type(module) in REWRITES:
                 REWRITES[type(module)](module)
-        for module in list(model.modules()):
-            if type(module) is RMSNorm:
-                replace(model, module, _fast_norm(module, module.weight))
-            elif type(module) is StarReLU:
-                replace(model, module, FastStarReLU(module))
+    norms = {m: _fast_norm(m, m.weight) for m in model.modules() if type(m) is RMSNorm}
+    replace(model, norms | {m: FastStarReLU(m) for m in model.modules() if type(m) is StarReLU})
 
 
 def _fast_norm(norm: RMSNorm, weight: nn.Parameter | None) -> FastRMSNorm:
@@ -130,10 +127,6 @@ def _conv_mlp(block: ConvMLP) -> None:
 def _transformer(block: Transformer) -> None:
     block.norm1 = _without_weight(block.norm1, block.attention.qkv)
     block.norm2 = _without_weight(block.norm2, block.mlp.pw1)
-
-
-def _attention(block: Attention) -> None:
-    block.mode = "fused"
 
 
 def _encoder(encoder: LALEEncoder) -> None:

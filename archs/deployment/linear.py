@@ -119,11 +119,9 @@ def _fold_norm(project: list[nn.Conv2d], norm: nn.Module) -> nn.Identity:
 def fold_linear_decoders(model: nn.Module) -> None:
     """Fold every decoder of these kinds below `model`, in place."""
     with torch.no_grad():
-        for module in list(model.modules()):
-            if type(module) is MLPDecoder:
-                replace(model, module, fold_mlp_decoder(module))
-            elif _is_segformer_decoder(module):
-                replace(model, module, fold_segformer_decoder(module))
+        ours = {m: fold_mlp_decoder(m) for m in model.modules() if type(m) is MLPDecoder}
+        others = {m: fold_segformer_decoder(m) for m in model.modules() if _is_segformer_decoder(m)}
+    replace(model, ours | others)
 
 
 def _is_segformer_decoder(module: nn.Module) -> bool:

@@ -6,7 +6,7 @@ In evaluation such a norm is `scale * x + shift` for each channel. Which of them
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,7 @@ class After:
 Fold = Before | After
 
 
-def fold_norms(model: nn.Module, folds: Iterable[Fold]) -> None:
+def fold_norms(model: nn.Module, folds: Sequence[Fold]) -> None:
     """Fold in place; each norm leaves behind what else its module does (an activation, or nothing)."""
     modules = dict(model.named_modules())
     with torch.no_grad():
@@ -50,7 +50,7 @@ def fold_norms(model: nn.Module, folds: Iterable[Fold]) -> None:
             else:
                 for name, first in fold.layers:
                     _absorb_inputs(modules[name], scale, shift, first)
-            replace(model, modules[fold.norm], remainder(modules[fold.norm]))
+    replace(model, {modules[fold.norm]: remainder(modules[fold.norm]) for fold in folds})
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
@@ -127,9 +127,9 @@ def remainder(norm: nn.Module) -> nn.Module | None:
     return None
 
 
-def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` wherever `old` stands below `model`."""
+def replace(model: nn.Module, changes: Mapping[nn.Module, nn.Module]) -> None:
+    """Put the new module of each pair wherever the old one stands below `model`."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if child is old:
-                setattr(parent, name, new)
+            if child in changes:
+                setattr(parent, name, changes[child])

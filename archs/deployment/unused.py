@@ -47,11 +47,11 @@ def _drop_below(module: nn.Module, prefix: str, needed: set[str]) -> None:
 
 def drop_inert(model: nn.Module) -> None:
     """Take out, in place, what does nothing in evaluation, or nothing that the output depends on."""
+    inert = (nn.modules.dropout._DropoutNd, DropPath)
+    replace(model, {module: nn.Identity() for module in model.modules() if isinstance(module, inert)})
     with torch.no_grad():
-        for module in list(model.modules()):
-            if isinstance(module, nn.modules.dropout._DropoutNd | DropPath):
-                replace(model, module, nn.Identity())
-            elif isinstance(module, LeMeViTEncoder):
+        for module in model.modules():
+            if isinstance(module, LeMeViTEncoder):
                 _drop_meta_tokens(module)
 
 
