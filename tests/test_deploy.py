@@ -410,3 +410,12 @@ def test_keeps_what_runs_twice_or_is_overwritten(kind: type[nn.Module]):
     deployed = deploy(model)
     assert count_norms(deployed) == 1
     assert difference(model, deployed, image((9, 9))) < 1e-12
+
+
+def test_keeps_a_norm_that_is_watched():
+    model = unsettle(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)))
+    assert count_norms(deploy(model)) == 0
+    model[1].register_forward_hook(lambda module, args, out: out.abs())
+    deployed = deploy(model)
+    assert count_norms(deployed) == 1
+    assert difference(model, deployed, image((9, 9))) < 1e-12

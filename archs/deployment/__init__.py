@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from archs.deployment.flow import Flow, trace_flow
 from archs.deployment.kernels import use_fast_kernels
 from archs.deployment.linear import fold_linear_decoders
-from archs.deployment.norms import fold_norms
+from archs.deployment.norms import fold_norms, is_hooked
 from archs.deployment.search import find_folds
 from archs.deployment.unused import drop_inert, drop_unread
 from archs.errors import ArchError
@@ -38,7 +38,7 @@ def deploy(model: nn.Module, size: tuple[int, int] | None = None) -> nn.Module:
     - projections, mixing and batch norm of LALE's and Segformer's decoders multiply out to one projection a map, at
       the map's own resolution (`archs.deployment.linear`);
     - batch norms go into the convolutions and linear layers around them wherever the recorded data flow shows that
-      nothing else would notice (`archs.deployment.norms`); the others stay as they are;
+      nothing else would notice (`archs.deployment.search`); the others stay as they are;
     - RMSNorm's weight and StarReLU's scale and shift go into a 1x1 convolution behind; explicit attention becomes
       the fused operator (`archs.deployment.kernels`);
     - what never runs in evaluation (auxiliary heads, dropout, layers left over from a classifier) is left out.
@@ -109,7 +109,7 @@ def _new_layers_like(parameter: Tensor) -> Iterator[None]:
 def _merge_branches(model: nn.Module) -> None:
     """Let timm's modules merge the branches that they can; three conventions name the method."""
     for name, child in list(model.named_children()):
-        if type(child).__module__.startswith("timm."):
+        if type(child).__module__.startswith("timm.") and not any(map(is_hooked, child.modules())):
             child = _merged(child)
             setattr(model, name, child)
         _merge_branches(child)

@@ -120,11 +120,18 @@ def _absorb_inputs(layer: nn.Module, scale: Tensor, shift: Tensor, first: int) -
 
 def remainder(norm: nn.Module) -> nn.Module | None:
     """What a batch norm's module still does once the norm is folded; None where that is not known."""
+    if is_hooked(norm):
+        return None
     if type(norm) in PLAIN_NORMS:
         return nn.Identity()
     if type(norm).__name__ == "BatchNormAct2d" and type(norm).__module__.startswith("timm."):
         return nn.Sequential(norm.drop, norm.act) if not isinstance(norm.drop, nn.Identity) else norm.act
     return None
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether somebody reads or changes what goes through the module, and would miss it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def replace(model: nn.Module, changes: Mapping[nn.Module, nn.Module]) -> None:
