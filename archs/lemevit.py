@@ -239,9 +239,7 @@ class Stage(nn.Module):
         self.transition = transition
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(
-        self, x: Map, c: Meta
-    ) -> tuple[Float[Tensor, "b d_next h_next w_next"], Float[Tensor, "b m d_next"]]:
+    def forward(self, x: Map, c: Meta) -> tuple[Float[Tensor, "b d_next h_next w_next"], Float[Tensor, "b m d_next"]]:
         x, c = self.down(x), self.transition(c)
         for block in self.blocks:
             x, c = block(x, c)

@@ -140,9 +140,7 @@ def test_macs_of_the_classifier(name, by_classes):
         assert pure_macs(on_meta(name, "classifier", num_classes, 3), 224)["Global"] == expected
 
 
-@pytest.mark.parametrize(
-    ("size", "sides"), [(224, (56, 28, 14, 7)), (256, (64, 32, 16, 8)), (512, (128, 64, 32, 16))]
-)
+@pytest.mark.parametrize(("size", "sides"), [(224, (56, 28, 14, 7)), (256, (64, 32, 16, 8)), (512, (128, 64, 32, 16))])
 def test_stage_shapes(size, sides):
     encoder = on_meta(L0, "encoder", 3)
     maps = encoder(torch.empty(2, 3, size, size, device="meta"))
