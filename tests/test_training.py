@@ -20,7 +20,7 @@ from bench.training.predict import NonFiniteError, predict
 from bench.training.recipe import RECIPES, Recipe, recipe_named
 from bench.training.schedule import learning_rate, plateaus, should_stop
 from bench.training.tiles import HeldTiles, HostTiles
-from bench.training.trainer import train, train_config
+from bench.training.trainer import shorten_norm_memory, train, train_config
 
 SHORT = Recipe(steps=8, eval_every=4, batch=4, schedule="constant", early_stop=None)
 
@@ -366,3 +366,24 @@ def test_a_registered_network_trains_from_its_config():
     assert result.test_confusions.shape == (4, 3, 3)
     assert same_weights(model, again)
     assert result.history == same.history
+
+
+def test_no_batch_norm_remembers_longer_than_a_tenth_of_the_training():
+    model = nn.Sequential(
+        nn.BatchNorm2d(3, momentum=0.01), nn.BatchNorm2d(3, momentum=0.5), nn.BatchNorm2d(3, momentum=None)
+    )
+    shorten_norm_memory(model, 100)
+    assert [norm.momentum for norm in model] == [0.1, 0.5, None]
+    shorten_norm_memory(model, 10_000)
+    assert [norm.momentum for norm in model] == [0.1, 0.5, None]
+    shorten_norm_memory(model, 5)
+    assert [norm.momentum for norm in model] == [1.0, 1.0, None]
+
+
+def test_a_network_with_a_long_norm_memory_is_scored_on_what_it_has_learned():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8, momentum=1e-4), nn.Conv2d(8, CLASSES.num_classes, 1)
+    )
+    result = train(model, tinyland(), SHORT, seed=0)
+    assert (model[1].running_var - 1).abs().min() > 0.1  # the initial value is forgotten
+    assert result.status == "ok"
