@@ -32,6 +32,7 @@ class SearchDisplay:
             transient=True,
             disable=not self.console.is_terminal,
         )
+        self._said = ""
         self._trials = self._bars.add_task("trials", total=plan.trials, note="")
         self._training = self._bars.add_task("training", total=None, visible=False, note="")
 
@@ -47,7 +48,7 @@ class SearchDisplay:
     def begin(self, study: Study) -> None:
         """The search starts or goes on."""
         done = self._count(study)
-        self._say(f"search {study.study_name}: {done} of {self._plan.trials} trials decided; {self._plan.budget}")
+        self.say(f"search {study.study_name}: {done} of {self._plan.trials} trials decided; {self._plan.budget}")
 
     def step(self, done: int, total: int, note: str) -> None:
         """The running training got on."""
@@ -59,14 +60,18 @@ class SearchDisplay:
             return
         done = self._count(study)
         self._bars.update(self._training, visible=False)
-        self._say(f"[{done}/{self._plan.trials}] {_line(trial, self._plan.objectives)}")
+        self.say(f"[{done}/{self._plan.trials}] {_line(trial, self._plan.objectives)}")
 
     def _count(self, study: Study) -> int:
         done = self._plan.trials - missing(study.get_trials(deepcopy=False), self._plan.trials)
         self._bars.update(self._trials, completed=done)
         return done
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """One line, once in a row."""
+        if text == self._said:
+            return
+        self._said = text
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

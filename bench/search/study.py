@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
@@ -22,21 +21,22 @@ from bench.errors import BenchError
 from bench.records.canonical import canonical_json
 from bench.search.budget import Budget
 from bench.search.display import SearchDisplay
-from bench.search.evaluate import Evaluator, TrainingFailed
+from bench.search.evaluate import Evaluator, Score, TrainingFailed
 from bench.search.feasible import FeasibleSpace
 from bench.search.front import SearchResult, read_result
 from bench.search.samplers import POPULATION, FeasibleSampler, check_sampler
 from bench.search.space import Params, Space, config_key, fields_of
 from bench.search.spaces import space_of
-from bench.search.storage import experimental, fail_stale, is_file, open_storage, quiet
-from bench.search.trials import CONFIG_KEY, REASON, SURPLUS, WORKER, is_surplus, missing, queue_again, take_up
-from bench.search.workers import Workers
+from bench.search.storage import Signs, experimental, open_storage, opening, quiet
+from bench.search.trials import CONFIG_KEY, REASON, SURPLUS, WORKER, is_surplus
+from bench.search.workers import Shift, crew_of
 
+JOB = "job"
+"""A study's attribute that holds what a worker on another host needs to join it."""
 OBJECTIVES = {"f1": "maximize", "params": "minimize", "macs": "minimize", "latency": "minimize"}
 DEFAULT_SAMPLER = "gp"
 """On a formula over LALE's space (40 trials under a budget) its hypervolume was half as large again as that of the
 others, for some seconds a proposal: little beside a training. Up to its tenth trial it proposes at random."""
-POLL_S = 0.5  # how often to look whether other workers are through
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,14 @@ def run_search(
     *,
     storage: str | None = None,
     console: Console | None = None,
+    signs: Signs | None = None,
+    asked: Mapping[str, Any] | None = None,
+    job: Mapping[str, Any] | None = None,
 ) -> SearchResult:
     """Search until the plan's number of trials is decided, from wherever an earlier run of it was stopped.
 
-    Several processes may run the same search over one storage. A killed one loses nothing: its trial is taken up
-    again, and its training goes on from its checkpoint.
+    Several processes may run the same search over one storage, over a server's also from other hosts. A killed one
+    loses nothing: its trial is taken up again, and where its checkpoint can be reached its training goes on from it.
 
     Args:
         plan: what to search.
@@ -97,6 +100,10 @@ def run_search(
         folder: for the storage and what belongs to it.
         storage: a URL of Optuna's, or the path of a journal file; SQLite in the folder by default.
         console: where progress goes; standard error by default.
+        signs: how workers of a server's database tell that they live.
+        asked: the determinants that name the search, where they are not this evaluator's own: those of the host that
+            began it.
+        job: what a worker on another host needs to join, as JSON; kept in the storage (see `bench.search.jobs`).
 
     Raises:
         BenchError: a budget that no config keeps, a field that is not to be searched, a storage that does not open.
@@ -104,32 +111,46 @@ def run_search(
         StudyInterrupted: Ctrl-C; the same call goes on from there.
     """
     with quiet():
-        search = _Search(plan, evaluator, Path(folder), storage)
+        search = _Search(plan, evaluator, Path(folder), storage, signs or Signs(), asked, job)
         with SearchDisplay(plan, console) as display:
+            shift = search.shift(display)
             try:
-                search.run(display)
+                display.begin(search.study)
+                shift.work()
             except KeyboardInterrupt:
-                raise StudyInterrupted(search.left()) from None
+                raise StudyInterrupted(shift.left()) from None
         return read_result(search.study, plan.objectives)
 
 
 class _Search:
     """One run of a search over its storage."""
 
-    def __init__(self, plan: SearchPlan, evaluator: Evaluator, folder: Path, storage: str | None) -> None:
+    def __init__(
+        self,
+        plan: SearchPlan,
+        evaluator: Evaluator,
+        folder: Path,
+        storage: str | None,
+        signs: Signs,
+        asked: Mapping[str, Any] | None,
+        job: Mapping[str, Any] | None,
+    ) -> None:
         self.plan, self.evaluator = plan, evaluator
         space = plan.make_space()
         self.feasible = FeasibleSpace(space, plan.budget, evaluator.price, evaluator.latency_ms)
-        self.workers = Workers(folder / "workers") if is_file(storage) else None
-        with self.workers.alone() if self.workers else nullcontext():  # two workers may be about to make the file
-            self.study = self._open(storage, folder)
+        self.known = known_points(self.feasible)
+        self.name = study_name(plan, space, self.known, asked or evaluator.determinants)
+        self.crew = crew_of(storage, folder, signs)
+        with opening(storage or str(folder)), self.crew.alone():  # two workers may be about to make the tables
+            self.study = self._open(open_storage(storage, folder, signs))
+            if job is not None:
+                self.study.set_user_attr(JOB, {**job, "trials": plan.trials})
 
-    def _open(self, storage: str | None, folder: Path) -> optuna.Study:
-        known = known_points(self.feasible)
+    def _open(self, storage: BaseStorage) -> optuna.Study:
         study = optuna.create_study(
-            study_name=study_name(self.plan, self.feasible.space, known, self.evaluator.determinants),
-            storage=open_storage(storage, folder, on_stale=queue_again),
-            sampler=FeasibleSampler(self.plan.sampler, self.feasible, known, self.plan.seed),
+            study_name=self.name,
+            storage=storage,
+            sampler=FeasibleSampler(self.plan.sampler, self.feasible, self.known, self.plan.seed),
             directions=[OBJECTIVES[name] for name in self.plan.objectives],
             load_if_exists=True,
         )
@@ -137,36 +158,20 @@ class _Search:
             study.set_metric_names(list(self.plan.objectives))
         return study
 
-    def left(self) -> int:
-        """How many trials are still to be decided."""
-        return missing(self._trials(), self.plan.trials)
-
-    def run(self, display: SearchDisplay) -> None:
-        """Trial after trial until as many are decided as the plan wants; what other workers run is waited for."""
-        with self.workers.join() if self.workers else nullcontext("") as me:
-            self._take_up(me)
-            display.begin(self.study)
-            while self.left() > 0:
-                if self.left() > sum(trial.state == TrialState.RUNNING for trial in self._trials()):
-                    objective = partial(self._trial, me=me, display=display)
-                    self.study.optimize(objective, n_trials=1, catch=(TrainingFailed,), callbacks=[display.end])
-                else:
-                    time.sleep(POLL_S)
-                self._take_up(me)
+    def shift(self, display: SearchDisplay) -> Shift:
+        """This process's part of the work."""
+        return Shift(
+            self.study,
+            self.crew,
+            self.plan.trials,
+            objective=partial(self._trial, display=display),
+            catch=(TrainingFailed,),
+            ended=display.end,
+            tell=display.say,
+        )
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
-
-    def _take_up(self, me: str) -> None:
-        """Queue again what workers left that died in the meantime; a server's database knows them by heartbeat."""
-        if self.workers:
-            with self.workers.alone():
-                take_up(self.study, self._is_dead(me))
-        else:
-            fail_stale(self.study)
-
-    def _is_dead(self, me: str) -> Callable[[FrozenTrial], bool]:
-        return partial(self.workers.is_dead, me=me) if self.workers else lambda trial: False
 
     def _trial(self, trial: optuna.Trial, me: str, display: SearchDisplay) -> list[float]:
         trial.set_user_attr(WORKER, me)
@@ -178,7 +183,7 @@ class _Search:
         try:
             if math.isinf(figures.get("latency", 0)):
                 raise TrainingFailed("its latency cannot be measured: it does not run on the device")
-            score = self.evaluator.score(config, self.plan.seed, f"search {config_key(config)}", display.step)
+            score = self._answered(trial, config) or self._score(config, display)
         except TrainingFailed as failure:
             trial.set_user_attr(REASON, str(failure))
             raise
@@ -186,6 +191,17 @@ class _Search:
         trial.set_user_attr("fresh", score.fresh)
         figures["f1"] = score.f1
         return [figures[name] for name in self.plan.objectives]
+
+    def _score(self, config: Any, display: SearchDisplay) -> Score:
+        return self.evaluator.score(config, self.plan.seed, f"search {config_key(config)}", display.step)
+
+    def _answered(self, trial: optuna.Trial, config: Any) -> Score | None:
+        """The score of the same config in another trial, perhaps of a host whose records lie elsewhere."""
+        for other in self._trials():
+            same = other.number != trial.number and other.user_attrs.get(CONFIG_KEY) == config_key(config)
+            if same and other.state == TrialState.COMPLETE:
+                return Score(other.values[0], other.user_attrs["record"], fresh=False)
+        return None
 
     def _note(self, trial: optuna.Trial, config: Any) -> dict[str, float]:
         """Store what the trial will train and what that costs, before it is trained; the costs.

@@ -1,18 +1,55 @@
-"""Which processes of a search on this machine are alive, told by file locks that the system frees at their death."""
+"""Who works on a search, who of them lives, and how they share its trials.
+
+Workers of a file hold locks that the system frees at their death. Workers of a server's database give Optuna's signs
+of life; a lock of the server's sees to it that a dead worker's trial is queued again once.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from optuna.trial import FrozenTrial
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
-from bench.search.trials import WORKER
+from bench.search.storage import Signs, connect_args, fail_stale, is_file, server_url, through_outages
+from bench.search.trials import WORKER, missing, take_up
+
+if TYPE_CHECKING:
+    import optuna
+    from sqlalchemy import Engine
+
+POLL_S = 0.5  # how often to look whether other workers are through
+
+
+class Crew(Protocol):
+    """The workers of one storage."""
+
+    def join(self) -> contextlib.AbstractContextManager[str]:
+        """Be one of the workers while the block runs; gives the name under which trials are to be marked."""
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Wait until no other worker is in such a block."""
+
+    def bury(self, study: optuna.Study) -> None:
+        """Mark as failed what the storage itself knows to be abandoned."""
+
+    def is_dead(self, trial: FrozenTrial, me: str) -> bool:
+        """Whether nobody works on a running trial any more, as far as the storage does not know it itself."""
+
+
+def crew_of(url: str | None, folder: Path, signs: Signs | None = None) -> Crew:
+    """The workers of a storage (see `open_storage`)."""
+    return Workers(folder / "workers") if is_file(url) else ServerWorkers(server_url(url), signs or Signs())
 
 
 @dataclass(frozen=True)
@@ -42,6 +79,9 @@ class Workers:
         with (self.folder / ".alone").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def bury(self, study: optuna.Study) -> None:
+        """A file knows of nothing."""
 
     def alive(self) -> set[str]:
         """Names of the workers that live; files of dead ones are removed."""
@@ -76,3 +116,119 @@ def _is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+LOCK = zlib.crc32(b"lale-bench")
+
+
+@dataclass
+class ServerWorkers:
+    """The workers that share a server's database, on any hosts.
+
+    Optuna's heartbeats tell which of them live, but for one gap: a trial gets its first sign of life only after it
+    was proposed, and Optuna takes no trial for dead that never had one. Such a trial is dead once it was seen without
+    a sign for the grace period.
+
+    Optuna's own callback that retries a dead trial is not used: whoever marks the trial may die before it calls back,
+    and the trial would be lost; besides, the retry would forget its slot. `take_up` finds it in the storage instead.
+    """
+
+    url: str
+    signs: Signs
+    _first_seen: dict[int, float] = field(default_factory=dict, repr=False)
+
+    @contextlib.contextmanager
+    def join(self) -> Iterator[str]:
+        """A name that no other worker has."""
+        yield uuid.uuid4().hex
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold a lock of PostgreSQL, which goes with the connection; other databases are left without"""
+        from sqlalchemy import text
+
+        with self._engine().connect() as connection:
+            if self.url.startswith("postgresql"):
+                connection.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
+            yield
+
+    def _engine(self) -> Engine:
+        """One without a pool: a connection that is closed is gone, and its lock with it."""
+        from sqlalchemy import NullPool, create_engine
+
+        return create_engine(self.url, poolclass=NullPool, connect_args=connect_args(self.url))
+
+    def bury(self, study: optuna.Study) -> None:
+        """Mark as failed what gave no sign of life for the grace period."""
+        fail_stale(study)
+
+    def is_dead(self, trial: FrozenTrial, me: str) -> bool:
+        """Whether a running trial never gave a sign of life and was seen so for the grace period."""
+        from sqlalchemy import text
+
+        if trial.user_attrs.get(WORKER) == me:
+            return False
+        with self._engine().connect() as connection:
+            query = text("SELECT count(*) FROM trial_heartbeats WHERE trial_id = :trial")
+            if connection.execute(query, {"trial": trial._trial_id}).scalar():
+                return False
+        first = self._first_seen.setdefault(trial._trial_id, time.monotonic())
+        return time.monotonic() - first > self.signs.grace_s
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The work of one process on one study, beside any number of others.
+
+    Attributes:
+        study: Optuna's.
+        crew: all its workers.
+        wanted: how many trials are to be decided in all.
+        objective: objective(trial, me) -> values.
+        catch: exceptions of the objective that fail the trial alone.
+        ended: hears each trial of this process that has ended.
+        tell: hears what people should know.
+    """
+
+    study: optuna.Study
+    crew: Crew
+    wanted: int
+    objective: Callable[[optuna.Trial, str], Any]
+    catch: tuple[type[Exception], ...] = ()
+    ended: Callable[[optuna.Study, FrozenTrial], None] = lambda study, trial: None
+    tell: Callable[[str], None] = lambda text: None
+
+    def work(self) -> None:
+        """Trial after trial until as many are decided as wanted; what other workers run is waited for."""
+        with self.crew.join() as me:
+            while through_outages(partial(self._step, me), self.tell):
+                pass
+
+    def take_up(self, me: str) -> None:
+        """Queue again what workers left that died in the meantime."""
+        with self.crew.alone():
+            self.crew.bury(self.study)
+            take_up(self.study, partial(self.crew.is_dead, me=me))
+
+    def trials(self) -> Sequence[FrozenTrial]:
+        """All trials, not copied."""
+        return self.study.get_trials(deepcopy=False)
+
+    def left(self) -> int:
+        """How many trials are still to be decided."""
+        return missing(self.trials(), self.wanted)
+
+    def _step(self, me: str) -> bool:
+        """One trial, or a short wait where others hold all that is left; whether there is more to do."""
+        self.take_up(me)
+        left = self.left()
+        if left <= 0:
+            return False
+        if left <= sum(trial.state == TrialState.RUNNING for trial in self.trials()):
+            time.sleep(POLL_S)
+            return True
+        try:
+            self.study.optimize(partial(self.objective, me=me), n_trials=1, catch=self.catch, callbacks=[self.ended])
+        except UpdateFinishedTrialError:
+            self.tell("a trial of this worker was given to another: it gave no sign of life for the grace period")
+        return True
