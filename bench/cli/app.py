@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from archs.errors import ArchError
-from bench.cli import catalogue, data, measuring, searching, studying, training
+from bench.cli import catalogue, data, measuring, searching, studying, training, worker
 from bench.engine import StudyInterrupted
 from bench.errors import BenchError
 
@@ -48,6 +48,7 @@ app.command("train")(training.train)
 app.command("study")(studying.study)
 app.command("plot")(studying.plot)
 app.command("search")(searching.search)
+app.command("worker")(worker.worker)
 app.add_typer(data.app, name="data")
 
 

@@ -44,8 +44,15 @@ def search(
     size: SizeOption = 256,
     device: DeviceOption = "auto",
     storage: Annotated[
-        str | None, typer.Option(help="An Optuna URL or a journal file's path; else SQLite in the output folder.")
+        str | None,
+        typer.Option(
+            help="`postgresql://...` for many hosts (see `lale-bench worker`), or a .journal file's path; else SQLite "
+            "in the output folder."
+        ),
     ] = None,
+    grace: Annotated[
+        int, typer.Option(help="With a server: seconds without a sign of life after which a worker counts as dead.")
+    ] = 120,
     settings: SetOption = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
     as_json: JsonOption = False,
@@ -60,6 +67,7 @@ def search(
     from bench.environment import resolve_device
     from bench.search import Budget, SearchPlan
     from bench.search.report import SearchSetting, run_and_report
+    from bench.search.storage import Signs
 
     plan = SearchPlan(
         base=archs.config(base, **parse_settings(settings)),
@@ -78,6 +86,7 @@ def search(
         device=str(resolve_device(device)),
         storage=storage,
         out=out,
+        signs=Signs(grace),
     )
     report = run_and_report(plan, setting, console=PROGRESS)
     if as_json:

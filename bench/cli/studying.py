@@ -87,6 +87,9 @@ def study(
     out: OutOption = Path("runs"),
     keep_weights: Annotated[bool, typer.Option(help="Keep the best weights of every training.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Measure again what is recorded as failed.")] = False,
+    storage: Annotated[
+        str | None, typer.Option(help="`postgresql://...`: share the cells with every `lale-bench worker` there.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Print the cells, what is recorded, and a time estimate.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -116,11 +119,24 @@ def study(
     if dry_run:
         return _print_plan(plan, as_json)
     try:
-        run_study(plan, console=PROGRESS, retry_failed=retry_failed)
+        _run(plan, chosen, setting, storage, retry_failed)
     except StudyInterrupted:
         PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
         raise
     return _finish(plan.folder, data, as_json)
+
+
+def _run(plan: StudyPlan, chosen: Study, setting: Setting, storage: str | None, retry_failed: bool) -> None:
+    if storage is None:
+        return run_study(plan, console=PROGRESS, retry_failed=retry_failed)
+    if retry_failed:
+        raise BenchError("--retry-failed goes with a run of your own, not with --storage: leave one of them out")
+    from bench.search.jobs import study_job
+    from bench.search.storage import Signs
+    from bench.study.sharing import share_study
+
+    job = study_job(chosen, setting, Signs())
+    return share_study(plan, storage, console=PROGRESS, job=job)
 
 
 def plot(

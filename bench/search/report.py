@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,12 @@ from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.search.evaluate import TrainingEvaluator
 from bench.search.front import SearchResult, save_front, variant_name
+from bench.search.jobs import search_job, study_job
+from bench.search.storage import Signs
 from bench.search.study import SearchPlan, run_search
 from bench.study import Setting, Study, Variant, plan_study, run_study, write_report
 from bench.study.run import RECORDS
+from bench.study.sharing import share_study
 from bench.tables import rich_table, write_tables
 from bench.training.recipe import Recipe
 
@@ -53,6 +56,7 @@ class SearchSetting:
         device: "cpu" or "cuda".
         storage: a URL of Optuna's or a journal file's path; SQLite in the output folder if None.
         out: folder of the results; records are shared with the studies in it.
+        signs: by which workers on a server tell that they live.
     """
 
     data: str
@@ -62,6 +66,7 @@ class SearchSetting:
     device: str = "cpu"
     storage: str | None = None
     out: Path = Path("runs")
+    signs: Signs = field(default_factory=Signs)
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,17 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     evaluator = TrainingEvaluator(
         seen, setting.recipe, RecordStore(setting.out / RECORDS), setting.device, setting.size
     )
-    result = run_search(plan, evaluator, folder, storage=setting.storage, console=console)
+    job = search_job(plan, setting, evaluator.determinants)
+    result = run_search(plan, evaluator, folder, storage=setting.storage, console=console, signs=setting.signs, job=job)
     configs = save_front(result, folder / "front")
     _save(plan, result, seen, folder)
     study = final_study(plan, configs)
     final = plan_study(study, _final_setting(setting))
-    run_study(final, console=console)
+    if setting.storage is None or setting.storage.startswith("sqlite:"):
+        run_study(final, console=console)
+    else:
+        job = study_job(study, _final_setting(setting), setting.signs)
+        share_study(final, setting.storage, console=console, signs=setting.signs, job=job)
     return report_search(folder, setting.data)
 
 

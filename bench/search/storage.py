@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import BenchError
 
@@ -78,20 +79,26 @@ def connect_args(url: str) -> dict[str, Any]:
     return {"connect_timeout": 10, "keepalives_idle": 30} if url.startswith(DRIVER) else {}
 
 
-def open_storage(url: str | None, folder: Path, signs: Signs | None = None) -> BaseStorage:
+def open_storage(
+    url: str | None,
+    folder: Path,
+    signs: Signs | None = None,
+    on_stale: Callable[[Study, FrozenTrial], None] | None = None,
+) -> BaseStorage:
     """The storage of a URL, or of the path of a journal file; `search.db` in the folder by default.
 
     Args:
         url: `sqlite:///path`, `postgresql://...` or another URL of SQLAlchemy, or a path ending in `.journal`.
         folder: the search's output folder; made if it is missing.
         signs: how often workers of a server give signs of life.
+        on_stale: called for a trial of a server's database whose worker stopped giving them.
 
     Raises:
         BenchError: the storage cannot be opened.
     """
     with opening(url or str(folder)):
         if not is_file(url):
-            return _open_server(server_url(url), signs or Signs())
+            return _open_server(server_url(url), signs or Signs(), on_stale)
         folder.mkdir(parents=True, exist_ok=True)
         if url is not None and url.endswith(JOURNAL_ENDINGS):
             return JournalStorage(JournalFileBackend(url))
@@ -127,10 +134,28 @@ def without_password(url: str) -> str:
         return url
 
 
-def _open_server(url: str, signs: Signs) -> RDBStorage:
+def _open_server(url: str, signs: Signs, on_stale: Callable[[Study, FrozenTrial], None] | None) -> RDBStorage:
     options = {"pool_pre_ping": True, "connect_args": connect_args(url)}
-    with experimental():
-        return ServerStorage(url, options, heartbeat_interval=signs.interval_s, grace_period=signs.grace_s)
+    with experimental(), server_lock(url, "tables"):  # two workers may be about to make them
+        return ServerStorage(
+            url,
+            options,
+            heartbeat_interval=signs.interval_s,
+            grace_period=signs.grace_s,
+            heartbeat_stale_trial_callback=on_stale,
+        )
+
+
+@contextlib.contextmanager
+def server_lock(url: str, name: str) -> Iterator[None]:
+    """Hold a lock of PostgreSQL, which goes with its connection; other databases are left without."""
+    from sqlalchemy import NullPool, create_engine, text
+
+    engine = create_engine(url, poolclass=NullPool, connect_args=connect_args(url))
+    with engine.connect() as connection:  # no pool: once closed it is gone, and the lock with it
+        if url.startswith("postgresql"):
+            connection.execute(text(f"SELECT pg_advisory_lock({zlib.crc32(f'lale-bench {name}'.encode())})"))
+        yield
 
 
 class ServerStorage(RDBStorage):
@@ -208,7 +233,7 @@ def through_outages(step: Callable[[], Any], tell: Callable[[str], None]) -> Any
     while True:
         try:
             return step()
-        except (StorageInternalError, SQLAlchemyError) as error:
+        except (StorageInternalError, SQLAlchemyError, BenchError) as error:
             if not is_outage(error):
                 raise
             since = since or time.monotonic()
@@ -225,6 +250,15 @@ def fail_stale(study: Study) -> None:
     """Mark trials of a server's database as failed whose workers stopped giving signs of life."""
     with experimental():
         optuna.storages.fail_stale_trials(study)
+
+
+def has_heartbeat(url: str, trial: FrozenTrial) -> bool:
+    """Whether a trial of a server's database ever gave a sign of life."""
+    from sqlalchemy import NullPool, create_engine, text
+
+    query = text("SELECT count(*) FROM trial_heartbeats WHERE trial_id = :trial")
+    with create_engine(url, poolclass=NullPool, connect_args=connect_args(url)).connect() as connection:
+        return bool(connection.execute(query, {"trial": trial._trial_id}).scalar())
 
 
 @contextlib.contextmanager

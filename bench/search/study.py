@@ -142,7 +142,7 @@ class _Search:
         self.name = study_name(plan, space, self.known, asked or evaluator.determinants)
         self.crew = crew_of(storage, folder, signs)
         with opening(storage or str(folder)), self.crew.alone():  # two workers may be about to make the tables
-            self.study = self._open(open_storage(storage, folder, signs))
+            self.study = self._open(open_storage(storage, folder, signs, self.crew.requeue))
             if job is not None:
                 self.study.set_user_attr(JOB, {**job, "trials": plan.trials})
 

@@ -11,7 +11,6 @@ import fcntl
 import os
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,12 +20,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.search.storage import Signs, connect_args, fail_stale, is_file, server_url, through_outages
+from bench.search.storage import Signs, fail_stale, has_heartbeat, is_file, server_lock, server_url, through_outages
 from bench.search.trials import WORKER, missing, take_up
 
 if TYPE_CHECKING:
     import optuna
-    from sqlalchemy import Engine
 
 POLL_S = 0.5  # how often to look whether other workers are through
 
@@ -41,15 +39,20 @@ class Crew(Protocol):
         """Wait until no other worker is in such a block."""
 
     def bury(self, study: optuna.Study) -> None:
-        """Mark as failed what the storage itself knows to be abandoned."""
+        """Queue again what the storage itself knows to be abandoned."""
+
+    def requeue(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Queue again what was found to be abandoned, once, whoever else does the same."""
 
     def is_dead(self, trial: FrozenTrial, me: str) -> bool:
         """Whether nobody works on a running trial any more, as far as the storage does not know it itself."""
 
 
 def crew_of(url: str | None, folder: Path, signs: Signs | None = None) -> Crew:
-    """The workers of a storage (see `open_storage`)."""
-    return Workers(folder / "workers") if is_file(url) else ServerWorkers(server_url(url), signs or Signs())
+    """The workers of a storage (see `open_storage`); those of a file lock files beside it, wherever their output is."""
+    if not is_file(url):
+        return ServerWorkers(server_url(url), signs or Signs())
+    return Workers(Path(url.removeprefix("sqlite:///") + ".workers") if url else folder / "workers")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class Workers:
 
     def bury(self, study: optuna.Study) -> None:
         """A file knows of nothing."""
+
+    def requeue(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Queue again whatever was interrupted."""
+        with self.alone():
+            take_up(study, lambda other: False)
 
     def alive(self) -> set[str]:
         """Names of the workers that live; files of dead ones are removed."""
@@ -118,9 +126,6 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-LOCK = zlib.crc32(b"lale-bench")
-
-
 @dataclass
 class ServerWorkers:
     """The workers that share a server's database, on any hosts.
@@ -129,8 +134,9 @@ class ServerWorkers:
     was proposed, and Optuna takes no trial for dead that never had one. Such a trial is dead once it was seen without
     a sign for the grace period.
 
-    Optuna's own callback that retries a dead trial is not used: whoever marks the trial may die before it calls back,
-    and the trial would be lost; besides, the retry would forget its slot. `take_up` finds it in the storage instead.
+    Dead trials are queued again as by Optuna's `RetryFailedTrialCallback`, but by a callback of our own: whoever marks
+    a trial may die before it calls back, and the trial would be lost, so every worker looks for such trials; two may
+    find the same one, so they do it under a lock; and the new trial keeps the slot of the old one.
     """
 
     url: str
@@ -142,36 +148,23 @@ class ServerWorkers:
         """A name that no other worker has."""
         yield uuid.uuid4().hex
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold a lock of PostgreSQL, which goes with the connection; other databases are left without"""
-        from sqlalchemy import text
-
-        with self._engine().connect() as connection:
-            if self.url.startswith("postgresql"):
-                connection.execute(text(f"SELECT pg_advisory_lock({LOCK})"))
-            yield
-
-    def _engine(self) -> Engine:
-        """One without a pool: a connection that is closed is gone, and its lock with it."""
-        from sqlalchemy import NullPool, create_engine
-
-        return create_engine(self.url, poolclass=NullPool, connect_args=connect_args(self.url))
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Hold a lock of the server's."""
+        return server_lock(self.url, "trials")
 
     def bury(self, study: optuna.Study) -> None:
-        """Mark as failed what gave no sign of life for the grace period."""
+        """Mark as failed what gave no sign of life for the grace period; Optuna then calls `requeue`."""
         fail_stale(study)
+
+    def requeue(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Queue again whatever was interrupted."""
+        with self.alone():
+            take_up(study, lambda other: False)
 
     def is_dead(self, trial: FrozenTrial, me: str) -> bool:
         """Whether a running trial never gave a sign of life and was seen so for the grace period."""
-        from sqlalchemy import text
-
-        if trial.user_attrs.get(WORKER) == me:
+        if trial.user_attrs.get(WORKER) == me or has_heartbeat(self.url, trial):
             return False
-        with self._engine().connect() as connection:
-            query = text("SELECT count(*) FROM trial_heartbeats WHERE trial_id = :trial")
-            if connection.execute(query, {"trial": trial._trial_id}).scalar():
-                return False
         first = self._first_seen.setdefault(trial._trial_id, time.monotonic())
         return time.monotonic() - first > self.signs.grace_s
 
@@ -206,8 +199,8 @@ class Shift:
 
     def take_up(self, me: str) -> None:
         """Queue again what workers left that died in the meantime."""
+        self.crew.bury(self.study)
         with self.crew.alone():
-            self.crew.bury(self.study)
             take_up(self.study, partial(self.crew.is_dead, me=me))
 
     def trials(self) -> Sequence[FrozenTrial]:

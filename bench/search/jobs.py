@@ -1,0 +1,183 @@
+"""What waits in a storage for workers, written so that another host can join by the storage's URL alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from rich.console import Console
+
+import archs
+from bench.data import open_data
+from bench.errors import BenchError
+from bench.records import RecordStore
+from bench.search.budget import Budget
+from bench.search.evaluate import TrainingEvaluator
+from bench.search.storage import Signs, quiet
+from bench.search.study import JOB, SearchPlan, run_search
+from bench.search.trials import missing
+from bench.study import Setting, Study, Variant, plan_study
+from bench.study.run import RECORDS
+from bench.study.sharing import share_study, shared_name
+from bench.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+    from bench.search.report import SearchSetting
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search or a study in a storage, and how much of it is left."""
+
+    name: str
+    document: Mapping[str, Any]
+    left: int
+
+    @property
+    def kind(self) -> str:
+        """ "search" or "study"."""
+        return self.document["kind"]
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a worker decides for itself.
+
+    Attributes:
+        storage: where the jobs wait.
+        device: "cpu" or "cuda".
+        out: folder of its records.
+        data: where the data lie here, if not where they lay for who posted the job; they must be the same data.
+    """
+
+    storage: str
+    device: str = "cpu"
+    out: Path = Path("runs")
+    data: str | None = None
+
+
+def search_job(plan: SearchPlan, setting: SearchSetting, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A search as JSON; None if it has a space of its own, which only the program that made it can join.
+
+    `asked`: the determinants of the evaluator that began the search.
+    """
+    if plan.space is not None:
+        return None
+    given = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name not in ("space", "trials")}
+    return {
+        "kind": "search",
+        "version": VERSION,
+        "plan": {**given, "base": archs.to_dict(plan.base), "budget": asdict(plan.budget)},
+        "data": setting.data,
+        "recipe": setting.recipe.to_dict(),
+        "size": list(setting.size),
+        "grace_s": setting.signs.grace_s,
+        "asked": dict(asked),
+    }
+
+
+def study_job(study: Study, setting: Setting, signs: Signs) -> dict[str, Any]:
+    """A study as JSON."""
+    variants = [
+        {**vars(variant), "config": archs.to_dict(variant.config), "inputs": asdict(variant.inputs)}
+        for variant in study.variants
+    ]
+    return {
+        "kind": "study",
+        "version": VERSION,
+        "study": {**vars(study), "variants": variants},
+        "grace_s": signs.grace_s,
+        "setting": {**vars(setting), "recipe": setting.recipe.to_dict(), "out": None},
+    }
+
+
+def open_jobs(storage: BaseStorage, name: str | None = None) -> list[Job]:
+    """The searches and studies of a storage that are not finished, the oldest first; only the one of a name."""
+    with quiet():
+        found = []
+        for summary in optuna.get_all_study_summaries(storage):
+            document = summary.user_attrs.get(JOB)
+            if document is not None and name in (None, summary.study_name):
+                study = optuna.load_study(study_name=summary.study_name, storage=storage)
+                left = missing(study.get_trials(deepcopy=False), document["trials"])
+                found.append(Job(summary.study_name, document, left))
+    return [job for job in found if job.left > 0]
+
+
+def join(job: Job, host: Host, console: Console | None = None) -> None:
+    """Work on a job until it is finished.
+
+    Raises:
+        BenchError: it was posted by another version, this host has other data, or another device where that matters.
+    """
+    if job.document.get("version") != VERSION:
+        raise BenchError(f"{job.name} was posted by another version of lale-bench: install the same one here")
+    (_join_search if job.kind == "search" else _join_study)(job, host, console)
+
+
+def _join_search(job: Job, host: Host, console: Console | None) -> None:
+    document = job.document
+    plan = _plan(document["plan"], document["trials"])
+    asked = document["asked"]
+    data = open_data(host.data or document["data"], splits=("train", "val"))
+    recipe = Recipe.from_dict(document["recipe"])
+    size = tuple(document["size"])
+    evaluator = TrainingEvaluator(data, recipe, RecordStore(host.out / RECORDS), host.device, size)
+    _check_same(job.name, plan, evaluator.determinants, asked)
+    folder = host.out / "search"
+    signs = Signs(document["grace_s"])
+    run_search(plan, evaluator, folder, storage=host.storage, console=console, signs=signs, asked=asked)
+
+
+def _plan(given: Mapping[str, Any], trials: int) -> SearchPlan:
+    found = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    base, budget = archs.from_dict(given["base"]), Budget(**given["budget"])
+    return SearchPlan(**{**found, "base": base, "budget": budget, "trials": trials})
+
+
+def _check_same(name: str, plan: SearchPlan, mine: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """F1 of another device differs in its last bits only; milliseconds of another device are another quantity."""
+    if mine["data"] != asked["data"]:
+        raise BenchError(f"the data here are not those of {name}: give the same folder or source by --data")
+    timed = plan.budget.max_latency_ms is not None or "latency" in plan.objectives
+    if timed and mine["device"] != asked["device"]:
+        raise BenchError(
+            f"{name} measures latency on {asked['device']}, and this is {mine['device']}: join from hosts of that kind"
+        )
+
+
+def _join_study(job: Job, host: Host, console: Console | None) -> None:
+    study, setting = _study(job.document["study"]), _setting(job.document["setting"], host)
+    plan = plan_study(study, setting)
+    if shared_name(plan) != job.name:
+        raise BenchError(
+            f"{job.name} consists of other measurements than it would here: the data, the device's kind or the "
+            "version of torch differ from those of the host that posted it; join from a host like that"
+        )
+    share_study(plan, host.storage, console=console, signs=Signs(job.document["grace_s"]))
+
+
+def _study(given: Mapping[str, Any]) -> Study:
+    variants = tuple(
+        Variant(**{**variant, "config": archs.from_dict(variant["config"]), "inputs": _inputs(variant["inputs"])})
+        for variant in given["variants"]
+    )
+    return Study(**{**given, "variants": variants})
+
+
+def _inputs(given: Mapping[str, Any]) -> archs.InputRule:
+    fixed = given["fixed"]
+    return archs.InputRule(**{**given, "fixed": tuple(fixed) if fixed else None})
+
+
+def _setting(given: Mapping[str, Any], host: Host) -> Setting:
+    setting = Setting(**{**given, "recipe": Recipe.from_dict(given["recipe"]), "out": host.out})
+    data = host.data or setting.data
+    return replace(setting, data=data, device=host.device, size=tuple(setting.size))
