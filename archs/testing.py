@@ -178,6 +178,9 @@ class ArchitectureTestCase(ShapeTestCase):
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         exempt = {name for name in names if any(fnmatchcase(name, p) for p in self.without_gradient)}
         torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in model.parameters():  # a branch that starts with a gain of 0 would hide what is in it
+                parameter.add_(0.02 * torch.randn_like(parameter))
         for _ in range(PASSES):
             self.loss(model).backward()
             silent = {name for name in names if not _learns(model.get_parameter(name))}

@@ -170,7 +170,8 @@ def _first_line(error: Exception) -> str:
 class TimmEncoder(nn.Module):
     """Image `(N, C, H, W)` to the backbone's maps of stride 4 and coarser, finest first, sides rounded up.
 
-    Edge pixels are repeated to the right and below up to a multiple of the coarsest stride; the maps are cut back.
+    Edge pixels are repeated to the right and below up to a multiple of the coarsest stride; the maps are cut back. A
+    backbone that is tied to one size gets that size, whatever its strides.
     """
 
     def __init__(self, network: nn.Module, rule: InputRule) -> None:
@@ -186,7 +187,7 @@ class TimmEncoder(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _c _h _w"]]:
         height, width = x.shape[-2:]
         self.rule.check(height, width)
-        maps = self.network(pad_edges(x, max(self.strides)))
+        maps = self.network(x if self.rule.fixed else pad_edges(x, max(self.strides)))
         maps = [maps[i] if self.channels_first else maps[i].permute(0, 3, 1, 2) for i in self.kept]
         return [
             found[..., : -(-height // stride), : -(-width // stride)]

@@ -7,6 +7,8 @@ import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import torch
+
 import archs
 from archs.testing import ArchitectureTestCase, ShapeTestCase, macs
 from bench.counting import count_macs
@@ -37,9 +39,9 @@ UNUSED_BY_LEMEVIT = (  # the dense form keeps what only the classifier reads
 )
 WITHOUT_GRADIENT = {
     "lemevit-*": UNUSED_BY_LEMEVIT,
-    "smp/dpt-*": tuple(
-        f"network.encoder.model.{part}*" for part in ("norm.", "head", "final_conv.")
-    ),  # timm's classifier
+    "smp/dpt-*": tuple(f"network.encoder.model.{part}*" for part in ("norm.", "head", "final_conv.")),  # the classifier
+    "smp/unet-*": ("network.encoder._conv_head.*", "network.encoder._bn1.*"),  # the classifier's last layer, left on
+    "smp/pan-*": ("network.decoder.fpa.down3.2.conv.bias",),  # before a batch norm over two pixels
 }
 CANNOT = {
     "smp/dpt-efficientformer*": {
@@ -49,6 +51,15 @@ CANNOT = {
         "work_grows_with_the_batch": "timm looks its position biases up by matrix products, once for a whole batch",
     },
 }
+COMPILED = (
+    "lale-s1",
+    "lwganet-l0+mlp",
+    "lemevit-base+mlp",
+    "lemore+mlp",
+    "smp/linknet-efficientnet_b0",
+    "smp/dpt-deit3_base_patch16_224",
+    "timm/convnext_atto+mlp",
+)
 
 
 def of(name, table, otherwise):
@@ -71,6 +82,17 @@ class Everything(ArchitectureTestCase, Shapes):
     def test_the_exact_counter_agrees_with_pytorchs(self):
         """Multiply-accumulates by our rule table are half of what PyTorch's own counter calls FLOPs."""
         self.assertEqual(count_macs(self._thin, self.thin_size()).total, macs(self._thin, self.thin_size()))
+
+
+class Compiled(Everything):
+    """What one entry of each family is tried on besides: it takes half a minute."""
+
+    def test_full_compiler(self):
+        """`torch.compile` with its own backend gives the same logits."""
+        model, x = self.network(), self.images(1)
+        torch.compiler.reset()
+        with torch.no_grad():
+            self.assert_close(torch.compile(model)(x), model(x), 1e-4)
 
 
 def _class_of(name, bases, **attributes):
@@ -99,12 +121,12 @@ def _generate():
             yield _class_of(name, (Shapes,))
         else:
             seen.add(code)
-            yield _class_of(name, (Everything,), cannot=of(name, CANNOT, {}))
+            yield _class_of(name, (Compiled if name in COMPILED else Everything,), cannot=of(name, CANNOT, {}))
 
 
 CASES = {case.__name__: case for case in _generate()}
 globals().update({f"Test_{name}": case for name, case in CASES.items()})
-del Everything, Shapes
+del Compiled, Everything, Shapes
 
 
 # The table
@@ -138,5 +160,6 @@ def test_the_table_is_up_to_date():
 
 
 def test_every_pattern_of_these_tables_is_used():
-    for pattern in (*THIN, *SIDE, *WITHOUT_GRADIENT, *CANNOT):
+    for pattern in (*THIN, *SIDE, *WITHOUT_GRADIENT, *CANNOT, *COMPILED):
         assert archs.names(pattern), pattern
+    assert sum(hasattr(case, "test_full_compiler") for case in CASES.values()) == len(COMPILED)
