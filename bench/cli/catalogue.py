@@ -12,11 +12,12 @@ from bench.cli.options import OUTPUT, PROGRESS, JsonOption, SetOption, SizeOptio
 from bench.errors import BenchError
 
 PatternArgument = Annotated[str, typer.Argument(help="Shell pattern of names, as `lale-*` or `smp/*`.")]
+PatternsArgument = Annotated[list[str] | None, typer.Argument(help="Shell patterns of names, as `lale-*` or `smp/*`.")]
 SORTS = ("name", "family", "params", "macs", "year")
 
 
 def list_architectures(
-    pattern: PatternArgument = "*",
+    patterns: PatternsArgument = None,
     sort: Annotated[str, typer.Option(help=f"By {', '.join(SORTS)}.")] = "name",
     size: SizeOption = 256,
     as_json: JsonOption = False,
@@ -26,12 +27,17 @@ def list_architectures(
 
     if sort not in SORTS:
         raise BenchError(f"--sort {sort!r} is not possible; choose one of {', '.join(SORTS)}")
-    rows = listing(_matching(pattern), (size, size), PROGRESS)
+    names = list(dict.fromkeys(name for pattern in patterns or ["*"] for name in _matching(pattern)))
+    rows = listing(names, (size, size), PROGRESS)
     if sort != "name":
         rows.sort(key=lambda row: (row[sort] is None, row[sort]))
     if as_json:
         return print_json(rows)
-    table = Table(title=f"{len(rows)} architectures, 7 classes, {size}x{size}", box=None, title_justify="left")
+    table = Table(
+        title=f"{len(rows)} architectures, 7 classes, {size}x{size} (or the one size that it takes)",
+        box=None,
+        title_justify="left",
+    )
     for header in ("name", "family", "params", "GMACs", "year", "paper", "input"):
         table.add_column(header, justify="right" if header in ("params", "GMACs", "year") else "left")
     for row in rows:
