@@ -1,0 +1,135 @@
+"""A study's cells shared over a storage: each is measured once, its record reaches every host."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+
+import pytest
+from search_formula import QUIET
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from bench.cli.app import run as run_command
+from bench.engine import Cell
+from bench.errors import BenchError
+from bench.records import RecordStore
+from bench.search import storage as storages
+from bench.search.storage import Signs, is_outage, server_url, through_outages, without_password
+from bench.study.manifest import Manifest
+from bench.study.run import StudyPlan
+from bench.study.sharing import pack_record, share_study, unpack_record
+
+CELLS = 8
+
+
+def plan(host, pause=0.0):
+    """Cells that write down by whom they were measured."""
+
+    def measure(number):
+        def run(context):
+            with (host / "measured").open("a") as file:
+                file.write(f"{number}\n")
+            time.sleep(pause)
+            if number == 3:
+                raise ValueError("this one always fails")
+            return {"square": number**2}
+
+        return run
+
+    host.mkdir(exist_ok=True)
+    cells = tuple(Cell("demo", f"cell {n}", {"n": n}, measure(n)) for n in range(CELLS))
+    manifest = Manifest("demo", "?", None, (), {}, {}, (), (32, 32), "cpu", {}, ())
+    return StudyPlan(cells, manifest, host / "demo", RecordStore(host / "records"))
+
+
+def share(host, journal, pause=0.0):
+    share_study(plan(host, pause), str(journal), console=QUIET)
+
+
+def measured(*hosts):
+    return sorted(int(line) for host in hosts if (host / "measured").exists()
+                  for line in (host / "measured").read_text().splitlines())  # fmt: skip
+
+
+def squares(host):
+    return sorted(record.result.get("square", -1) for record in RecordStore(host / "records").all("demo"))
+
+
+def test_records_of_other_hosts_arrive(tmp_path):
+    one, two, journal = tmp_path / "one", tmp_path / "two", tmp_path / "shared.journal"
+    share(one, journal)
+    share(two, journal)
+    assert measured(one) == list(range(CELLS)) and measured(two) == []
+    assert squares(one) == squares(two) == [-1, 0, 1, 4, 16, 25, 36, 49]
+    failed = [record for record in RecordStore(two / "records").all("demo") if record.status == "failed"]
+    assert [record.reason for record in failed] == ["ValueError: this one always fails"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_killed_process_leaves_its_cell_to_the_others(tmp_path):
+    doomed, other, journal = tmp_path / "doomed", tmp_path / "other", tmp_path / "shared.journal"
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=share, args=(doomed, journal, 0.4), daemon=True)
+    process.start()
+    deadline = time.monotonic() + 30
+    while len(measured(doomed)) < 2:  # in the middle of its second cell
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    share(other, journal)
+    assert set(measured(doomed, other)) == set(range(CELLS))
+    assert measured(other) == list(range(1, CELLS))  # the first one's record came through the storage
+    assert len(squares(other)) == CELLS
+
+
+def test_a_record_survives_its_travel_or_says_so(tmp_path):
+    share(tmp_path / "one", tmp_path / "shared.journal")
+    record = RecordStore(tmp_path / "one" / "records").all("demo")[0]
+    assert unpack_record(pack_record(record)) == record
+    with pytest.raises(BenchError, match="a record in the storage is damaged"):
+        unpack_record(pack_record(record)[:-7])
+
+
+def test_an_outage_is_waited_for_and_a_refusal_is_not(monkeypatch):
+    monkeypatch.setattr(storages, "RETRY_S", 0.001)
+    away = OperationalError("SELECT 1", {}, ConnectionError("server closed the connection"))
+    answers, said = [away, away, "answer"], []
+
+    def ask():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert through_outages(ask, said.append) == "answer" and len(said) == 2
+    monkeypatch.setattr(storages, "OUTAGE_S", -1.0)
+    answers = [away]
+    with pytest.raises(BenchError, match="the database has not answered"):
+        through_outages(ask, said.append)
+    assert not is_outage(IntegrityError("INSERT", {}, ValueError("twice")))
+    assert not is_outage(OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full")))
+
+
+def test_urls_and_signs():
+    assert server_url("postgresql://me:secret@host/db") == "postgresql+psycopg://me:secret@host/db"
+    assert "secret" not in without_password("postgresql://me:secret@host/db")
+    assert Signs(120).interval_s * 4 == 120
+    with pytest.raises(BenchError, match="--grace 1 is too short"):
+        Signs(1)
+
+
+@pytest.mark.parametrize(
+    ("storage", "sentence"),
+    [
+        ("sqlite:///search.db", "SQLite is for one machine"),
+        ("nowhere.journal", "there is no journal file nowhere.journal"),
+        ("postgresql://me:secret@127.0.0.1:1/db", "cannot be opened"),
+    ],
+)
+def test_a_worker_refuses_in_one_sentence(storage, sentence, capsys):
+    assert run_command(["worker", "--storage", storage, "--patience", "0"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert sentence in said and "secret" not in said
