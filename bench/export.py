@@ -1,0 +1,161 @@
+"""A network as files for elsewhere: config, weights, ONNX, the last only if it computes the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import archs
+from archs import ArchConfig
+from bench.errors import BenchError
+
+TOLERANCE = 1e-4
+"""Largest difference between ONNX Runtime's logits and torch's, as a share of the largest logit. In single precision
+two orders of the same sums differ by about 1e-6; a wrong operator differs by far more than this."""
+CHECKED_IMAGES = 2
+DEFAULT_CLASSES = 7
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file that was checked.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        difference: largest absolute difference of the logits from torch's, as a share of the largest logit.
+        agreement: share of pixels that get the same class.
+    """
+
+    path: Path
+    bytes: int
+    difference: float
+    agreement: float
+
+
+def export_onnx(
+    model: nn.Module,
+    path: Path,
+    size: tuple[int, int],
+    batch: int = 1,
+    *,
+    in_channels: int = 3,
+    reference: nn.Module | None = None,
+) -> Exported:
+    """Write a network as ONNX and run the file on random images: it exists afterwards only if it computes the same.
+
+    The file takes `image` (batch, in_channels, H, W) in float32 and gives `logits` (batch, K, H, W), at this one batch
+    and size, which is what runtimes optimise best.
+
+    Args:
+        model: on the CPU; left as it is, but for being put into evaluation mode.
+        path: of the file, written whole or not at all.
+        size: height and width.
+        batch: images a call.
+        in_channels: channels of an image.
+        reference: the network whose output the file must give; `model` itself if None. For a deployed network give
+            the one that was deployed, and the whole way is checked.
+
+    Raises:
+        BenchError: the extra `onnx` is not installed, the network cannot be exported, or the file computes something
+            else (beyond `TOLERANCE`).
+    """
+    _require_onnx()
+    image = torch.randn(batch, in_channels, *size, generator=torch.Generator().manual_seed(0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        _write(model.eval(), image, draft)
+        difference, agreement = _compare(draft, (reference or model).eval(), batch, in_channels, size)
+        if not difference <= TOLERANCE:
+            raise BenchError(
+                f"the exported network is not the same: its logits differ by {difference:.2g} of the largest one "
+                f"(allowed: {TOLERANCE:g}) and {1 - agreement:.2%} of the pixels change class; nothing was written"
+            )
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return Exported(path, path.stat().st_size, difference, agreement)
+
+
+def _require_onnx() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise BenchError(f"ONNX needs {', '.join(missing)}, which is not installed: pip install 'lale-bench[onnx]'")
+
+
+def _write(model: nn.Module, image: Tensor, path: Path) -> None:
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own code
+            torch.onnx.export(
+                model,
+                (image,),
+                str(path),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                input_names=["image"],
+                output_names=["logits"],
+            )
+    except Exception as error:  # the exporter raises whatever its parts raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BenchError(f"the network cannot be exported to ONNX: {said}") from error
+
+
+def _compare(path: Path, model: nn.Module, batch: int, in_channels: int, size: tuple[int, int]) -> tuple[float, float]:
+    """Largest relative difference and share of equal classes, over images other than the one it was exported with."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    random = torch.Generator().manual_seed(1)
+    worst, same = 0.0, []
+    for _ in range(CHECKED_IMAGES):
+        image = torch.randn(batch, in_channels, *size, generator=random)
+        with torch.no_grad():
+            wanted = model(image)
+        found = torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
+        if found.shape != wanted.shape:
+            return float("inf"), 0.0
+        worst = max(worst, float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12)))
+        same.append(float((found.argmax(1) == wanted.argmax(1)).float().mean()))
+    return worst, min(same)
+
+
+def trained_classes(name: str) -> int:
+    """How many classes a saved config was trained with; 7 where it does not say, and for a registered name."""
+    if not name.endswith(".json"):
+        return DEFAULT_CLASSES
+    return json.loads(Path(name).read_text(encoding="utf-8")).get("num_classes", DEFAULT_CLASSES)
+
+
+def weights_beside(name: str) -> Path | None:
+    """The weights that lie beside a saved config: of the same name, or `weights.safetensors` beside `config.json`."""
+    path = Path(name)
+    if path.suffix != ".json":
+        return None
+    beside = [path.with_suffix(".safetensors")]
+    beside += [path.with_name("weights.safetensors")] if path.name == "config.json" else []
+    return next((file for file in beside if file.is_file()), None)
+
+
+def save_network(config: ArchConfig, model: nn.Module, folder: Path, num_classes: int) -> list[Path]:
+    """Write `config.json` and `weights.safetensors`, which `lale-bench train --weights` and `export` read again."""
+    from bench.training.checkpoint import save_weights
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder / "weights.safetensors")
+    return [
+        archs.save_config(config, folder / "config.json", num_classes=num_classes),
+        folder / "weights.safetensors",
+    ]
