@@ -30,7 +30,11 @@ SeedsOption = Annotated[str, typer.Option(help="How many seeds (`3` is 0, 1, 2),
 OutOption = Annotated[Path, typer.Option(help="Folder of the results; records in it are never measured twice.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A field of the config or recipe to change, as `norm=layernorm`; repeatable."),
+    typer.Option("--set", help="A field of the config to change, as `norm=layernorm`; repeatable."),
+]
+RecipeOption = Annotated[
+    list[str] | None,
+    typer.Option("--recipe", help="A field of the training recipe to change, as `steps=2000`; repeatable."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
 SizeOption = Annotated[int, typer.Option(help="Side in pixels of the input at which counts and speed are taken.")]
@@ -66,7 +70,7 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
     for setting in settings or []:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise BenchError(f"--set {setting!r} sets nothing; write it as field=value")
+            raise BenchError(f"{setting!r} sets nothing; write it as field=value")
         found[name.strip()] = parse_value(text.strip())
     return found
 

@@ -14,6 +14,7 @@ from bench.cli.options import (
     DataOption,
     DeviceOption,
     JsonOption,
+    RecipeOption,
     SetOption,
     SizeOption,
     parse_seeds,
@@ -54,6 +55,7 @@ def search(
         int, typer.Option(help="With a server: seconds without a sign of life after which a worker counts as dead.")
     ] = 120,
     settings: SetOption = None,
+    recipe_settings: RecipeOption = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -61,7 +63,7 @@ def search(
 
     The budget is decided before any training: no training time goes to a network over it. The search sees train and
     validation tiles only; `--seeds` are those of the final trainings, which the search has not seen. Killed, the same
-    command goes on; `--set` changes fields of the base.
+    command goes on; `--set` changes fields of the base, `--recipe` of the recipe.
     """
     import archs
     from bench.environment import resolve_device
@@ -80,7 +82,7 @@ def search(
     )
     setting = SearchSetting(
         data=data,
-        recipe=recipe_from(budget),
+        recipe=recipe_from(budget, recipe_settings),
         seeds=parse_seeds(seeds, first=seed + 1),
         size=(size, size),
         device=str(resolve_device(device)),

@@ -20,8 +20,8 @@ from bench.cli.options import (
     DeviceOption,
     JsonOption,
     OutOption,
+    RecipeOption,
     SeedsOption,
-    SetOption,
     SizeOption,
     parse_seeds,
     print_json,
@@ -82,7 +82,7 @@ def study(
     device: DeviceOption = "auto",
     size: SizeOption = 256,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all variants alike.")] = None,
-    settings: SetOption = None,
+    recipe_settings: RecipeOption = None,
     batch: Annotated[list[int] | None, typer.Option(help="Batch sizes of the speed measurement; repeatable.")] = None,
     out: OutOption = Path("runs"),
     keep_weights: Annotated[bool, typer.Option(help="Keep the best weights of every training.")] = False,
@@ -95,7 +95,7 @@ def study(
 ) -> None:
     """Run a study: counts, speed and trainings of its variants, then its tables and figures.
 
-    Killed or interrupted, the same command goes on where it stopped. `--set` changes fields of the recipe.
+    Killed or interrupted, the same command goes on where it stopped. `--recipe` changes fields of the recipe.
     """
     from bench.environment import resolve_device
 
@@ -106,7 +106,7 @@ def study(
     )
     setting = Setting(
         data=data,
-        recipe=recipe_from(budget, settings, precision),
+        recipe=recipe_from(budget, recipe_settings, precision),
         seeds=parse_seeds(seeds),
         device=str(resolve_device(device)),
         size=(size, size),

@@ -18,6 +18,7 @@ from bench.cli.options import (
     DataOption,
     DeviceOption,
     JsonOption,
+    RecipeOption,
     SetOption,
     parse_settings,
     print_json,
@@ -37,9 +38,7 @@ def train(
         Path | None, typer.Option(help="Start from these weights: ours, or an official checkpoint.")
     ] = None,
     settings: SetOption = None,
-    recipe_settings: Annotated[
-        list[str] | None, typer.Option("--recipe", help="A field of the recipe to change, as `lr=0.002`; repeatable.")
-    ] = None,
+    recipe_settings: RecipeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one network and score it on the test tiles.
