@@ -109,7 +109,9 @@ def test_a_variant_that_cannot_take_the_tiles_is_shown_with_the_reason(tmp_path)
     fixed = Variant("fixed", TINY, inputs=archs.InputRule(fixed=(224, 224)))
     plan = plan_study(tiny_study().with_variants([fixed]), tiny_setting(tmp_path, seeds=(0,)))
     row = plan.manifest.rows[-1]
-    assert "224x224" in row.skipped
+    assert row.skipped.endswith("this network takes 224x224 only; counted at that size")
+    (counted,) = (cell for cell in plan.cells if cell.key == row.static)
+    assert counted.determinants["size"] == (224, 224)
     plan.manifest.save(plan.folder)
     frame = load_result(plan.folder).frame
     assert frame["status"].tolist() == ["incomplete", "incomplete", "incomplete", "skipped"]

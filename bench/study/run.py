@@ -35,7 +35,7 @@ def plan_study(study: Study, setting: Setting, data: DataSet | None = None) -> S
     """Lay out the cells: counts first, then speed, then trainings, all variants under a seed before the next seed.
 
     So an interrupted study has compared what it could. A variant that cannot take the tiles is planned as skipped,
-    with the reason.
+    with the reason; one that is tied to another size is counted at that size all the same.
 
     Raises:
         BenchError: the data cannot be opened.
@@ -44,7 +44,8 @@ def plan_study(study: Study, setting: Setting, data: DataSet | None = None) -> S
     study = replace(study, variants=tuple(_fitted(variant, data) for variant in study.variants))
     skipped = {variant.label: _misfit(variant, data, setting) for variant in study.variants}
     fitting = [variant for variant in study.variants if not skipped[variant.label]]
-    statics = {v.label: _static(v, setting, data) for v in fitting} if "static" in study.instruments else {}
+    counted = [v for v in study.variants if v in fitting or v.inputs.fixed] if "static" in study.instruments else []
+    statics = {v.label: _static(v, setting, data) for v in counted}
     timed = [variant for variant in fitting if study.is_timed(variant)]
     speeds = _speeds(timed, setting, data) if timed else {}
     trains = {v.label: _trains(v, setting, data) for v in fitting if study.is_trained(v)}
@@ -98,7 +99,7 @@ def _misfit(variant: Variant, data: DataSet, setting: Setting) -> str:
         try:
             variant.inputs.check(height, width)
         except archs.ArchError as error:
-            return str(error)
+            return f"{error}; counted at that size" if variant.inputs.fixed else str(error)
     return ""
 
 
@@ -110,7 +111,8 @@ def _fitted(variant: Variant, data: DataSet) -> Variant:
 
 
 def _static(variant: Variant, setting: Setting, data: DataSet) -> Cell:
-    return static_cell(variant.config, variant.label, setting.size, data.classes.num_classes)
+    size = variant.inputs.fixed or setting.size
+    return static_cell(variant.config, variant.label, size, data.classes.num_classes)
 
 
 def _speeds(variants: Sequence[Variant], setting: Setting, data: DataSet) -> dict[int, Cell]:
