@@ -48,7 +48,7 @@ app.command("export")(exporting.export)
 app.command("train")(training.train)
 app.command("study")(studying.study)
 app.command("plot")(studying.plot)
-app.command("search")(searching.search)
+app.add_typer(searching.app, name="search")
 app.command("worker")(worker.worker)
 app.add_typer(data.app, name="data")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,9 +22,18 @@ from bench.cli.options import (
     print_json,
     recipe_from,
 )
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.search.report import SearchReport
 
 
+app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
+
+
+@app.callback()
 def search(
+    context: typer.Context,
     base: Annotated[str, typer.Option(help="The architecture around which to search, or a saved config's path.")] = (
         "lale-s1"
     ),
@@ -65,6 +74,8 @@ def search(
     validation tiles only; `--seeds` are those of the final trainings, which the search has not seen. Killed, the same
     command goes on; `--set` changes fields of the base, `--recipe` of the recipe.
     """
+    if context.invoked_subcommand is not None:
+        return None
     import archs
     from bench.environment import resolve_device
     from bench.search import Budget, SearchPlan
@@ -90,7 +101,42 @@ def search(
         out=out,
         signs=Signs(grace),
     )
-    report = run_and_report(plan, setting, console=PROGRESS)
+    return _print(run_and_report(plan, setting, console=PROGRESS), as_json)
+
+
+@app.command("show")
+def show(
+    where: Annotated[str, typer.Argument(help="A search's folder, as `runs/search`, or the storage it runs over.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a search has found: its front against the base in words; its tables and figures are made again.
+
+    Of a storage (`postgresql://...`, a `.journal` file, `sqlite:///...`), which may still be at work, the trials and
+    the front so far of every search in it.
+    """
+    from bench.search.report import report_search
+    from bench.search.storage import is_file
+
+    if Path(where).is_dir():
+        return _print(report_search(Path(where)), as_json)
+    if (is_file(where) or "://" not in where) and not Path(where.removeprefix("sqlite:///")).is_file():
+        raise BenchError(f"there is no search at {where}; give its folder, as runs/search, or its storage")
+    return _show_storage(where, as_json)
+
+
+def _show_storage(where: str, as_json: bool) -> None:
+    from bench.search.live import read_storage
+
+    found = read_storage(where)
+    if as_json:
+        return print_json([progress.to_dict() for progress in found])
+    for progress in found:
+        OUTPUT.print(progress.table())
+        OUTPUT.print(progress.sentence(), highlight=False)
+    return None
+
+
+def _print(report: SearchReport, as_json: bool) -> None:
     if as_json:
         return print_json(report.to_dict())
     OUTPUT.print(report.table())

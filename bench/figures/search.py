@@ -133,7 +133,9 @@ def draw_hypervolume(
                 figure, [Line2D([], [], color=SIGNS[i % 7][0], lw=1.6, label=n) for i, n in enumerate(searches)]
             )
         corner = f"{xc.title} {xc.style.text(reference[0])}, {yc.title} {yc.style.text(reference[1])}"
-        return save(figure, stem, [note, f"Reference point: {corner}. Orange: configs that were known before."])
+        known = any(_known(frame).any() for frame in searches.values())
+        orange = "Orange: configs that were known before." if known else ""
+        return save(figure, stem, [note, f"Reference point: {corner}. {orange}"])
 
 
 def _searched(key: str) -> Column:

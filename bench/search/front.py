@@ -92,14 +92,17 @@ def read_result(study: Study, objectives: Sequence[str]) -> SearchResult:
     return SearchResult(study.study_name, tuple(objectives), tuple(sorted(found, key=lambda trial: trial.slot)))
 
 
-def save_front(result: SearchResult, folder: Path | str) -> list[Path]:
-    """Write each member of the front as a config that `archs.create` and every study accept, by its path."""
+def save_front(result: SearchResult, folder: Path | str, **also: Any) -> list[Path]:
+    """Write each member of the front as a config that `archs.create` and every study accept, by its path.
+
+    `also`: what else the files are to hold.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for trial in result.front:
         found = dict(zip(result.objectives, trial.objectives, strict=True))
-        meta = {"search": result.name, "cost": trial.cost, "validation": found, "record": trial.record}
+        meta = {"search": result.name, "cost": trial.cost, "validation": found, "record": trial.record, **also}
         paths.append(archs.save_config(trial.config, folder / f"{variant_name(trial)}.json", **meta))
     return paths
 

@@ -14,17 +14,20 @@ from rich.console import Console
 
 import archs
 from bench.atomic import write_atomically
-from bench.columns import Column, measured
+from bench.columns import Column, Format, column, measured
 from bench.data import open_data
 from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.search.evaluate import TrainingEvaluator
 from bench.search.front import SearchResult, save_front, variant_name
+from bench.search.importance import importance
 from bench.search.jobs import search_job, study_job
+from bench.search.space import fields_of
 from bench.search.storage import Signs
 from bench.search.study import SearchPlan, run_search
+from bench.search.words import member
 from bench.study import Setting, Study, Variant, plan_study, run_study, write_report
-from bench.study.run import RECORDS
+from bench.study.run import RECORDS, WEIGHTS, StudyPlan
 from bench.study.sharing import share_study
 from bench.tables import rich_table, write_tables
 from bench.training.recipe import Recipe
@@ -36,10 +39,17 @@ if TYPE_CHECKING:
     from bench.study.report import Report
 
 FILE = "search.json"
-FORMAT = "lale-bench search 1"
+FORMAT = "lale-bench search 2"
 NAME = "search"
 FINAL = "search-front"
 COLUMNS = ("variant", "params", "macs", "mib", "latency_ms", "f1")
+MEMBER_COLUMNS = [
+    column("variant"),
+    column("params"),
+    Column("macs", "MACs", Format(".3g", 1e-9, "G"), "low"),  # of small inputs as well
+    column("f1"),
+    Column("words", "Against the base"),
+]
 LIMITS = {"macs": ("max_gmacs", 1e9), "params": ("max_params", 1.0), "latency": ("max_latency_ms", 1.0)}
 AXES = {"macs": "macs", "params": "params", "latency": "latency_ms"}
 
@@ -78,17 +88,25 @@ class SearchReport:
     files: list[Path]
     final: Report | None
     findings: list[str]
+    members: pd.DataFrame
 
     def table(self) -> Table:
-        """The front on test tiles; before that is trained, the trials."""
-        if self.final is not None:
-            return self.final.table()
+        """The front, each member in words; the trials where there is none."""
+        if len(self.members):
+            return rich_table(self.members, MEMBER_COLUMNS, "The front against its base, F1 on test tiles")
         return rich_table(self.trials, _columns(self.trials), "Trials, F1 on validation tiles")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        trials = self.trials.astype(object).where(self.trials.notna(), None).to_dict("records")
-        return {"trials": trials, "findings": self.findings, "final": self.final and self.final.to_dict()}
+        trials, members = (
+            frame.astype(object).where(frame.notna(), None).to_dict("records") for frame in (self.trials, self.members)
+        )
+        return {
+            "trials": trials,
+            "front": members,
+            "findings": self.findings,
+            "final": self.final and self.final.to_dict(),
+        }
 
 
 def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | None = None) -> SearchReport:
@@ -107,7 +125,7 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     )
     job = search_job(plan, setting, evaluator.determinants)
     result = run_search(plan, evaluator, folder, storage=setting.storage, console=console, signs=setting.signs, job=job)
-    configs = save_front(result, folder / "front")
+    configs = save_front(result, folder / "front", num_classes=seen.classes.num_classes)
     _save(plan, result, seen, folder)
     study = final_study(plan, configs)
     final = plan_study(study, _final_setting(setting))
@@ -116,7 +134,18 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     else:
         job = study_job(study, _final_setting(setting), setting.signs)
         share_study(final, setting.storage, console=console, signs=setting.signs, job=job)
+    _place_weights(result, plan.base, final, setting.out)
     return report_search(folder, setting.data)
+
+
+def _place_weights(result: SearchResult, base: Any, final: StudyPlan, out: Path) -> None:
+    """The weights of each member's first seed beside its config: the first, since the best would be chosen on test."""
+    keys = {row.label: row.trains[0] for row in final.manifest.rows if row.trains}
+    for trial in result.front:
+        name = variant_name(trial)
+        source = out / WEIGHTS / f"{keys.get('base' if trial.config == base else name)}.safetensors"
+        if source.exists():
+            write_atomically(out / NAME / "front" / f"{name}.safetensors", source.read_bytes())
 
 
 def final_study(plan: SearchPlan, configs: Sequence[Path]) -> Study:
@@ -149,6 +178,12 @@ def _final_setting(setting: SearchSetting) -> Setting:
 def _save(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path) -> Path:
     """What the figures are drawn from, so that they need no Optuna storage."""
     rows = result.frame().replace({np.nan: None}).to_dict("records")
+    space = plan.make_space()
+    for row, trial in zip(rows, result.trials, strict=True):
+        given = fields_of(trial.config)
+        row["fields"] = {dimension.name: dimension.of(given) for dimension in space.dimensions}
+        row["config"] = archs.to_dict(trial.config)
+        row["known"] = known_as(trial.config, plan.base)
     cost = next(name for name in plan.objectives if name != "f1")
     document = {
         "format": FORMAT,
@@ -161,6 +196,7 @@ def _save(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path) -
         "data": {"name": data.name, "fingerprint": data.fingerprint},
         "cost": AXES[cost],
         "limit": _limit(plan, cost),
+        "dimensions": {dimension.name: list(dimension.values) for dimension in space.dimensions},
         "trials": rows,
         "front": [variant_name(trial) for trial in result.front],
     }
@@ -171,6 +207,12 @@ def _limit(plan: SearchPlan, cost: str) -> float | None:
     field, unit = LIMITS[cost]
     limit = getattr(plan.budget, field)
     return None if limit is None else limit * unit
+
+
+def known_as(config: Any, base: Any) -> str:
+    """The name under which a config was known before the search; empty if it was not."""
+    name = next((name for name in archs.names() if archs.config(name) == config), "")
+    return name or ("base" if config == base else "")
 
 
 def report_search(folder: Path, source: str | None = None) -> SearchReport:
@@ -185,7 +227,32 @@ def report_search(folder: Path, source: str | None = None) -> SearchReport:
     files += _draw(document, trials, folder / "figures")
     final_folder = folder.parent / FINAL
     final = write_report(final_folder, source) if (final_folder / "study.json").exists() else None
-    return SearchReport(folder, trials, files, final, _findings(document, trials, final))
+    members = _members(document, trials, final)
+    files += write_tables(members, MEMBER_COLUMNS, folder / "front", _front_caption(document, final))
+    return SearchReport(folder, trials, files, final, _findings(document, trials, final), members)
+
+
+def _members(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> pd.DataFrame:
+    """The front, one row a member: its figures on test tiles where it has them, and in words what it is."""
+    base = archs.from_dict(document["base"])
+    scored = final.frame.set_index("variant") if final else pd.DataFrame()
+    rows = []
+    for trial in trials[trials["variant"].isin(document["front"])].drop_duplicates("variant").to_dict("records"):
+        name, config = trial["variant"], archs.from_dict(trial["config"])
+        label = "base" if config == base else name  # the base is measured once, under its own label
+        test = scored.loc[label] if label in scored.index else pd.Series(dtype=object)
+        before = scored.loc["base"] if "base" in scored.index else pd.Series(dtype=object)
+        kept = {key: test.get(key) for key in ("f1", "f1_low", "f1_high", "verdict")}
+        costs = pd.Series({"params": trial["params"], "macs": trial["macs"], **test.dropna().to_dict()})
+        words = member(base, config, before, costs)
+        rows.append({"variant": name, "params": trial["params"], "macs": trial["macs"], **kept, "words": words})
+    return pd.DataFrame(rows).sort_values(document["cost"] if document["cost"] != "latency_ms" else "macs")
+
+
+def _front_caption(document: dict[str, Any], final: Report | None) -> str:
+    base = known_as(archs.from_dict(document["base"]), None) or "the base of the search"
+    told = final.caption if final else "Not yet scored on test tiles."
+    return f"The front, against {base}. {told}"
 
 
 def _load(folder: Path) -> dict[str, Any]:
@@ -213,12 +280,17 @@ def _caption(document: dict[str, Any]) -> str:
 
 def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[Path]:
     from bench.figures.search import draw_hypervolume, draw_search
+    from bench.figures.space import draw_importance, draw_parallel
 
-    cost, limit = document["cost"], document["limit"]
-    files = draw_search(trials, cost, folder / f"search-{cost.replace('_', '-')}", limit=limit, note=_caption(document))
+    cost, limit, note = document["cost"], document["limit"], _caption(document)
+    files = draw_search(trials, cost, folder / f"search-{cost.replace('_', '-')}", limit=limit, note=note)
     # Fixed by what was known before the search: the limit (without one, the dearest trial) and no F1 at all.
     corner = (limit or float(trials[cost].max()), 0.0)
-    return files + draw_hypervolume({NAME: trials}, cost, folder / "hypervolume", reference=corner)
+    files += draw_hypervolume({NAME: trials}, cost, folder / "hypervolume", reference=corner)
+    dimensions = document["dimensions"]
+    spread = pd.concat([trials, pd.DataFrame(trials["fields"].tolist())], axis=1)
+    files += draw_parallel(spread, dimensions, cost, folder / "parallel", note=note)
+    return files + draw_importance(importance(spread, dimensions), folder / "importance", note=note)
 
 
 def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> list[str]:

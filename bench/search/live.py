@@ -1,0 +1,76 @@
+"""A search as its storage has it at this moment, finished or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+
+from bench.columns import Column, Format, column
+from bench.errors import BenchError
+from bench.search.front import SearchResult, read_result
+from bench.search.storage import open_storage, quiet, without_password
+from bench.tables import rich_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = [
+    column("variant"),
+    column("params"),
+    Column("macs", "MACs", Format(".3g", 1e-9, "G"), "low"),
+    Column("f1", "Validation F1", "percent", "high"),
+]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One search: what is decided, and how many trials run at this moment."""
+
+    result: SearchResult
+    running: int
+
+    def table(self) -> Table:
+        """The front so far, by cost."""
+        frame = self.result.frame()
+        front = frame[frame["front"]].drop_duplicates("variant").sort_values("macs")
+        return rich_table(front, COLUMNS, f"{self.result.name}: the front so far, F1 on validation tiles")
+
+    def sentence(self) -> str:
+        """How far it is."""
+        failed = sum(trial.objectives is None for trial in self.result.trials)
+        return f"{len(self.result.trials)} trials decided, {failed} of them failed; {self.running} running now."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        frame = self.result.frame()
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        return {"name": self.result.name, "running": self.running, "trials": rows}
+
+
+def read_storage(url: str) -> list[Progress]:
+    """Every search of a storage that has decided a trial.
+
+    Raises:
+        BenchError: the storage cannot be opened, or holds none.
+    """
+    with quiet():
+        storage = open_storage(url, Path())
+        studies = [
+            optuna.load_study(study_name=summary.study_name, storage=storage)
+            for summary in optuna.get_all_study_summaries(storage)
+        ]
+        searches = [study for study in studies if len(study.directions) > 1]  # shared studies have one
+        found = [_progress(study) for study in searches]
+    found = [progress for progress in found if progress.result.trials]
+    if not found:
+        raise BenchError(f"{without_password(url)} holds no search that has decided a trial")
+    return found
+
+
+def _progress(study: optuna.Study) -> Progress:
+    running = sum(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False))
+    return Progress(read_result(study, study.metric_names or ()), running)

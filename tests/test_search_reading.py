@@ -1,0 +1,118 @@
+"""Reading a search: members in words, what the score depended on, what the storage holds."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from search_formula import QUIET, S1, FormulaEvaluator
+
+import archs
+from bench.cli.app import run as run_command
+from bench.figures.space import draw_importance, draw_parallel
+from bench.search import Budget, SearchPlan, run_search, words
+from bench.search.importance import importance
+from bench.search.report import SearchSetting, known_as, report_search, run_and_report
+from bench.training.recipe import Recipe
+
+
+def test_a_difference_names_what_changed_and_nothing_else():
+    other = replace(S1, norm="layernorm", depths=(1, 1, 2, 1), mixer_mlp=not S1.mixer_mlp)
+    said = words.difference(S1, other)
+    assert "norm layernorm (was rmsnorm)" in said and "depths 1, 1, 2, 1 (was" in said
+    assert "mixer mlp" in said and said.count(";") == 2
+    assert words.difference(S1, S1) == "the same network"
+    assert "another family: smp" in words.difference(S1, archs.config("smp/unet-efficientnet_b0"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [(100, 69, "31 % fewer parameters"), (100, 120, "20 % more parameters"), (100, 100, "as many parameters"),
+     (100, 210, "2.1 times the parameters")],
+)  # fmt: skip
+def test_costs_in_words(before, after, said):
+    assert words.change(before, after, "parameters") == said
+
+
+def test_what_the_statistics_say_stands_with_the_effect():
+    row = pd.Series({"effect": -0.012, "effect_low": -0.03, "effect_high": 0.006, "verdict": "no evidence"})
+    assert words.effect(row) == "−1.2 [−3.0, +0.6] points of F1 on test tiles: no evidence of a difference"
+    assert words.effect(pd.Series({"effect": None})) == "not yet compared on test tiles"
+
+
+def trials(score, n=60):
+    """Fields a (numbers), b (names), c (numbers without effect), and a score of the first two."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"a": random.integers(5, size=n), "b": random.choice(["x", "y", "z"], size=n), "c": random.integers(5, size=n)}
+    )
+    return frame.assign(f1=[score(a, b) for a, b in zip(frame["a"], frame["b"], strict=True)])
+
+
+DIMENSIONS = {"a": range(5), "b": ("x", "y", "z"), "c": range(5), "fixed": (1,)}
+
+
+@given(st.floats(0.01, 100), st.floats(-5, 5))
+@settings(max_examples=3)
+def test_importance_finds_the_field_and_does_not_mind_the_scale(scale, offset):
+    found = importance(trials(lambda a, b: scale * (0.01 * a) + offset).assign(fixed=1), DIMENSIONS)
+    first = found.iloc[0]
+    assert found["field"].iloc[0] == "a" and "fixed" not in set(found["field"])
+    assert first["share"] == pytest.approx(1) and first["trend"] == pytest.approx(1) and first["best"] == 4
+    assert first["p"] < 0.01 and (found["low"] <= found["share"]).all() and (found["share"] <= found["high"]).all()
+
+
+def test_importance_of_names_and_of_noise():
+    found = importance(trials(lambda a, b: {"x": 0.1, "y": 0.9, "z": 0.2}[b]).assign(fixed=1), DIMENSIONS)
+    assert found["field"].iloc[0] == "b" and found.iloc[0]["best"] == "y" and np.isnan(found.iloc[0]["trend"])
+    noise = np.random.default_rng(1)
+    found = importance(trials(lambda a, b: noise.random()).assign(fixed=1), DIMENSIONS)
+    assert (found["p"] > 0.01).all() and found["share"].max() < 0.2
+    assert importance(trials(lambda a, b: a, n=7).assign(fixed=1), DIMENSIONS).empty
+
+
+def test_figures_of_a_space(tmp_path):
+    frame = trials(lambda a, b: 0.1 * a).assign(fixed=1, macs=1e9, front=False, status="")
+    frame.loc[3, "f1"] = np.nan
+    files = draw_parallel(frame, DIMENSIONS, "macs", tmp_path / "parallel")
+    files += draw_importance(importance(frame, DIMENSIONS), tmp_path / "importance")
+    assert len(files) == 4 and all(path.stat().st_size > 5000 for path in files)
+    assert draw_parallel(frame.iloc[:1], DIMENSIONS, "macs", tmp_path / "one") == []
+    assert draw_importance(importance(frame.iloc[:5], DIMENSIONS), tmp_path / "few") == []
+
+
+def test_known_configs_are_called_by_their_names():
+    assert known_as(archs.config("lale-s2"), S1) == "lale-s2"
+    other = replace(S1, depths=(1, 1, 1, 2))
+    assert known_as(other, other) == "base" and known_as(other, S1) == ""
+
+
+def test_a_storage_shows_the_front_so_far(tmp_path, capsys):
+    plan = SearchPlan(S1, ("widths", "depths"), budget=Budget(max_gmacs=0.03), trials=5, sampler="random")
+    journal = tmp_path / "search.journal"
+    result = run_search(plan, FormulaEvaluator(tmp_path), tmp_path, storage=str(journal), console=QUIET)
+    assert run_command(["search", "show", str(journal), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [row["variant"] for row in shown[0]["trials"] if row["front"]] and shown[0]["name"] == result.name
+    assert run_command(["search", "show", str(journal)]) == 0
+    assert run_command(["search", "show", str(tmp_path / "nothing")]) == 1
+    assert "there is no search at" in capsys.readouterr().err
+
+
+def test_a_searched_folder_is_read_again_and_members_have_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "cache"))
+    plan = SearchPlan(S1, ("depths",), budget=Budget(max_gmacs=0.01), trials=3, sampler="random")
+    recipe = Recipe(steps=2, eval_every=2, batch=4)
+    setting = SearchSetting("terrain:seed=3,size=32,train=8,val=4,test=4", recipe, (1,), (32, 32), out=tmp_path)
+    report = run_and_report(plan, setting, console=QUIET)
+    assert set(report.members["variant"]) == {path.stem for path in (tmp_path / "search/front").glob("*.safetensors")}
+    for said in report.members["words"]:
+        assert "points of F1 on test tiles" in said or said == "the base itself"
+    again = report_search(tmp_path / "search")
+    pd.testing.assert_frame_equal(again.members, report.members)
+    assert (tmp_path / "search" / "front.md").exists()
+    assert run_command(["search", "show", str(tmp_path / "search"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["front"]
