@@ -165,9 +165,16 @@ def _draw_effect(ax: Axes, y: int, line: Line) -> None:
 def _draw_costs(ax: Axes, y: int, row: dict[str, Any]) -> None:
     for key in ("delta_macs", "delta_params"):
         if key in row:
-            style = COLUMNS[key].style
-            text = "–" if is_missing(row[key]) else f"{style.text(row[key])} {style.unit}" if row[key] else "0"
-            table_text(ax, _COLUMNS[key], y, text, ha="right", color=GREY)
+            table_text(ax, _COLUMNS[key], y, _cost_change(key, row[key]), ha="right", color=GREY)
+
+
+def _cost_change(key: str, value: Any) -> str:
+    """In the column's unit; one too small for its digits, as a whole number."""
+    if is_missing(value) or not value:
+        return "–" if is_missing(value) else "0"
+    style = COLUMNS[key].style
+    text = style.text(value)
+    return f"{text} {style.unit}" if any(digit in text for digit in "123456789") else f"{value:+,.0f}".replace("-", "−")
 
 
 def _troubles_note(lines: list[Line]) -> str:

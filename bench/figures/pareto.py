@@ -28,6 +28,7 @@ from bench.pareto import pareto_front
 
 COSTS = ("params", "macs", "storage_bytes", "latency_ms", "throughput", "activations")
 _CAUTION = "The front is that of the point estimates: where intervals overlap, the order is not settled."
+NAMED = 8  # variants that are not drawn are named up to so many of one reason
 _RADIUS = 4.6  # points; half the width of a marker with its edge
 
 
@@ -157,8 +158,13 @@ def _absent(frame: pd.DataFrame, shown: np.ndarray, xc: Column, yc: Column) -> s
     for i in np.flatnonzero(~shown):
         lacking = " and ".join(_inside_sentence(c.header) for c in (xc, yc) if np.isnan(printed(frame, c)[i]))
         names.setdefault(str(trouble.get(int(i), f"no {lacking}")), []).append(_variants(frame)[i])
-    named = [f"{', '.join(variants)} ({reason})" for reason, variants in names.items()]
+    named = [f"{_some(variants)} ({reason})" for reason, variants in names.items()]
     return f"Not drawn: {'; '.join(named)}." if named else ""
+
+
+def _some(variants: list[str]) -> str:
+    """By name, or by number where that would drown the figure; the table beside it names all."""
+    return ", ".join(variants) if len(variants) <= NAMED else f"{len(variants)} variants"
 
 
 def _unlabelled(frame: pd.DataFrame, lost: list[int]) -> str:

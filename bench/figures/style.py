@@ -213,18 +213,26 @@ def text_size(text: str, points: float, weight: str = "normal") -> tuple[float, 
 
 
 def wrapped(paragraphs: Iterable[str], width: float, points: float = SMALL) -> list[str]:
-    """Lines that are at most so many inches wide; words of more than 60 characters are broken."""
+    """Lines that are at most so many inches wide; a word that is wider alone is broken after / - _ or +."""
     lines: list[str] = []
     for paragraph in paragraphs:
         line = ""
-        for word in re.findall(r"\S{1,60}", paragraph):
-            longer = f"{line} {word}".strip()
+        for space, piece in _pieces(paragraph, width, points):
+            longer = f"{line}{space}{piece}" if line else piece
             if line and text_size(longer, points)[0] > width:
                 lines.append(line)
-                longer = word
+                longer = piece
             line = longer
         lines += [line] if line else []
     return lines
+
+
+def _pieces(paragraph: str, width: float, points: float) -> Iterator[tuple[str, str]]:
+    """What must stay together, each with what stands before it within a line; no piece is over 60 characters."""
+    for word in paragraph.split():
+        fits = len(word) <= 60 and text_size(word, points)[0] <= width
+        parts = [word] if fits else re.findall(r"[^/_+-]{1,60}[/_+-]*|[/_+-]{1,60}", word)
+        yield from zip((" ", *[""] * (len(parts) - 1)), parts, strict=True)
 
 
 def signs(families: Iterable[str]) -> dict[str, tuple[str, str]]:
