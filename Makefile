@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test lint bench readme clean
+.PHONY: quickstart test lint bench bench-compare readme clean
 
 quickstart: .venv/installed  ## install, then: table, ablation, search and figures on generated land, about 10 minutes
 	$(BIN)/python -m studies.quickstart
@@ -16,8 +16,14 @@ lint: .venv/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-test  ## run and save the timed benchmarks (nothing timed is ever asserted)
-	$(BIN)/python -m pytest tests/benchmarks -o addopts= --benchmark-only --benchmark-autosave
+bench: .venv/installed-test  ## run and save the timed benchmarks (nothing timed is ever asserted); ONLY="norm or deployed" runs some
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -o addopts= --benchmark-only --benchmark-autosave \
+	  --benchmark-columns=min,median,iqr,rounds --benchmark-group-by=func $(if $(ONLY),-k "$(ONLY)")
+
+bench-compare: .venv/installed-test  ## hold the last two saved runs against each other, or RUNS="0001 0004"
+	@runs="$(or $(RUNS),$$(ls .benchmarks/*/*.json 2>/dev/null | tail -n 2 | xargs -rn1 basename | cut -c1-4))"; \
+	set -- $$runs; test $$# -eq 2 || { echo "there are no two saved runs: make bench twice, or RUNS=\"0001 0002\"" >&2; exit 1; }; \
+	$(BIN)/pytest-benchmark compare $$runs --columns=min,median,iqr --sort=fullname --group-by=func
 
 readme: .venv/installed  ## fill the README's tables from the records under results/
 	$(BIN)/python -m bench.readme

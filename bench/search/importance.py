@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-RESAMPLES = 400
+RESAMPLES = 200
 LEAST_TRIALS = 8  # below, nothing can be said
 
 
