@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from test_official import official
 
 import archs
 from bench.cli.app import run
@@ -185,6 +187,21 @@ def test_weights_of_another_architecture_are_refused_and_nothing_is_written(tmp_
     sentence = refusal(capsys, "train", "lale-s1", *SMOKE, "--weights", "other.safetensors")
     assert "another architecture" in sentence
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_network_that_cannot_train_on_one_image_says_so(capsys):
+    arguments = ("train", "lwganet-l0+mlp", *SMOKE, "--recipe", "batch=1", "--out", "one")
+    assert "cannot train on a batch of 1 at 32x32" in refusal(capsys, *arguments)
+
+
+def test_an_official_checkpoint_starts_a_training(tmp_path, capsys):
+    torch.save({"state_dict": official("lwganet_l0.tsv")}, tmp_path / "official.pth")
+    arguments = ("train", "lwganet-l0+mlp", *SMOKE, "--weights", "official.pth", "--out", "own", "--json")
+    assert run(list(arguments)) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["steps"] > 0
+    assert "decoder" in shown.err  # what the file cannot have is listed
+    assert (tmp_path / "own" / "weights.safetensors").exists()
 
 
 def test_an_impossible_budget_trains_nothing(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -83,13 +84,16 @@ def train(
         "best_step": result.best_step,
         "test_macro_f1": found.macro_f1,
         "test_macro_iou": found.macro_iou,
-        "test_f1_by_class": dict(zip(tiles.classes.names, map(float, found.f1), strict=True)),
+        "test_f1_by_class": {
+            label: None if isnan(value) else float(value)  # a class in neither truth nor prediction has no F1
+            for label, value in zip(tiles.classes.names, found.f1, strict=True)
+        },
     }
     if as_json:
         return print_json(report)
     OUTPUT.print(f"test: macro F1 {found.macro_f1:.3f}, macro IoU {found.macro_iou:.3f} (best step {result.best_step})")
     for label, value in report["test_f1_by_class"].items():
-        OUTPUT.print(f"  {label}: {value:.3f}", highlight=False)
+        OUTPUT.print(f"  {label}: {'absent' if value is None else f'{value:.3f}'}", highlight=False)
     return OUTPUT.print(f"[dim]weights and config: {out}[/]")
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from bench.errors import BenchError
 from bench.training.augment import augment
 from bench.training.loss import Loss
 from bench.training.order import batch_indices, derive_seed, generator
@@ -36,15 +37,34 @@ def descend(
     batch: Float[Tensor, "n 3 h w"],
     truth: UInt8[Tensor, "n h w"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """One optimiser step; its loss and the norm of its gradient before clipping, both left on the device."""
+    """One optimiser step; its loss and the norm of its gradient before clipping, both left on the device.
+
+    Raises:
+        BenchError: one image is too small a batch for a batch norm over one pixel.
+    """
     optimiser.zero_grad(set_to_none=True)
     with autocast(batch.device, recipe.precision):
-        value = _loss(model, loss, batch, truth)
+        value = _loss_or_sentence(model, loss, batch, truth)
     value.backward()
     limit = math.inf if recipe.clip is None else recipe.clip
     norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
     optimiser.step()
     return value.detach(), norm
+
+
+def _loss_or_sentence(
+    model: nn.Module, loss: Loss, batch: Float[Tensor, "n 3 h w"], truth: UInt8[Tensor, "n h w"]
+) -> Float[Tensor, ""]:
+    try:
+        return _loss(model, loss, batch, truth)
+    except ValueError as error:  # PyTorch's own, or a network's that knows its rule
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = batch.shape[-2:]
+        raise BenchError(
+            f"this network cannot train on a batch of {len(batch)} at {height}x{width}: its coarsest map has one "
+            "pixel, of which a batch norm finds no variance; use --recipe batch=2 or larger tiles"
+        ) from error
 
 
 def _loss(
