@@ -1,0 +1,199 @@
+"""A ladder of budgets: all candidates are trained a little, the best by Pareto rank more, the last to the end.
+
+Whether a short training ranks networks as a long one does is not taken for granted: a random sample of the
+candidates climbs the whole ladder, promoted or not, and Kendall's tau between each rung and the top is reported on
+that sample alone. (On the promoted ones it would be another quantity: they were chosen by the lower rung.) Parameters
+and MACs stand beside the rungs as rankings that cost nothing: a rung that does not beat them is not worth its steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.search.front import SearchedTrial, SearchResult
+from bench.training.recipe import Recipe
+
+KEEP = 1 / 3
+"""The share of a rung that is promoted to the next."""
+SAMPLE = 12
+"""Candidates that climb the whole ladder to measure it."""
+RESAMPLES = 300
+PROXIES = ("params", "macs")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One budget: optimiser steps, and the side of the crops (None: as the recipe says)."""
+
+    steps: int
+    crop: int | None = None
+
+    def recipe(self, top: Recipe) -> Recipe:
+        """The recipe with this budget: validated twice, warmed up for as large a share of it."""
+        warmup = round(top.warmup_steps * min(1.0, self.steps / top.steps))
+        every = max(1, min(top.eval_every, self.steps // 2))
+        return replace(top, steps=self.steps, eval_every=every, warmup_steps=warmup, crop=self.crop or top.crop)
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps" + (f" of {self.crop} px" if self.crop else "")
+
+
+def parse_ladder(text: str) -> tuple[Rung, ...]:
+    """`25@32,75,150`: 25 steps on crops of 32 px, then 75 and 150 steps on the recipe's.
+
+    Raises:
+        BenchError: it is no ladder of two rungs or more that rises.
+    """
+    try:
+        parts = [part.strip().split("@") for part in text.split(",")]
+        rungs = tuple(Rung(int(part[0]), int(part[1]) if len(part) > 1 else None) for part in parts)
+    except ValueError:
+        rungs = ()
+    steps = [rung.steps for rung in rungs]
+    if len(rungs) < 2 or steps != sorted(set(steps)) or min(steps) < 1 or any(rung.crop == 0 for rung in rungs):
+        raise BenchError(f"--ladder {text}: give two rising numbers of steps or more, as 25,75,150 or 25@32,75,150")
+    return rungs
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What came of a ladder.
+
+    Attributes:
+        result: the trials that reached the top, with their F1 there, and the front among them.
+        rungs: one row a rung: rung, steps, trained, tau, low, high (against the top, 95 %), pairs (size of the
+            sample); then one row a proxy that needs no training.
+        steps: optimiser steps spent in all, sample included.
+        full_steps: what training every candidate to the top would have taken.
+    """
+
+    result: SearchResult
+    rungs: pd.DataFrame
+    steps: int
+    full_steps: int
+
+    def sentence(self) -> str:
+        """What it saved, and how far its lowest rung can be trusted."""
+        low = self.rungs.iloc[0]
+        trust = f"{low['tau']:.2f} [{low['low']:.2f}, {low['high']:.2f}]" if np.isfinite(low["tau"]) else "unknown"
+        return (
+            f"The ladder took {self.steps:,} optimiser steps; all candidates at the top would have taken "
+            f"{self.full_steps:,}. Kendall's tau of {low['rung']} against the top, on {low['pairs']} random "
+            f"candidates: {trust}."
+        )
+
+
+Train = Callable[[SearchedTrial, Rung], float | None]
+"""Macro F1 on validation tiles after that budget; None if the training failed."""
+
+
+def climb(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -> Ladder:
+    """Promote the trials of a search that was run at the first rung, rung by rung to the top.
+
+    Args:
+        first: trials scored at `rungs[0]`.
+        rungs: of rising budgets.
+        train: trains a trial's config at a rung.
+        seed: of the sample that measures the ladder.
+    """
+    trials = list({trial.key: trial for trial in first.trials if trial.objectives}.values())
+    if not trials:
+        raise BenchError("no candidate of the search could be trained, so there is none to promote")
+    order = np.random.default_rng(seed).permutation(len(trials))[:SAMPLE]
+    sample = {trials[i].key for i in order}
+    scores = [{trial.key: trial.objectives[0] for trial in trials}]
+    promoted, steps = trials, len(trials) * rungs[0].steps
+    for rung in rungs[1:]:
+        promoted = best(promoted, math.ceil(KEEP * len(promoted)))
+        chosen = sample | {trial.key for trial in promoted}
+        climbing = [trial for trial in trials if trial.key in chosen]
+        found = {trial.key: train(trial, rung) for trial in climbing}
+        scores.append({key: f1 for key, f1 in found.items() if f1 is not None})
+        steps += len(climbing) * rung.steps
+        promoted = [_scored(trial, scores[-1][trial.key]) for trial in promoted if trial.key in scores[-1]]
+        trials = [_scored(trial, scores[-1].get(trial.key, trial.objectives[0])) for trial in trials]
+    top = [_scored(trial, scores[-1][trial.key]) for trial in trials if trial.key in scores[-1]]
+    if not top:
+        raise BenchError("no candidate could be trained to the top of the ladder: see the reasons in the records")
+    members = {trial.key for trial, rank in zip(top, ranks(top), strict=True) if rank == 0}
+    reached = tuple(replace(trial, on_front=trial.key in members) for trial in top)
+    table = _table(rungs, scores, [trial for trial in top if trial.key in sample])
+    return Ladder(replace(first, trials=reached), table, steps, len(scores[0]) * rungs[-1].steps)
+
+
+def _scored(trial: SearchedTrial, f1: float) -> SearchedTrial:
+    return replace(trial, objectives=(f1, *trial.objectives[1:]))
+
+
+def ranks(trials: Sequence[SearchedTrial]) -> np.ndarray:
+    """Pareto rank of each trial: 0 for what nothing beats, 1 for what nothing but rank 0 beats, and so on."""
+    costs = np.array([[-trial.objectives[0], *trial.objectives[1:]] for trial in trials])
+    beats = (costs[:, None] <= costs[None]).all(-1) & (costs[:, None] < costs[None]).any(-1)
+    found, rank = np.full(len(trials), -1), 0
+    while (found < 0).any():
+        left = found < 0
+        found[left & ~beats[left].any(0)] = rank
+        rank += 1
+    return found
+
+
+def best(trials: Sequence[SearchedTrial], count: int) -> list[SearchedTrial]:
+    """The `count` best by Pareto rank; within a rank those that stand most alone, ends of the front first."""
+    rank = ranks(trials)
+    chosen: list[int] = []
+    for level in range(rank.max() + 1):
+        same = np.flatnonzero(rank == level)
+        alone = _crowding(np.array([trials[i].objectives for i in same]))
+        chosen += [int(i) for i in same[np.argsort(-alone, kind="stable")]]
+    return [trials[i] for i in chosen[:count]]
+
+
+def _crowding(points: np.ndarray) -> np.ndarray:
+    """How far the neighbours of each point are apart, summed over the objectives; infinite at the ends (NSGA-II)."""
+    found = np.zeros(len(points))
+    for values in points.T:
+        order = np.argsort(values, kind="stable")
+        span = (values[order[-1]] - values[order[0]]) or 1.0
+        found[order[[0, -1]]] = np.inf
+        found[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / span
+    return found
+
+
+def _table(rungs: Sequence[Rung], scores: Sequence[dict[str, float]], sample: Sequence[SearchedTrial]) -> pd.DataFrame:
+    top = [trial.objectives[0] for trial in sample]
+    rows: list[dict[str, Any]] = []
+    for rung, found in zip(rungs, scores, strict=True):
+        values = [found.get(trial.key, np.nan) for trial in sample]
+        last = rung == rungs[-1]
+        rows.append({"rung": str(rung), "steps": rung.steps, "trained": len(found),
+                     **(_nothing() if last else agreement(values, top))})  # fmt: skip
+    for proxy in PROXIES:
+        values = [trial.cost[proxy] for trial in sample]
+        rows.append({"rung": f"{proxy}, no training", "steps": 0, "trained": 0, **agreement(values, top)})
+    return pd.DataFrame(rows)
+
+
+def _nothing() -> dict[str, float]:
+    return {"tau": np.nan, "low": np.nan, "high": np.nan, "pairs": 0}
+
+
+def agreement(values: Sequence[float], top: Sequence[float]) -> dict[str, float]:
+    """Kendall's tau-b of two rankings with its 95 % interval (bootstrap over candidates); NaN below five."""
+    from scipy.stats import kendalltau
+
+    pairs = np.array([values, top], dtype=float).T
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    if len(pairs) < 5:
+        return _nothing() | {"pairs": len(pairs)}
+    random = np.random.default_rng(0)
+    draws = [pairs[random.integers(len(pairs), size=len(pairs))] for _ in range(RESAMPLES)]
+    taus = np.array([kendalltau(*draw.T).statistic for draw in draws])
+    low, high = np.nanquantile(taus, (0.025, 0.975))
+    return {"tau": float(kendalltau(*pairs.T).statistic), "low": float(low), "high": float(high), "pairs": len(pairs)}
