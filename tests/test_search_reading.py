@@ -15,6 +15,7 @@ from bench.cli.app import run as run_command
 from bench.figures.space import draw_importance, draw_parallel
 from bench.search import Budget, SearchPlan, run_search, words
 from bench.search.importance import importance
+from bench.search.ladder import parse_ladder
 from bench.search.report import SearchSetting, known_as, report_search, run_and_report
 from bench.training.recipe import Recipe
 
@@ -106,11 +107,14 @@ def test_a_searched_folder_is_read_again_and_members_have_weights(tmp_path, monk
     monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "cache"))
     plan = SearchPlan(S1, ("depths",), budget=Budget(max_gmacs=0.01), trials=3, sampler="random")
     recipe = Recipe(steps=2, eval_every=2, batch=4)
-    setting = SearchSetting("terrain:seed=3,size=32,train=8,val=4,test=4", recipe, (1,), (32, 32), out=tmp_path)
+    setting = SearchSetting("terrain:seed=3,size=32,train=8,val=4,test=4", recipe, (1,), (32, 32), out=tmp_path,
+                            ladder=parse_ladder("1,2"))  # fmt: skip
     report = run_and_report(plan, setting, console=QUIET)
     assert set(report.members["variant"]) == {path.stem for path in (tmp_path / "search/front").glob("*.safetensors")}
     for said in report.members["words"]:
         assert "points of F1 on test tiles" in said or said == "the base itself"
+    assert any("The ladder took" in sentence for sentence in report.findings)
+    assert "| 1 step" in (tmp_path / "search/ladder.md").read_text()
     again = report_search(tmp_path / "search")
     pd.testing.assert_frame_equal(again.members, report.members)
     assert (tmp_path / "search" / "front.md").exists()

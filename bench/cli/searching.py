@@ -63,6 +63,13 @@ def search(
     grace: Annotated[
         int, typer.Option(help="With a server: seconds without a sign of life after which a worker counts as dead.")
     ] = 120,
+    ladder: Annotated[
+        str,
+        typer.Option(
+            help="Rising budgets, as `25@32,75,150`: all candidates take 25 steps on crops of 32 px, the best third 75 "
+            "steps, the best third of those 150. How well each ranks the last is measured and shown."
+        ),
+    ] = "",
     settings: SetOption = None,
     recipe_settings: RecipeOption = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
@@ -79,6 +86,7 @@ def search(
     import archs
     from bench.environment import resolve_device
     from bench.search import Budget, SearchPlan
+    from bench.search.ladder import parse_ladder
     from bench.search.report import SearchSetting, run_and_report
     from bench.search.storage import Signs
 
@@ -100,6 +108,7 @@ def search(
         storage=storage,
         out=out,
         signs=Signs(grace),
+        ladder=parse_ladder(ladder) if ladder else (),
     )
     return _print(run_and_report(plan, setting, console=PROGRESS), as_json)
 

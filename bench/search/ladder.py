@@ -22,10 +22,10 @@ from bench.training.recipe import Recipe
 
 KEEP = 1 / 3
 """The share of a rung that is promoted to the next."""
-SAMPLE = 12
-"""Candidates that climb the whole ladder to measure it."""
+SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST = 0.15, 6, 12
+"""Candidates that climb the whole ladder to measure it: many tell more, few cost less."""
 RESAMPLES = 300
-PROXIES = ("params", "macs")
+PROXIES = {"parameters": "params", "MACs": "macs"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Rung:
         return replace(top, steps=self.steps, eval_every=every, warmup_steps=warmup, crop=self.crop or top.crop)
 
     def __str__(self) -> str:
-        return f"{self.steps} steps" + (f" of {self.crop} px" if self.crop else "")
+        return f"{self.steps} step{'s' if self.steps > 1 else ''}" + (f" of {self.crop} px" if self.crop else "")
 
 
 def parse_ladder(text: str) -> tuple[Rung, ...]:
@@ -106,8 +106,8 @@ def climb(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -
     trials = list({trial.key: trial for trial in first.trials if trial.objectives}.values())
     if not trials:
         raise BenchError("no candidate of the search could be trained, so there is none to promote")
-    order = np.random.default_rng(seed).permutation(len(trials))[:SAMPLE]
-    sample = {trials[i].key for i in order}
+    size = min(SAMPLE_MOST, max(SAMPLE_LEAST, round(SAMPLE_SHARE * len(trials))))
+    sample = {trials[i].key for i in np.random.default_rng(seed).permutation(len(trials))[:size]}
     scores = [{trial.key: trial.objectives[0] for trial in trials}]
     promoted, steps = trials, len(trials) * rungs[0].steps
     for rung in rungs[1:]:
@@ -174,8 +174,8 @@ def _table(rungs: Sequence[Rung], scores: Sequence[dict[str, float]], sample: Se
         last = rung == rungs[-1]
         rows.append({"rung": str(rung), "steps": rung.steps, "trained": len(found),
                      **(_nothing() if last else agreement(values, top))})  # fmt: skip
-    for proxy in PROXIES:
-        values = [trial.cost[proxy] for trial in sample]
+    for proxy, cost in PROXIES.items():
+        values = [trial.cost[cost] for trial in sample]
         rows.append({"rung": f"{proxy}, no training", "steps": 0, "trained": 0, **agreement(values, top)})
     return pd.DataFrame(rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,11 @@ from bench.columns import Column, Format, column, measured
 from bench.data import open_data
 from bench.errors import BenchError
 from bench.records import RecordStore
-from bench.search.evaluate import TrainingEvaluator
-from bench.search.front import SearchResult, save_front, variant_name
+from bench.search.evaluate import TrainingEvaluator, TrainingFailed
+from bench.search.front import SearchedTrial, SearchResult, save_front, variant_name
 from bench.search.importance import importance
 from bench.search.jobs import search_job, study_job
+from bench.search.ladder import Ladder, Rung, climb
 from bench.search.space import fields_of
 from bench.search.storage import Signs
 from bench.search.study import SearchPlan, run_search
@@ -50,6 +51,12 @@ MEMBER_COLUMNS = [
     column("f1"),
     Column("words", "Against the base"),
 ]
+LADDER_COLUMNS = [
+    Column("rung", "Ranked by"),
+    Column("trained", "Trained", "count"),
+    Column("tau", "Kendall's tau against the top", Format(".2f", interval="[]"), "high", "low", "high"),
+    Column("pairs", "On random candidates", "count"),
+]
 LIMITS = {"macs": ("max_gmacs", 1e9), "params": ("max_params", 1.0), "latency": ("max_latency_ms", 1.0)}
 AXES = {"macs": "macs", "params": "params", "latency": "latency_ms"}
 
@@ -67,6 +74,7 @@ class SearchSetting:
         storage: a URL of Optuna's or a journal file's path; SQLite in the output folder if None.
         out: folder of the results; records are shared with the studies in it.
         signs: by which workers on a server tell that they live.
+        ladder: rising budgets; the search trains at the first, and the best climb to the last. Empty: the recipe's.
     """
 
     data: str
@@ -77,6 +85,12 @@ class SearchSetting:
     storage: str | None = None
     out: Path = Path("runs")
     signs: Signs = field(default_factory=Signs)
+    ladder: tuple[Rung, ...] = ()
+
+    def evaluator(self, data: DataSet, rung: Rung | None = None) -> TrainingEvaluator:
+        """What trains at a rung, or by the recipe as it is."""
+        recipe = rung.recipe(self.recipe) if rung else self.recipe
+        return TrainingEvaluator(data, recipe, RecordStore(self.out / RECORDS), self.device, self.size)
 
 
 @dataclass(frozen=True)
@@ -120,13 +134,11 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
         raise BenchError(f"seed {plan.seed} is the search's own: score its front on other seeds")
     folder = setting.out / NAME
     seen = open_data(setting.data, splits=("train", "val"))
-    evaluator = TrainingEvaluator(
-        seen, setting.recipe, RecordStore(setting.out / RECORDS), setting.device, setting.size
-    )
-    job = search_job(plan, setting, evaluator.determinants)
-    result = run_search(plan, evaluator, folder, storage=setting.storage, console=console, signs=setting.signs, job=job)
+    result = _searched(plan, setting, seen, folder, console)
+    ladder = _climbed(result, plan, setting, seen, console) if setting.ladder else None
+    result = ladder.result if ladder else result
     configs = save_front(result, folder / "front", num_classes=seen.classes.num_classes)
-    _save(plan, result, seen, folder)
+    _save(plan, result, seen, folder, ladder)
     study = final_study(plan, configs)
     final = plan_study(study, _final_setting(setting))
     if setting.storage is None or setting.storage.startswith("sqlite:"):
@@ -136,6 +148,35 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
         share_study(final, setting.storage, console=console, signs=setting.signs, job=job)
     _place_weights(result, plan.base, final, setting.out)
     return report_search(folder, setting.data)
+
+
+def _searched(
+    plan: SearchPlan, setting: SearchSetting, data: DataSet, folder: Path, console: Console | None
+) -> SearchResult:
+    """The search, at the first rung if there is a ladder."""
+    first = setting.ladder[0] if setting.ladder else None
+    evaluator = setting.evaluator(data, first)
+    job = search_job(plan, replace(setting, recipe=evaluator.recipe), evaluator.determinants)
+    return run_search(plan, evaluator, folder, storage=setting.storage, console=console, signs=setting.signs, job=job)
+
+
+def _climbed(
+    result: SearchResult, plan: SearchPlan, setting: SearchSetting, data: DataSet, console: Console | None
+) -> Ladder:
+    """The rungs above the first, through the records: what was trained once is not trained again."""
+    console = console or Console(stderr=True)
+
+    def train(trial: SearchedTrial, rung: Rung) -> float | None:
+        evaluator = setting.evaluator(data, rung)
+        try:
+            score = evaluator.score(trial.config, plan.seed, f"ladder {trial.key}", lambda *step: None).f1
+        except TrainingFailed as failure:
+            console.print(f"{variant_name(trial)}, {rung}: FAILED: {failure}", highlight=False, markup=False)
+            return None
+        console.print(f"{variant_name(trial)}, {rung}: F1 {score:.4f}", highlight=False, markup=False)
+        return score
+
+    return climb(result, setting.ladder, train, plan.seed)
 
 
 def _place_weights(result: SearchResult, base: Any, final: StudyPlan, out: Path) -> None:
@@ -175,7 +216,7 @@ def _final_setting(setting: SearchSetting) -> Setting:
     )
 
 
-def _save(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path) -> Path:
+def _save(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path, ladder: Ladder | None) -> Path:
     """What the figures are drawn from, so that they need no Optuna storage."""
     rows = result.frame().replace({np.nan: None}).to_dict("records")
     space = plan.make_space()
@@ -198,6 +239,11 @@ def _save(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path) -
         "limit": _limit(plan, cost),
         "dimensions": {dimension.name: list(dimension.values) for dimension in space.dimensions},
         "trials": rows,
+        "ladder": ladder
+        and {
+            "rungs": ladder.rungs.astype(object).where(ladder.rungs.notna(), None).to_dict("records"),
+            "sentence": ladder.sentence(),
+        },
         "front": [variant_name(trial) for trial in result.front],
     }
     return write_atomically(folder / FILE, (json.dumps(document, indent=1) + "\n").encode())
@@ -225,11 +271,24 @@ def report_search(folder: Path, source: str | None = None) -> SearchReport:
     trials = pd.DataFrame(document["trials"])
     files = write_tables(trials, _columns(trials), folder / "trials", _caption(document))
     files += _draw(document, trials, folder / "figures")
+    files += _report_ladder(document, folder)
     final_folder = folder.parent / FINAL
     final = write_report(final_folder, source) if (final_folder / "study.json").exists() else None
     members = _members(document, trials, final)
     files += write_tables(members, MEMBER_COLUMNS, folder / "front", _front_caption(document, final))
     return SearchReport(folder, trials, files, final, _findings(document, trials, final), members)
+
+
+def _report_ladder(document: dict[str, Any], folder: Path) -> list[Path]:
+    """The ladder's table and figure, if there was one."""
+    from bench.figures.ladder import draw_ladder
+
+    if not document["ladder"]:
+        return []
+    rungs = pd.DataFrame(document["ladder"]["rungs"])
+    rungs[["tau", "low", "high"]] = rungs[["tau", "low", "high"]].astype(float)
+    files = write_tables(rungs, LADDER_COLUMNS, folder / "ladder", document["ladder"]["sentence"])
+    return files + draw_ladder(rungs, folder / "figures" / "ladder", note=document["ladder"]["sentence"])
 
 
 def _members(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> pd.DataFrame:
@@ -273,9 +332,13 @@ def _columns(trials: pd.DataFrame) -> list[Column]:
 def _caption(document: dict[str, Any]) -> str:
     limits = ", ".join(f"{name} {value:g}" for name, value in document["budget"].items() if value is not None)
     return (
-        f"{len(document['trials'])} trials on {document['data']['name']}, sampler {document['sampler']}, "
+        f"{len(document['trials'])} {_what(document)} on {document['data']['name']}, sampler {document['sampler']}, "
         f"seed {document['seed']}, {limits or 'no limits'}; F1 on the validation tiles, the score that was searched by."
     )
+
+
+def _what(document: dict[str, Any]) -> str:
+    return "trials that reached the top of the ladder" if document["ladder"] else "trials"
 
 
 def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[Path]:
@@ -296,9 +359,10 @@ def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[
 def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> list[str]:
     failed = int((trials["status"] == "failed").sum())
     sentences = [
-        f"{len(trials)} trials, none over the budget, {failed} failed; "
+        f"{len(trials)} {_what(document)}, none over the budget, {failed} failed; "
         f"{len(document['front'])} on the front: {', '.join(document['front'])}."
     ]
+    sentences += [document["ladder"]["sentence"]] if document["ladder"] else []
     return sentences + (final.findings if final else ["The front is not yet scored on test tiles."])
 
 
