@@ -91,9 +91,11 @@ def rich_table(frame: pd.DataFrame, columns: Sequence[Column], caption: str = ""
     title = Text(one_line(caption)) if caption else None
     notes = Text("\n".join([f"{i}. {note}" for i, note in enumerate(body.notes, 1)] + list(body.remarks)))
     table = Table(title=title, caption=notes if notes.plain else None, box=box.SIMPLE_HEAD, caption_justify="left")
-    for header, numeric in zip(body.headers, body.numeric, strict=True):
+    for j, (header, numeric) in enumerate(zip(body.headers, body.numeric, strict=True)):
         # A number or a name broken over two lines cannot be read; headers may break.
-        table.add_column(Text(header), justify="right" if numeric else "left", no_wrap=numeric or header == "Variant")
+        widest = max((len(row[j].text) for row in body.rows), default=0) if numeric else None
+        justify = "right" if numeric else "left"
+        table.add_column(Text(header), justify=justify, no_wrap=header == "Variant", min_width=widest)
     for row in body.rows:
         cells = [Text(cell.text + _superscript(cell.note), style="bold green" if cell.best else "") for cell in row]
         table.add_row(*cells, style="dim" if row[0].note else None)

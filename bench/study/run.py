@@ -42,13 +42,14 @@ def plan_study(study: Study, setting: Setting, data: DataSet | None = None) -> S
     """
     data = data or open_data(setting.data)
     study = replace(study, variants=tuple(_fitted(variant, data) for variant in study.variants))
-    skipped = {variant.label: _misfit(variant, data, setting) for variant in study.variants}
-    fitting = [variant for variant in study.variants if not skipped[variant.label]]
+    skipped = {v.label: _misfit(v, _sizes(study, v, setting, data)) for v in study.variants}
+    fitting = [v for v in study.variants if not _misfit(v, {setting.size})]
     counted = [v for v in study.variants if v in fitting or v.inputs.fixed] if "static" in study.instruments else []
     statics = {v.label: _static(v, setting, data) for v in counted}
-    timed = [variant for variant in fitting if study.is_timed(variant)]
+    timed = [v for v in fitting if study.is_timed(v)]
     speeds = _speeds(timed, setting, data) if timed else {}
-    trains = {v.label: _trains(v, setting, data) for v in fitting if study.is_trained(v)}
+    trained = [v for v in study.variants if study.is_trained(v) and not skipped[v.label]]
+    trains = {v.label: _trains(v, setting, data) for v in trained}
     rows = tuple(
         _row(study, v, statics.get(v.label), trains.get(v.label, []), skipped[v.label]) for v in study.variants
     )
@@ -91,10 +92,16 @@ def run_study(plan: StudyPlan, *, console: Console | None = None, retry_failed: 
     )
 
 
-def _misfit(variant: Variant, data: DataSet, setting: Setting) -> str:
-    """Why the variant cannot take the tiles or the size of the counts; empty if it can."""
+def _sizes(study: Study, variant: Variant, setting: Setting, data: DataSet) -> set[tuple[int, int]]:
+    """Every size of image that the study shows a variant."""
+    if not study.is_trained(variant):
+        return {setting.size}
     crop = setting.recipe.crop
-    sizes = {data.tile_size, setting.size, (crop, crop) if crop else data.tile_size}
+    return {setting.size, data.tile_size, (crop, crop) if crop else data.tile_size}
+
+
+def _misfit(variant: Variant, sizes: set[tuple[int, int]]) -> str:
+    """Why the variant cannot take one of the sizes; empty if it can."""
     for height, width in sorted(sizes):
         try:
             variant.inputs.check(height, width)
