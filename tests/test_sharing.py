@@ -8,7 +8,7 @@ import time
 
 import pytest
 from search_formula import QUIET
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from bench.cli.app import run as run_command
 from bench.engine import Cell
@@ -108,6 +108,9 @@ def test_an_outage_is_waited_for_and_a_refusal_is_not(monkeypatch):
     answers = [away]
     with pytest.raises(BenchError, match="the database has not answered"):
         through_outages(ask, said.append)
+    tripped = UnboundLocalError("in the handling of it")
+    tripped.__context__ = away  # as Optuna does when a trial ends during an outage
+    assert is_outage(tripped) and is_outage(PendingRollbackError("Can't reconnect"))
     assert not is_outage(IntegrityError("INSERT", {}, ValueError("twice")))
     assert not is_outage(OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full")))
 

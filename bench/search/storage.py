@@ -207,14 +207,27 @@ def _insist(say: Callable[[], Any]) -> Any:
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether a server could not be reached or broke off, rather than refused; a file is never away."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+    """Whether a server could not be reached or broke off, rather than refused; a file is never away.
+
+    The first error in the chain need not tell: Optuna trips over its own handling of an outage, for one.
+    """
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
     while error is not None:
-        if isinstance(error, DBAPIError) and not isinstance(error.orig, sqlite3.Error):
-            return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
-        error = error.__cause__
+        if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error):
+            return False
+        if isinstance(error, OperationalError | InterfaceError | PendingRollbackError):
+            return True
+        if isinstance(error, DBAPIError) and (error.connection_invalidated or _broke_off(error.orig)):
+            return True
+        error = error.__cause__ or error.__context__
     return False
+
+
+def _broke_off(error: BaseException | None) -> bool:
+    """By PostgreSQL's own code: connection exceptions (08), a server that stops, starts or recovers (57P)."""
+    state = getattr(error, "sqlstate", None) or ""
+    return state.startswith(("08", "57P"))
 
 
 def through_outages(step: Callable[[], Any], tell: Callable[[str], None]) -> Any:
@@ -227,13 +240,11 @@ def through_outages(step: Callable[[], Any], tell: Callable[[str], None]) -> Any
     Raises:
         BenchError: the server stayed away for longer than `OUTAGE_S`.
     """
-    from sqlalchemy.exc import SQLAlchemyError
-
     since = None
     while True:
         try:
             return step()
-        except (StorageInternalError, SQLAlchemyError, BenchError) as error:
+        except Exception as error:  # whichever one an outage ends up as
             if not is_outage(error):
                 raise
             since = since or time.monotonic()
