@@ -16,6 +16,7 @@ _GAPS = (0.15, 0.5, 1.0, 1.6, 2.4, 3.4, 4.6, 6.0)  # label heights between the m
 _GRID = (24, 20)
 _SWEEPS = 40
 _OVERLAP, _CROSSING = 1e6, 300.0
+_READS_AS = 5  # label heights; the gap across which a label still seems to belong to a marker at its side
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,12 @@ def _own_cost(scene: Scene, i: int, boxes: np.ndarray) -> np.ndarray:
     cost += _CROSSING / 3 * _markers_under(leaders, others, scene.radius)
     closer = np.clip(others[None], boxes[:, None, :2], boxes[:, None, 2:]) - others[None]
     ambiguous = (np.linalg.norm(closer, axis=-1) < distance[:, None] + 0.3 * unit).sum(axis=1)
-    beside = np.abs(boxes[:, [1, 3]].mean(axis=1) - scene.anchors[i][1]) < 0.3 * unit
-    return cost + 25 * np.minimum(ambiguous, 3) - 1.5 * beside
+    middle = boxes[:, [1, 3]].mean(axis=1)
+    beside = np.abs(middle - scene.anchors[i][1]) < 0.3 * unit
+    # A label level with a marker reads as that marker's, even if its own is nearer above or below.
+    level = np.abs(middle[:, None] - others[None, :, 1]) < 0.7 * unit
+    claimed = (level & (np.abs(closer[..., 0]) < _READS_AS * unit) & ~beside[:, None]).any(axis=1)
+    return cost + 25 * np.minimum(ambiguous, 3) + 15 * claimed - 1.5 * beside
 
 
 def _leader_ends(anchor: np.ndarray, boxes: np.ndarray) -> np.ndarray:
