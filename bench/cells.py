@@ -31,12 +31,14 @@ LIBRARIES = {
     "dpt": ("segmentation-models-pytorch", "timm"),
     "timm": ("timm",),
 }
+STATIC_SCHEMA = 2  # of what a static record holds; 2 has the deployed form beside the trained one
 PANEL_TILES = 4  # test tiles whose predictions are kept, for the panels of image, truth and prediction
 
 
 def static_cell(config: ArchConfig, label: str, size: tuple[int, int], num_classes: int) -> Cell:
     """Counts of a network: parameters, MACs by every counter, storage, activations; no arithmetic is timed."""
     determinants = {
+        "schema": STATIC_SCHEMA,
         "config": archs.to_dict(config),
         "size": size,
         "num_classes": num_classes,

@@ -1,4 +1,4 @@
-"""Every figure of a model that needs no running: what studies and tables record of it."""
+"""Every figure of a model that needs no running, as it trains and as it is deployed: what studies and tables record."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 import archs
+from archs.errors import ArchError
 from bench.counting import (
     ForeignCount,
     MacCount,
@@ -22,6 +23,8 @@ def static_figures(
     config_or_model: Any, size: tuple[int, int], num_classes: int = 7, in_channels: int = 3
 ) -> dict[str, Any]:
     """Count parameters, MACs (exact, fvcore, thop), traffic and storage of one image of `(in_channels, *size)`.
+
+    Keys that begin with `deployed_` are of `archs.deploy(model)`, the same function in fewer operators.
 
     Args:
         config_or_model: a module, or a config that `archs.build` takes.
@@ -53,8 +56,54 @@ def static_figures(
         **_foreign("fvcore", fvcore),
         **_foreign("thop", thop),
         **_storage(model),
+        **_deployed(model, size, in_channels, attempt),
         "failures": failures,
     }
+
+
+DEPLOYED = ("deployed_params", "deployed_macs", "deployed_fvcore_macs", "deployed_launches", "deployed_file_bytes")
+
+
+def _deployed(
+    model: nn.Module, size: tuple[int, int], in_channels: int, attempt: Callable[[str, Callable[[], Any]], Any]
+) -> dict[str, Any]:
+    """The figures of the deployed form that differ from the trained one's; all `None` where there is no such form."""
+    network = attempt("deployed", lambda: deploy(model, size))
+    if network is None:
+        return dict.fromkeys(DEPLOYED)
+    exact = attempt("deployed macs", lambda: count_macs(network, size, in_channels))
+    fvcore = attempt("deployed fvcore", lambda: count_fvcore(network, size, in_channels))
+    figures = (
+        count_params(network).total,
+        None if exact is None else exact.total,
+        None if fvcore is None else fvcore.macs,
+        None if exact is None else exact.launches,
+        measure_storage(network).file_bytes["float32"],
+    )
+    return dict(zip(DEPLOYED, figures, strict=True))
+
+
+def deploy(model: nn.Module, size: tuple[int, int]) -> nn.Module:
+    """`archs.deploy`, recorded at `size` where the network takes none of the sizes that show more of it.
+
+    Raises:
+        BenchError: the network has no deployed form.
+    """
+    try:
+        return archs.deploy(model)
+    except ArchError:
+        pass
+    except Exception as error:  # a network of anyone's, taken apart, may raise anything
+        raise _no_deployed_form(model, error) from error
+    try:
+        return archs.deploy(model, size)
+    except Exception as error:
+        raise _no_deployed_form(model, error) from error
+
+
+def _no_deployed_form(model: nn.Module, error: Exception) -> BenchError:
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return BenchError(f"{type(model).__name__} has no deployed form: {said}")
 
 
 def _params(model: nn.Module) -> dict[str, Any]:

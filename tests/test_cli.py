@@ -120,6 +120,14 @@ def test_measure_counts_what_it_is_given(capsys):
     assert row["peak_inference_bytes"] > 64 * 64 * 3 * 4
 
 
+def test_measure_takes_a_network_tied_to_one_size_at_that_size(capsys):
+    command = ["measure", "smp/dpt-efficientformer_l1", "--size", "256", "--no-speed", "--device", "cpu"]
+    assert run(command) == 0
+    found = capsys.readouterr().out
+    assert "smp/dpt-efficientformer_l1 is tied to 224x224: all of its figures are at that size" in found
+    assert "does not fit" not in found
+
+
 def test_verify_holds_for_lale(capsys):
     assert run(["verify", "lale-s1", "--json"]) == 0
     assert all(check["ok"] for check in json.loads(capsys.readouterr().out))

@@ -118,10 +118,33 @@ def test_a_failing_counter_leaves_its_reason_and_the_others_their_figures():
     assert found["macs"] is None
     assert found["macs_by_part"] is None
     assert "cannot be counted" in found["failures"]["macs"]
-    assert list(found["failures"]) == ["macs"]
+    assert list(found["failures"]) == ["macs", "deployed"]
+    assert "has no deployed form" in found["failures"]["deployed"]
+    assert found["deployed_macs"] is found["deployed_params"] is found["deployed_file_bytes"] is None
     assert found["fvcore_macs"] == found["thop_macs"] == 21 * 64
     assert found["params"] == 21
     assert found["storage_bytes"] > 84
+
+
+def test_static_figures_of_the_deployed_form():
+    found = static_figures(archs.config("lale-s1"), (256, 256))
+    assert found["macs"] == 576_323_584
+    assert found["deployed_macs"] == 307_888_128
+    network = archs.deploy(archs.create("lale-s1"))
+    assert found["deployed_params"] == sum(p.numel() for p in network.parameters()) < found["params"]
+    assert found["deployed_file_bytes"] > 4 * found["deployed_params"]
+    assert 0 < found["deployed_launches"] < found["launches"]
+    assert 0 < found["deployed_fvcore_macs"] <= found["deployed_macs"]  # fvcore misses fused attention
+
+
+def test_a_network_that_cannot_be_taken_apart_keeps_its_other_figures(monkeypatch):
+    def stumble(model, size=None):
+        raise KeyError("no such node")
+
+    monkeypatch.setattr(archs, "deploy", stumble)
+    found = static_figures(TinyConfig(kernel=3), (8, 8))
+    assert found["failures"]["deployed"].endswith("has no deployed form: 'no such node'")
+    assert found["macs"] == found["params"] * 64
 
 
 def test_static_figures_of_other_channels():

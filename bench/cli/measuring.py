@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated, Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import typer
 import archs
 from bench.cli.options import OUTPUT, PROGRESS, DeviceOption, JsonOption, SizeOption, print_json
 from bench.errors import BenchError
+from bench.study import Variant
 
 COLUMNS = (
     "variant",
@@ -20,6 +22,9 @@ COLUMNS = (
     "storage_bytes",
     "activations",
     "launches",
+    "deployed_params",
+    "deployed_macs",
+    "deployed_launches",
     "peak_inference_bytes",
     "latency_ms",
     "throughput",
@@ -51,43 +56,39 @@ def measure(
     from bench.environment import environment, resolve_device
 
     where = resolve_device(device)
-    configs = _configs(names)
-    rows = {label: _count(label, config, (size, size), num_classes, str(where)) for label, config in configs.items()}
+    variants = _variants(names)
+    rows = {label: _count(variant, (size, size), num_classes, str(where)) for label, variant in variants.items()}
     if speed:
-        _time(rows, configs, (size, size), num_classes, str(where), batch, precision, memory_format, runtime, threads)
+        _time(rows, variants, num_classes, str(where), batch, precision, memory_format, runtime, threads)
     if as_json:
         return print_json({"environment": environment(where), "rows": list(rows.values())})
     return _print(rows, size, batch, num_classes)
 
 
-def _configs(names: list[str]) -> dict[str, archs.ArchConfig]:
-    configs = {}
-    for name in names:
-        found = archs.names(name) or [name]
-        configs |= {label: archs.config(label) for label in found}
-    return configs
+def _variants(names: list[str]) -> dict[str, Variant]:
+    found = [Variant.named(label) for name in names for label in archs.names(name) or [name]]
+    return {variant.label: variant for variant in found}
 
 
-def _count(
-    label: str, config: archs.ArchConfig, size: tuple[int, int], num_classes: int, device: str
-) -> dict[str, Any]:
+def _count(variant: Variant, size: tuple[int, int], num_classes: int, device: str) -> dict[str, Any]:
+    """Counts at `size`, or at the one size that the network is tied to."""
     from bench.memory import peak_inference_bytes
     from bench.static import static_figures
 
-    with PROGRESS.status(f"counting {label}"):
-        model = archs.build(config, num_classes)
+    size = variant.inputs.fixed or size
+    with PROGRESS.status(f"counting {variant.label}"):
+        model = archs.build(variant.config, num_classes)
         figures = static_figures(model, size, num_classes)
         try:
             figures["peak_inference_bytes"] = peak_inference_bytes(model, size, 1, device)
         except BenchError as error:
             figures["failures"]["memory"] = str(error)
-    return {"variant": label, "family": archs.family_of(config), **figures}
+    return {"variant": variant.label, "family": archs.family_of(variant.config), **figures}
 
 
 def _time(
     rows: dict[str, dict[str, Any]],
-    configs: dict[str, archs.ArchConfig],
-    size: tuple[int, int],
+    variants: dict[str, Variant],
     num_classes: int,
     device: str,
     batch: int,
@@ -98,13 +99,15 @@ def _time(
 ) -> None:
     from bench.speed import SpeedProtocol, measure_speed
 
-    models = {label: archs.build(config, num_classes) for label, config in configs.items()}
-    for images in (1, batch):
+    models = {label: archs.build(variant.config, num_classes) for label, variant in variants.items()}
+    sizes = sorted({tuple(row["size"]) for row in rows.values()})
+    for images, size in product((1, batch), sizes):
         protocol = SpeedProtocol(
             batch=images, precision=precision, memory_format=memory_format, runtime=runtime, threads=threads
         )
-        with PROGRESS.status(f"timing {len(models)} networks, interleaved, {images} image(s) a call"):
-            speeds = measure_speed(models, size, protocol, device)
+        fitting = {label: model for label, model in models.items() if tuple(rows[label]["size"]) == size}
+        with PROGRESS.status(f"timing {len(fitting)} networks, interleaved, {images} image(s) a call"):
+            speeds = measure_speed(fitting, size, protocol, device)
         for label, found in speeds.items():
             rows[label][f"speed_batch_{images}"] = found.to_dict()
     for row in rows.values():
@@ -120,6 +123,9 @@ def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: 
     caption = f"{size}x{size}, {num_classes} classes; latency at batch 1, throughput at batch {batch}"
     OUTPUT.print(rich_table(frame, measured(frame, COLUMNS), caption))
     for row in rows.values():
+        if row["size"] != [size, size]:
+            height, width = row["size"]
+            OUTPUT.print(f"{row['variant']} is tied to {height}x{width}: all of its figures are at that size")
         for counter, missed in (("fvcore", row["fvcore_unsupported"]), ("thop", row["thop_unsupported"])):
             if missed:
                 what = ", ".join(f"{operator} ({calls})" for operator, calls in missed.items())

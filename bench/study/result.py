@@ -15,7 +15,10 @@ from bench.records import Record, RecordStore, unpack_array
 from bench.stats import Comparison, compare, f1_interval, holm, macro_iou, verdict
 from bench.study.manifest import Manifest, Row, load_manifest
 
-STATIC = ("params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations", "launches")
+STATIC = (
+    "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations", "launches",
+    "deployed_params", "deployed_macs", "deployed_fvcore_macs", "deployed_launches", "deployed_file_bytes",
+)  # fmt: skip
 LATENCY = ("latency_ms", "latency_low", "latency_high")
 THROUGHPUT = ("throughput", "throughput_low", "throughput_high")
 ACCURACY = ("f1", "f1_low", "f1_high", "iou", "iou_low", "iou_high", "boundary_f1")
