@@ -1,6 +1,7 @@
 """Keep the README's figures those of the records: `python -m bench.readme` fills its marked places anew.
 
-A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` or `<!-- findings FOLDER -->`, and ends at `<!-- end -->`.
+A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->`, `<!-- findings FOLDER -->` or `<!-- claims FOLDER -->` (the
+short form of the survey of published figures), and ends at `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bench.atomic import write_atomically
+from bench.audit import SHORT
 from bench.columns import measured
 from bench.errors import BenchError
 from bench.study.report import describe, findings
 from bench.study.result import StudyResult, load_result
 from bench.tables import write_tables
 
-PLACE = re.compile(r"(<!-- (table|findings) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|findings|claims) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
@@ -34,6 +36,8 @@ def fill(text: str, root: Path) -> str:
 def _content(kind: str, words: list[str], root: Path) -> str:
     if not words:
         raise BenchError(f"a place for {kind} in the README names no folder; write <!-- {kind} results/... -->")
+    if kind == "claims":
+        return claims_in_short(root / words[0])
     result = load_result(root / words[0])
     if kind == "findings":
         return "".join(f"- {sentence}\n" for sentence in findings(result))
@@ -47,6 +51,20 @@ def _table(result: StudyResult, keys: list[str], patterns: list[str]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         paths = write_tables(frame, measured(frame, keys), Path(folder) / "table", describe(result))
         return next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
+
+
+def claims_in_short(folder: Path) -> str:
+    """The verdicts on the published figures, judged anew from the records.
+
+    Raises:
+        BenchError: the folder holds no such survey.
+    """
+    from bench.survey import load_records
+    from studies.claims import STUDY
+
+    with tempfile.TemporaryDirectory() as scratch:
+        report = STUDY.report(load_records(folder), Path(scratch))
+        return (report.folder / SHORT).read_text(encoding="utf-8")
 
 
 def main() -> None:

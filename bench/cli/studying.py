@@ -7,7 +7,7 @@ import importlib.util
 import runpy
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -31,14 +31,18 @@ from bench.engine import StudyInterrupted
 from bench.engine import plan as plan_cells
 from bench.errors import BenchError
 from bench.study import Setting, Study, StudyPlan, Variant, plan_study, run_study, write_report
+from bench.survey import Survey, SurveyPlan, is_survey, plan_survey, report_survey, run_survey, survey_name
 
 VariantsOption = Annotated[
     list[str] | None, typer.Option("--variants", help="Only variants that match, as `lale-s*` or `norm`; repeatable.")
 ]
 
 
-def find_study(name: str) -> Study:
-    """The constant `STUDY` of `studies/NAME.py`, or of a Python file of the user's.
+SURVEY_OPTIONS = ("name", "device", "out", "retry_failed", "dry_run", "as_json")
+
+
+def find_study(name: str) -> Study | Survey:
+    """The constant `STUDY` of `studies/NAME.py`, or of a Python file of the user's: a study, or a survey.
 
     Raises:
         BenchError: there is no such study.
@@ -51,8 +55,8 @@ def find_study(name: str) -> Study:
         if importlib.util.find_spec(f"studies.{name}") is None:
             raise BenchError(f"there is no study {name!r}; there are {', '.join(study_names())}; or give a .py file")
         found = getattr(importlib.import_module(f"studies.{name}"), "STUDY", None)
-    if not isinstance(found, Study):
-        raise BenchError(f"{name} holds no constant STUDY of type bench.study.Study")
+    if not isinstance(found, Study | Survey):
+        raise BenchError(f"{name} holds no constant STUDY of type bench.study.Study, nor a bench.survey.Survey")
     return found
 
 
@@ -64,7 +68,14 @@ def study_names() -> list[str]:
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="`benchmark`, `ablation`, or a Python file that holds a STUDY.")],
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="`benchmark` or `ablation`; `claims` or `scaling`, which train nothing; or a Python file that holds a "
+            "STUDY."
+        ),
+    ],
     data: DataOption = "terrain",
     budget: BudgetOption = "quick",
     seeds: SeedsOption = "3",
@@ -100,6 +111,10 @@ def study(
     from bench.environment import resolve_device
 
     chosen = find_study(name)
+    if isinstance(chosen, Survey):
+        _refuse_options_of_studies(context, chosen)
+        surveyed = plan_survey(chosen, str(resolve_device(device)), out)
+        return _print_plan(surveyed, as_json) if dry_run else _survey(surveyed, retry_failed, as_json)
     chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
     chosen = replace(
         chosen.select(variants or [], trained or [], timed or []), instruments=tuple(instruments.split(","))
@@ -124,6 +139,23 @@ def study(
         PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
         raise
     return _finish(plan.folder, data, as_json)
+
+
+def _refuse_options_of_studies(context: typer.Context, survey: Survey) -> None:
+    """A survey that silently trained nothing, whatever `--budget` said, would mislead."""
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name not in SURVEY_OPTIONS
+        and getattr(context.get_parameter_source(option.name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise BenchError(f"{survey.name} trains nothing and has its own networks: {given[0]} does not go with it")
+
+
+def _survey(plan: SurveyPlan, retry_failed: bool, as_json: bool) -> None:
+    run_survey(plan, console=PROGRESS, retry_failed=retry_failed)
+    _show(report_survey(plan.survey, plan.folder), plan.folder, as_json)
 
 
 def _run(plan: StudyPlan, chosen: Study, setting: Setting, storage: str | None, retry_failed: bool) -> None:
@@ -153,7 +185,19 @@ def plot(
 def _finish(folder: Path, data: str | None, as_json: bool) -> None:
     from bench.search.report import is_search, report_search
 
-    report = report_search(folder, data) if is_search(folder) else write_report(folder, data)
+    if is_survey(folder):
+        return _show(report_survey(_surveyed(folder), folder), folder, as_json)
+    return _show(report_search(folder, data) if is_search(folder) else write_report(folder, data), folder, as_json)
+
+
+def _surveyed(folder: Path) -> Survey:
+    found = find_study(survey_name(folder))
+    if not isinstance(found, Survey):
+        raise BenchError(f"{folder} was written by a survey called {found.name}, which is a study now: run it again")
+    return found
+
+
+def _show(report: Any, folder: Path, as_json: bool) -> None:
     if as_json:
         return print_json(report.to_dict())
     OUTPUT.print(report.table())
@@ -162,13 +206,14 @@ def _finish(folder: Path, data: str | None, as_json: bool) -> None:
     return OUTPUT.print(f"[dim]tables and figures: {folder}[/]")
 
 
-def _print_plan(plan: StudyPlan, as_json: bool) -> None:
+def _print_plan(plan: StudyPlan | SurveyPlan, as_json: bool) -> None:
     planned = plan_cells(plan.cells, plan.store)
     rows = [
         {"kind": p.cell.kind, "cell": p.cell.label, "key": p.cell.key, "status": p.status, "estimate_s": p.estimate_s}
         for p in planned
     ]
-    skipped = [{"variant": row.label, "skipped": row.skipped} for row in plan.manifest.rows if row.skipped]
+    variants = plan.manifest.rows if isinstance(plan, StudyPlan) else ()
+    skipped = [{"variant": row.label, "skipped": row.skipped} for row in variants if row.skipped]
     if as_json:
         return print_json({"cells": rows, "skipped": skipped})
     table = Table(box=None)
