@@ -170,6 +170,20 @@ class ServerStorage(RDBStorage):
         with contextlib.suppress(StorageInternalError):
             super().record_heartbeat(trial_id)
 
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        """Nobody counts as dead until the server has been up for the grace period: while it was away, none could
+        give a sign of life."""
+        return [] if self._is_back_too_shortly() else super()._get_stale_trial_ids(study_id)
+
+    def _is_back_too_shortly(self) -> bool:
+        from sqlalchemy import text
+
+        if self.engine.dialect.name != "postgresql":
+            return False
+        up = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
+        with self.engine.connect() as connection:
+            return float(connection.execute(up).scalar()) < self.grace_period
+
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """A note on a trial."""
         _insist(lambda: super(ServerStorage, self).set_trial_user_attr(trial_id, key, value))

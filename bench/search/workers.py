@@ -222,6 +222,8 @@ class Shift:
             return True
         try:
             self.study.optimize(partial(self.objective, me=me), n_trials=1, catch=self.catch, callbacks=[self.ended])
-        except UpdateFinishedTrialError:
+        except (UpdateFinishedTrialError, ValueError) as error:
+            if isinstance(error, ValueError) and not str(error).startswith("Cannot tell a"):  # as Optuna says it
+                raise
             self.tell("a trial of this worker was given to another: it gave no sign of life for the grace period")
         return True
