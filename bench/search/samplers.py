@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, each wrapped so that all it proposes is feasible, new where possible, and repeatable."""
+"""Samplers by name, each wrapped so that all it proposes is feasible, new where possible, and repeatable."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from bench.errors import BenchError
+from bench.search.ehvi import ExactCostEHVISampler
 from bench.search.feasible import FeasibleSpace
 from bench.search.space import Params, config_key
 from bench.search.trials import CONFIG_KEY, is_interrupted, slot_of
@@ -20,14 +21,16 @@ from bench.search.trials import CONFIG_KEY, is_interrupted, slot_of
 POPULATION = 20  # NSGA-II draws its whole first generation at random: 50, its default, is a long search here
 WALK = 64  # steps away from points that were tried before
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "random": lambda seed: RandomSampler(seed=seed),
+SAMPLERS: dict[str, Callable[[int, FeasibleSpace], BaseSampler]] = {
+    "ehvi": lambda seed, feasible: ExactCostEHVISampler(feasible, seed),
+    "random": lambda seed, _: RandomSampler(seed=seed),
     # multivariate TPE (Optuna's choice for several objectives) may collapse onto few points
-    "tpe": lambda seed: TPESampler(seed=seed, multivariate=False, constant_liar=False),
-    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
-    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
+    "tpe": lambda seed, _: TPESampler(seed=seed, multivariate=False, constant_liar=False),
+    "nsga2": lambda seed, _: NSGAIISampler(seed=seed, population_size=POPULATION),
+    "nsga3": lambda seed, _: NSGAIIISampler(seed=seed, population_size=POPULATION),
+    "gp": lambda seed, _: GPSampler(seed=seed, warn_independent_sampling=False),
 }
-DRAWS = {"gp": 1, "tpe": 2}  # these think about a proposal: few are drawn, and projected if need be
+DRAWS = {"ehvi": 1, "gp": 1, "tpe": 2}  # these think about a proposal: few are drawn, and projected if need be
 DRAWS_OTHERWISE = 8
 
 
@@ -58,7 +61,7 @@ class FeasibleSampler(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Genetic samplers note the generation here, so that known and repeated configs are parents too."""
         inner = self._inner(0)
-        if isinstance(inner, NSGAIISampler):
+        if isinstance(inner, NSGAIISampler | NSGAIIISampler):
             inner.get_trial_generation(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -94,7 +97,7 @@ class FeasibleSampler(BaseSampler):
         raise BenchError(f"the search space has no parameter {param_name}: leave the storage to its own study")
 
     def _inner(self, *path: int) -> BaseSampler:
-        return SAMPLERS[self._name](zlib.crc32(repr((self._seed, *path)).encode()))
+        return SAMPLERS[self._name](zlib.crc32(repr((self._seed, *path)).encode()), self._feasible)
 
     def _draws(self, study: Study, trial: FrozenTrial, slot: int) -> Iterator[Params]:
         """What the wrapped sampler proposes, a few times over, with other random numbers each time."""
