@@ -123,6 +123,7 @@ COLUMNS = {
         Column("activations", "Activations written", "millions", "low"),
         Column("latency_ms", "Latency", "ms", "low", "latency_low", "latency_high"),
         Column("throughput", "Throughput", "images/s", "high", "throughput_low", "throughput_high"),
+        Column("ceiling_share", "Share of the ceiling", "percent", "high", "ceiling_share_low", "ceiling_share_high"),
         Column("f1", "Macro F1", "percent", "high", "f1_low", "f1_high"),
         Column("iou", "Macro IoU", "percent", "high", "iou_low", "iou_high"),
         Column("boundary_f1", "Boundary F1", "percent", "high"),

@@ -7,12 +7,12 @@ What is reported is the median over rounds with its interval, so one bad moment 
 round by round (`ratio`).
 """
 
-import copy
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from math import comb
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -20,71 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.ceilings import CeilingMeter, Ceilings, Work, refuse_impossible, share_of_ceiling
 from bench.clocks import Clock, clock_for
 from bench.errors import BenchError
+from bench.medians import Spread, median_interval
+from bench.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
+from bench.rounds import Runner, time_rounds
+from bench.runtimes import input_type, network_of, other_forms, prepare, refuse_missing, refuse_other_output
+from bench.work import compulsory_work
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-RUNTIMES = ("eager", "compile")
-
-
-@dataclass(frozen=True)
-class SpeedProtocol:
-    """How to measure.
-
-    Args:
-        batch: images a call.
-        precision: fp32, bf16 or fp16; weights and input are of that type (no autocast).
-        memory_format: contiguous or channels_last.
-        runtime: eager, or compile (`torch.compile`, shapes fixed; its time is reported apart).
-        threads: of PyTorch on the CPU during the measurement; None leaves the number as it is.
-        calls: timed calls of each model in a round; fewer, down to one, of a model so slow that the fewest rounds
-            would outlast its part of `max_seconds`.
-        rounds: at least so many; 6 is the fewest that give a 95 % interval of a median.
-        min_seconds: of timed calls, over all models and rounds, at least.
-        max_seconds: no round begins after so long, over all models, once there are `rounds` of them.
-        precision_goal: rounds go on until each interval's half width is under this share of its median.
-        warmup_seconds: the longest that a model may take to settle.
-    """
-
-    batch: int = 1
-    precision: str = "fp32"
-    memory_format: str = "contiguous"
-    runtime: str = "eager"
-    threads: int | None = None
-    calls: int = 5
-    rounds: int = 10
-    min_seconds: float = 1.0
-    max_seconds: float = 30.0
-    precision_goal: float = 0.05
-    warmup_seconds: float = 5.0
-
-    def __post_init__(self) -> None:
-        for field, options in (("precision", DTYPES), ("memory_format", MEMORY_FORMATS), ("runtime", RUNTIMES)):
-            if getattr(self, field) not in options:
-                raise BenchError(f"{field} {getattr(self, field)!r} is not known; there are {', '.join(options)}")
-        if self.batch < 1 or self.calls < 1 or (self.threads is not None and self.threads < 1):
-            raise BenchError(f"batch ({self.batch}), calls ({self.calls}) and threads ({self.threads}) start at 1")
-        if self.rounds < 6:
-            raise BenchError(f"rounds is {self.rounds}; a 95 % interval of a median needs at least 6")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A median and the interval that holds it with 95 % confidence (order statistics, no normal distribution)."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def relative_half_width(self) -> float:
-        """Half the interval's width as a share of the median."""
-        return (self.high - self.low) / 2 / self.value
+__all__ = ["Contender", "Speed", "SpeedProtocol", "Spread", "measure_speed", "median_interval", "race", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -92,8 +37,10 @@ class Speed:
     """The speed of one model. Seconds for a call of `protocol.batch` images of `size`.
 
     `latency_rounds[r]`: the latencies of round r; `block_rounds[r]`: seconds a call in round r, issued back to back;
-    `compile_seconds`: the first call, which compiles (None in eager); `warm`: whether times had settled before the
-    first round; `threads`: PyTorch's CPU threads during the measurement.
+    `compile_seconds`: preparation and first call, which compiles (None in eager); `warm`: whether times had settled
+    before the first round; `threads`: PyTorch's CPU threads during the measurement; `work`: what a call cannot do
+    without; `ceilings`: the device's own rates in the same rounds; `difference`: of the output from the trained
+    network's in fp32, as a share of its largest value (None where it is that network itself).
     """
 
     size: tuple[int, int]
@@ -104,6 +51,9 @@ class Speed:
     warmup_calls: int
     warm: bool
     threads: int
+    work: Work | None = None
+    ceilings: Ceilings | None = None
+    difference: float | None = None
 
     @property
     def samples(self) -> list[float]:
@@ -119,6 +69,16 @@ class Speed:
     def throughput(self) -> Spread:
         """Images a second, calls issued back to back."""
         return median_interval([self.protocol.batch / seconds for seconds in self.block_rounds])
+
+    @property
+    def seconds(self) -> Spread:
+        """Of a call issued back to back, the shorter of the two ways to time it."""
+        return median_interval(list(self.block_rounds))
+
+    @property
+    def share(self) -> Spread | None:
+        """The least time that the device needs for the compulsory work over the measured one, calls back to back."""
+        return share_of_ceiling(self.work, self.ceilings, self.seconds) if self.work and self.ceilings else None
 
     def percentile(self, share: float) -> float:
         """The latency that `share` percent of all calls stay under."""
@@ -143,8 +103,25 @@ class Speed:
             "warmup_calls": self.warmup_calls,
             "warm": self.warm,
             "threads": self.threads,
+            "output_difference": self.difference,
+            **self._against_ceilings(),
             "latency_rounds_ms": [[round(seconds * 1e3, 5) for seconds in one] for one in self.latency_rounds],
             "block_rounds_ms": [round(seconds * 1e3, 5) for seconds in self.block_rounds],
+        }
+
+    def _against_ceilings(self) -> dict[str, Any]:
+        work, ceilings, share = self.work, self.ceilings, self.share
+        if not (work and ceilings and share):
+            return {"ceiling_share": None}
+        return {
+            "ceiling_share": share.value,
+            "ceiling_share_low": share.low,
+            "ceiling_share_high": share.high,
+            "compulsory_macs": work.macs,
+            "compulsory_bytes": work.bytes,
+            "least_ms": work.least_seconds(ceilings).value * 1e3,
+            "bound_by": work.bound_by(ceilings),
+            "ceilings": ceilings.to_dict(),
         }
 
 
@@ -164,21 +141,13 @@ def ratio(a: Speed, b: Speed, confidence: float = 0.95) -> Spread:
     return median_interval([scale * theirs / ours for ours, theirs in pairs], confidence)
 
 
-def median_interval(values: list[float], confidence: float = 0.95) -> Spread:
-    """The median of a sample with the narrowest pair of order statistics around it that has the confidence.
+@dataclass(frozen=True)
+class Contender:
+    """A network, the size of its images, and how it is run."""
 
-    Distribution-free: the number of values under the true median is binomial(n, 1/2). With too few values for the
-    confidence, the smallest and the largest.
-    """
-    ordered = sorted(values)
-    n = len(ordered)
-    depth, tail = 0, 0.0
-    while depth < (n - 1) // 2:
-        tail += comb(n, depth) / 2**n
-        if 2 * (tail + comb(n, depth + 1) / 2**n) > 1 - confidence:
-            break
-        depth += 1
-    return Spread(median(ordered), ordered[depth], ordered[n - 1 - depth])
+    model: nn.Module
+    size: tuple[int, int]
+    protocol: SpeedProtocol
 
 
 def measure_speed(
@@ -187,102 +156,137 @@ def measure_speed(
     protocol: SpeedProtocol,
     device: torch.device | str = "cpu",
     in_channels: int = 3,
+    *,
+    clock: Clock | None = None,
 ) -> dict[str, Speed]:
     """Measure copies of `models`, in eval mode, on inputs of `(protocol.batch, in_channels, *size)`, interleaved.
 
+    Args:
+        clock: None takes the one that waits for `device`.
+
     Raises:
-        BenchError: no model, or one that fails at this size, precision or runtime.
+        BenchError: no model, or one that fails at this size, precision or runtime, or computes something else there;
+            or a time that the device cannot reach.
     """
-    if not models:
+    contenders = {label: Contender(model, size, protocol) for label, model in models.items()}
+    return race(contenders, device, in_channels, clock=clock)
+
+
+def race(
+    contenders: Mapping[str, Contender],
+    device: torch.device | str = "cpu",
+    in_channels: int = 3,
+    *,
+    clock: Clock | None = None,
+) -> dict[str, Speed]:
+    """`measure_speed` of networks that differ in form, runtime, precision, batch or size, in the same rounds.
+
+    Raises:
+        BenchError: as `measure_speed`; or the contenders differ in threads, or in how long they are measured.
+    """
+    if not contenders:
         raise BenchError("there is no model to measure; give at least one")
-    device = torch.device(device)
-    x = _input(size, protocol, device, in_channels)
-    clock = clock_for(device)
-    with _threads(protocol.threads), torch.inference_mode():
-        runners = {label: _prepare(label, model, x, protocol, clock) for label, model in models.items()}
-        _time_rounds(list(runners.values()), clock, protocol)
-        return {label: runner.speed(size, protocol) for label, runner in runners.items()}
+    if len({contender.protocol.schedule for contender in contenders.values()}) > 1:
+        raise BenchError("networks measured in the same rounds need the same threads, calls, rounds and seconds")
+    device, schedule = torch.device(device), next(iter(contenders.values())).protocol
+    clock = clock or clock_for(device)
+    with _threads(schedule.threads), torch.no_grad():
+        entries = {label: _enter(label, c, device, in_channels, clock) for label, c in contenders.items()}
+    with _threads(schedule.threads), torch.inference_mode():
+        meter = CeilingMeter(device, {contender.protocol.precision for contender in contenders.values()})
+        time_rounds([entry.runner for entry in entries.values()], meter, clock, schedule)
+        ceilings = meter.ceilings()
+        speeds = {label: entry.speed(ceilings) for label, entry in entries.items()}
+    for label, speed in speeds.items():
+        for seconds in (speed.seconds, speed.latency):
+            refuse_impossible(label, speed.work, ceilings, seconds)
+    return speeds
 
 
-class _Runner:
-    def __init__(self, call: Callable[[], Any], compile_seconds: float | None) -> None:
-        self.call = call
-        self.compile_seconds = compile_seconds
-        self.warmup_calls, self.warm, self.pace = 0, False, 0.0
-        self.latencies: list[tuple[float, ...]] = []
-        self.blocks: list[float] = []
+@dataclass(frozen=True)
+class _Entry:
+    """A contender that is ready."""
 
-    def warm_up(self, clock: Clock, longest: float) -> None:
-        """Call until the medians of two successive windows of 5 agree within 5 %, or the time is up."""
-        window, times, start = 5, [], time.perf_counter()
-        while not self.warm and (len(times) < 2 or time.perf_counter() - start < longest):
-            times.append(clock.one(self.call))
-            before, now = times[-2 * window : -window], times[-window:]
-            self.warm = len(before) == window and abs(median(now) / median(before) - 1) < 0.05
-        self.warmup_calls, self.pace = len(times), median(times[-window:])
+    contender: Contender
+    runner: Runner
+    work: Work
+    compile_seconds: float | None
+    difference: float | None
 
-    def time_round(self, clock: Clock, protocol: SpeedProtocol, models: int) -> None:
-        affordable = protocol.max_seconds / (models * protocol.rounds * max(self.pace, 1e-9))
-        latencies, block = clock.round(self.call, max(1, min(protocol.calls, int(affordable))))
-        self.latencies.append(tuple(latencies))
-        self.blocks.append(block)
-
-    def settled(self, goal: float) -> bool:
-        medians = [median(round_) for round_ in self.latencies]
-        return all(median_interval(v).relative_half_width < goal for v in (medians, self.blocks))
-
-    def speed(self, size: tuple[int, int], protocol: SpeedProtocol) -> Speed:
+    def speed(self, ceilings: Ceilings) -> Speed:
         return Speed(
-            tuple(size),
-            protocol,
-            tuple(self.latencies),
-            tuple(self.blocks),
-            self.compile_seconds,
-            self.warmup_calls,
-            self.warm,
-            torch.get_num_threads(),
+            size=tuple(self.contender.size),
+            protocol=self.contender.protocol,
+            latency_rounds=tuple(self.runner.latencies),
+            block_rounds=tuple(self.runner.blocks),
+            compile_seconds=self.compile_seconds,
+            warmup_calls=self.runner.warmup_calls,
+            warm=self.runner.warm,
+            threads=torch.get_num_threads(),
+            work=self.work,
+            ceilings=ceilings,
+            difference=self.difference,
         )
 
 
-def _prepare(label: str, model: nn.Module, x: Tensor, protocol: SpeedProtocol, clock: Clock) -> _Runner:
-    memory_format = MEMORY_FORMATS[protocol.memory_format]
+def _enter(label: str, contender: Contender, device: torch.device, in_channels: int, clock: Clock) -> _Entry:
+    """Prepare a contender, hold its output against the trained network's, and warm it up."""
+    protocol = contender.protocol
+    refuse_missing(protocol, device)
+    x = _input(contender.size, protocol, device, in_channels)
     try:
-        ready = copy.deepcopy(model).eval().to(x.device, x.dtype, memory_format=memory_format)
-        compiled = torch.compile(ready, dynamic=False) if protocol.runtime == "compile" else ready
-        first = clock.one(lambda: compiled(x))
+        start = time.perf_counter()
+        ran = network_of(contender.model, x, protocol)
+        ready = prepare(ran, x, protocol)
+        with tensor_cores(protocol.precision), torch.inference_mode():
+            output = ready.read(ready.call()).clone()  # the next call may write to the same place
+        _wait(output)
+        seconds = time.perf_counter() - start
+    except BenchError:
+        raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BenchError(
             f"{label} does not run on a {tuple(x.shape)} input in {protocol.precision}, {protocol.runtime}, on "
             f"{x.device.type} ({reason}); try another size, precision or runtime"
         ) from error
-    runner = _Runner(lambda: compiled(x), first if protocol.runtime == "compile" else None)
-    runner.warm_up(clock, protocol.warmup_seconds)
-    return runner
+    itself = (protocol.runtime, protocol.form) == ("eager", "trained")
+    far = None if itself else refuse_other_output(label, output, _trained_output(contender, x), protocol)
+    work = compulsory_work(other_forms(contender.model, ran, x, protocol), x, protocol.precision)
+    runner = Runner(_in_precision(ready.call, protocol, device))
+    with torch.inference_mode():
+        runner.warm_up(clock, protocol.warmup_seconds)
+    return _Entry(contender, runner, work, None if protocol.runtime == "eager" else seconds, far)
 
 
-def _time_rounds(runners: list[_Runner], clock: Clock, protocol: SpeedProtocol) -> None:
-    start, rounds = time.perf_counter(), 0
-    while not _enough(runners, rounds, time.perf_counter() - start, protocol):
-        first = rounds % len(runners)
-        for runner in runners[first:] + runners[:first]:
-            runner.time_round(clock, protocol, len(runners))
-        rounds += 1
+def _in_precision(call: Any, protocol: SpeedProtocol, device: torch.device) -> Any:
+    """A GPU's switch for tf32 is the process's, so each contender sets its own; elsewhere the call stays as it is."""
+    if device.type != "cuda":
+        return call
+
+    def switched() -> Any:
+        with tensor_cores(protocol.precision):
+            return call()
+
+    return switched
 
 
-def _enough(runners: list[_Runner], rounds: int, seconds: float, protocol: SpeedProtocol) -> bool:
-    if rounds < protocol.rounds:
-        return False
-    if seconds >= protocol.max_seconds:
-        return True
-    return seconds >= protocol.min_seconds and all(runner.settled(protocol.precision_goal) for runner in runners)
+def _trained_output(contender: Contender, x: Tensor) -> Tensor:
+    plain = SpeedProtocol(batch=contender.protocol.batch)
+    with tensor_cores("fp32"):
+        return network_of(contender.model, x.float(), plain)(x.float())
+
+
+def _wait(output: Tensor) -> None:
+    if output.is_cuda:
+        torch.cuda.synchronize(output.device)
 
 
 def _input(size: tuple[int, int], protocol: SpeedProtocol, device: torch.device, in_channels: int) -> Tensor:
     """Normal noise: zeros would meet shortcuts and denormals that images do not."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(protocol.batch, in_channels, *size, generator=generator)
-    return x.to(device, DTYPES[protocol.precision]).to(memory_format=MEMORY_FORMATS[protocol.memory_format])
+    return x.to(device, input_type(protocol)).to(memory_format=MEMORY_FORMATS[protocol.memory_format])
 
 
 @contextmanager

@@ -120,11 +120,14 @@ def test_measure_counts_what_it_is_given(capsys):
     assert row["peak_inference_bytes"] > 64 * 64 * 3 * 4
 
 
-def test_measure_takes_a_network_tied_to_one_size_at_that_size(capsys):
-    command = ["measure", "smp/dpt-efficientformer_l1", "--size", "256", "--no-speed", "--device", "cpu"]
+def test_measure_takes_a_network_tied_to_one_size_at_that_size(tmp_path, capsys):
+    tied = 'archs.register("tied", OneConvConfig(), archs.Provenance("none", 2026, "here", "MIT"), {})'
+    plugin = PLUGIN + 'if "tied" not in archs.names():\n    ' + tied.format("archs.InputRule(fixed=(24, 16))")
+    (tmp_path / "plugin.py").write_text(plugin, encoding="utf-8")
+    command = ["--plugin", "plugin.py", "measure", "tied", "--size", "32", "--no-speed", "--device", "cpu"]
     assert run(command) == 0
     found = capsys.readouterr().out
-    assert "smp/dpt-efficientformer_l1 is tied to 224x224: all of its figures are at that size" in found
+    assert "tied is tied to 24x16: all of its figures are at that size" in found
     assert "does not fit" not in found
 
 

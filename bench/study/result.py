@@ -20,7 +20,9 @@ STATIC = (
     "deployed_params", "deployed_macs", "deployed_fvcore_macs", "deployed_launches", "deployed_file_bytes",
 )  # fmt: skip
 LATENCY = ("latency_ms", "latency_low", "latency_high")
-THROUGHPUT = ("throughput", "throughput_low", "throughput_high")
+THROUGHPUT = (
+    "throughput", "throughput_low", "throughput_high", "ceiling_share", "ceiling_share_low", "ceiling_share_high",
+)  # fmt: skip
 ACCURACY = ("f1", "f1_low", "f1_high", "iou", "iou_low", "iou_high", "boundary_f1")
 MISSING = "not measured yet"
 
