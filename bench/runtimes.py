@@ -44,25 +44,49 @@ class Prepared:
     read: Callable[[Any], Tensor] = lambda output: output
 
 
-def network_of(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> nn.Module:
-    """A copy of `model` in the protocol's form, type and memory format, on `x`'s device, in eval mode.
+class Workshop:
+    """Networks and ONNX files that several contenders of one race share: deploying and exporting take seconds."""
 
-    Raises:
-        BenchError: the network has no deployed form.
-    """
-    form = _form(model, tuple(x.shape[-2:]), protocol.form)
-    return form.eval().to(x.device, x.dtype, memory_format=MEMORY_FORMATS[protocol.memory_format])
+    def __init__(self) -> None:
+        self._networks: dict[tuple, tuple[nn.Module, nn.Module]] = {}  # with the original, so that its id stays its own
+        self._files: dict[tuple, tuple[nn.Module, bytes]] = {}
+
+    def network(self, model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> nn.Module:
+        """A copy of `model` in the protocol's form, type and memory format, on `x`'s device, in eval mode.
+
+        Raises:
+            BenchError: the network has no deployed form.
+        """
+        size = tuple(x.shape[-2:])
+        key = (id(model), protocol.form, protocol.memory_format, x.dtype, x.device, size)
+        if key not in self._networks:
+            made = _form(model, size, protocol.form).eval()
+            made = made.to(x.device, x.dtype, memory_format=MEMORY_FORMATS[protocol.memory_format])
+            self._networks[key] = made, model
+        return self._networks[key][0]
+
+    def onnx(self, network: nn.Module, x: Tensor) -> bytes:
+        """The network as an ONNX file for inputs of `x`'s shape, checked (see `bench.export`)."""
+        from bench.export import export_onnx
+
+        key = (id(network), tuple(x.shape))
+        if key not in self._files:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "network.onnx"
+                export_onnx(network, path, tuple(x.shape[-2:]), x.shape[0], in_channels=x.shape[1])
+                self._files[key] = network, path.read_bytes()
+        return self._files[key][1]
 
 
-def prepare(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepared:
-    """Make `model` (as `network_of` gave it) ready to be called on `x` in the protocol's runtime.
+def prepare(network: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    """Make `network` (of the workshop) ready to be called on `x` in the protocol's runtime.
 
     Raises:
         BenchError: the runtime is not installed, or not for this device or precision.
     """
     refuse_missing(protocol, x.device)
     with tensor_cores(protocol.precision):
-        return PREPARATIONS[protocol.runtime](model, x, protocol)
+        return PREPARATIONS[protocol.runtime](network, x, protocol, workshop)
 
 
 def refuse_missing(protocol: SpeedProtocol, device: torch.device) -> None:
@@ -124,16 +148,16 @@ def _form(model: nn.Module, size: tuple[int, int], form: str) -> nn.Module:
     return deploy(model, size) if form == "deployed" and not getattr(model, "deployed", False) else copy.deepcopy(model)
 
 
-def _eager(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepared:
+def _eager(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
     return Prepared(lambda: model(x))
 
 
-def _compile(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepared:
+def _compile(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
     compiled = torch.compile(model, dynamic=False)
     return Prepared(lambda: compiled(x))
 
 
-def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepared:
+def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
     """All kernels of a call recorded once and launched together; the output is always in the same place."""
     with torch.cuda.device(x.device):
         side = torch.cuda.Stream()
@@ -148,14 +172,7 @@ def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepare
     return Prepared(graph.replay, lambda _: output)
 
 
-def _onnx_file(model: nn.Module, x: Tensor, folder: Path) -> Path:
-    from bench.export import export_onnx
-
-    size = tuple(x.shape[-2:])
-    return export_onnx(model, folder / "network.onnx", size, x.shape[0], in_channels=x.shape[1]).path
-
-
-def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepared:
+def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
     """The caller's thread and as many others as PyTorch has; they sleep between calls, and leave the next its cores."""
     import onnxruntime
 
@@ -164,14 +181,12 @@ def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepar
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    with tempfile.TemporaryDirectory() as folder:
-        path = _onnx_file(model, x, Path(folder))
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(workshop.onnx(model, x), options, providers=["CPUExecutionProvider"])
     feed = {"image": x.contiguous().numpy()}
     return Prepared(lambda: session.run(["logits"], feed)[0], torch.from_numpy)
 
 
-def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepared:
+def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
     """One request at a time, all threads on it; in fp32 by the hint too, or some processors would take bf16 unasked."""
     import openvino
 
@@ -181,8 +196,7 @@ def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepared:
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[protocol.precision],
     }
     core = openvino.Core()
-    with tempfile.TemporaryDirectory() as folder:
-        compiled = core.compile_model(core.read_model(str(_onnx_file(model, x, Path(folder)))), "CPU", settings)
+    compiled = core.compile_model(core.read_model(workshop.onnx(model, x), b""), "CPU", settings)
     request, image = compiled.create_infer_request(), x.contiguous().numpy()
     return Prepared(
         lambda: request.infer([image], share_inputs=True, share_outputs=True),
@@ -190,7 +204,7 @@ def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> Prepared:
     )
 
 
-PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol], Prepared]] = {
+PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol, Workshop], Prepared]] = {
     "eager": _eager,
     "compile": _compile,
     "cudagraphs": _cudagraphs,
@@ -199,12 +213,14 @@ PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol], Prepared]] 
 }
 
 
-def other_forms(model: nn.Module, ran: nn.Module, x: Tensor, protocol: SpeedProtocol) -> list[nn.Module]:
+def possible_forms(
+    model: nn.Module, ran: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop
+) -> list[nn.Module]:
     """The networks of which a runtime may have run any: in eager the one that ran, else the other form as well."""
     if protocol.runtime in ("eager", "cudagraphs"):
         return [ran]
     form = "trained" if protocol.form == "deployed" else "deployed"
     try:
-        return [ran, network_of(model, x, replace(protocol, form=form))]
+        return [ran, workshop.network(model, x, replace(protocol, form=form))]
     except BenchError:  # it has no deployed form
         return [ran]

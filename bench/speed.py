@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from bench.ceilings import CeilingMeter, Ceilings, Work, refuse_impossible, share_of_ceiling
 from bench.clocks import Clock, clock_for
+from bench.energy import NOT_REPORTED, EnergyMeter, energy_meter, joules_per_image
 from bench.errors import BenchError
 from bench.medians import Spread, median_interval
 from bench.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
 from bench.rounds import Runner, time_rounds
-from bench.runtimes import input_type, network_of, other_forms, prepare, refuse_missing, refuse_other_output
+from bench.runtimes import Workshop, input_type, possible_forms, prepare, refuse_missing, refuse_other_output
 from bench.work import compulsory_work
 
 __all__ = ["Contender", "Speed", "SpeedProtocol", "Spread", "measure_speed", "median_interval", "race", "ratio"]
@@ -40,7 +41,8 @@ class Speed:
     `compile_seconds`: preparation and first call, which compiles (None in eager); `warm`: whether times had settled
     before the first round; `threads`: PyTorch's CPU threads during the measurement; `work`: what a call cannot do
     without; `ceilings`: the device's own rates in the same rounds; `difference`: of the output from the trained
-    network's in fp32, as a share of its largest value (None where it is that network itself).
+    network's in fp32, as a share of its largest value (None where it is that network itself); `joules`:
+    of an image, calls back to back, None where the hardware does not report it; `energy_source`: which counter.
     """
 
     size: tuple[int, int]
@@ -54,6 +56,8 @@ class Speed:
     work: Work | None = None
     ceilings: Ceilings | None = None
     difference: float | None = None
+    joules: float | None = None
+    energy_source: str = NOT_REPORTED
 
     @property
     def samples(self) -> list[float]:
@@ -104,6 +108,8 @@ class Speed:
             "warm": self.warm,
             "threads": self.threads,
             "output_difference": self.difference,
+            "joules_per_image": self.joules,
+            "energy_source": self.energy_source,
             **self._against_ceilings(),
             "latency_rounds_ms": [[round(seconds * 1e3, 5) for seconds in one] for one in self.latency_rounds],
             "block_rounds_ms": [round(seconds * 1e3, 5) for seconds in self.block_rounds],
@@ -190,13 +196,14 @@ def race(
         raise BenchError("networks measured in the same rounds need the same threads, calls, rounds and seconds")
     device, schedule = torch.device(device), next(iter(contenders.values())).protocol
     clock = clock or clock_for(device)
+    workshop = Workshop()
     with _threads(schedule.threads), torch.no_grad():
-        entries = {label: _enter(label, c, device, in_channels, clock) for label, c in contenders.items()}
+        entries = {label: _enter(label, c, device, in_channels, clock, workshop) for label, c in contenders.items()}
     with _threads(schedule.threads), torch.inference_mode():
         meter = CeilingMeter(device, {contender.protocol.precision for contender in contenders.values()})
         time_rounds([entry.runner for entry in entries.values()], meter, clock, schedule)
-        ceilings = meter.ceilings()
-        speeds = {label: entry.speed(ceilings) for label, entry in entries.items()}
+        ceilings, energy = meter.ceilings(), energy_meter(device)
+        speeds = {label: entry.speed(ceilings, energy) for label, entry in entries.items()}
     for label, speed in speeds.items():
         for seconds in (speed.seconds, speed.latency):
             refuse_impossible(label, speed.work, ceilings, seconds)
@@ -213,7 +220,7 @@ class _Entry:
     compile_seconds: float | None
     difference: float | None
 
-    def speed(self, ceilings: Ceilings) -> Speed:
+    def speed(self, ceilings: Ceilings, energy: EnergyMeter | None) -> Speed:
         return Speed(
             size=tuple(self.contender.size),
             protocol=self.contender.protocol,
@@ -226,18 +233,22 @@ class _Entry:
             work=self.work,
             ceilings=ceilings,
             difference=self.difference,
+            joules=joules_per_image(self.runner.call, self.contender.protocol.batch, energy),
+            energy_source=energy.source if energy else NOT_REPORTED,
         )
 
 
-def _enter(label: str, contender: Contender, device: torch.device, in_channels: int, clock: Clock) -> _Entry:
+def _enter(
+    label: str, contender: Contender, device: torch.device, in_channels: int, clock: Clock, workshop: Workshop
+) -> _Entry:
     """Prepare a contender, hold its output against the trained network's, and warm it up."""
     protocol = contender.protocol
     refuse_missing(protocol, device)
     x = _input(contender.size, protocol, device, in_channels)
     try:
         start = time.perf_counter()
-        ran = network_of(contender.model, x, protocol)
-        ready = prepare(ran, x, protocol)
+        ran = workshop.network(contender.model, x, protocol)
+        ready = prepare(ran, x, protocol, workshop)
         with tensor_cores(protocol.precision), torch.inference_mode():
             output = ready.read(ready.call()).clone()  # the next call may write to the same place
         _wait(output)
@@ -251,8 +262,8 @@ def _enter(label: str, contender: Contender, device: torch.device, in_channels: 
             f"{x.device.type} ({reason}); try another size, precision or runtime"
         ) from error
     itself = (protocol.runtime, protocol.form) == ("eager", "trained")
-    far = None if itself else refuse_other_output(label, output, _trained_output(contender, x), protocol)
-    work = compulsory_work(other_forms(contender.model, ran, x, protocol), x, protocol.precision)
+    far = None if itself else refuse_other_output(label, output, _trained_output(contender, x, workshop), protocol)
+    work = compulsory_work(possible_forms(contender.model, ran, x, protocol, workshop), x, protocol.precision)
     runner = Runner(_in_precision(ready.call, protocol, device))
     with torch.inference_mode():
         runner.warm_up(clock, protocol.warmup_seconds)
@@ -271,10 +282,10 @@ def _in_precision(call: Any, protocol: SpeedProtocol, device: torch.device) -> A
     return switched
 
 
-def _trained_output(contender: Contender, x: Tensor) -> Tensor:
-    plain = SpeedProtocol(batch=contender.protocol.batch)
+def _trained_output(contender: Contender, x: Tensor, workshop: Workshop) -> Tensor:
+    plain, x = SpeedProtocol(), x.float().contiguous()
     with tensor_cores("fp32"):
-        return network_of(contender.model, x.float(), plain)(x.float())
+        return workshop.network(contender.model, x, plain)(x)
 
 
 def _wait(output: Tensor) -> None:
