@@ -16,10 +16,17 @@ from bench.errors import BenchError
 from bench.search.ehvi import ExactCostEHVISampler
 from bench.search.feasible import FeasibleSpace
 from bench.search.space import Params, config_key
+from bench.search.storage import experimental
 from bench.search.trials import CONFIG_KEY, is_interrupted, slot_of
 
 POPULATION = 20  # NSGA-II draws its whole first generation at random: 50, its default, is a long search here
 WALK = 64  # steps away from points that were tried before
+
+
+def _nsga3(seed: int) -> BaseSampler:
+    with experimental():
+        return NSGAIIISampler(seed=seed, population_size=POPULATION)
+
 
 SAMPLERS: dict[str, Callable[[int, FeasibleSpace], BaseSampler]] = {
     "ehvi": lambda seed, feasible: ExactCostEHVISampler(feasible, seed),
@@ -27,7 +34,7 @@ SAMPLERS: dict[str, Callable[[int, FeasibleSpace], BaseSampler]] = {
     # multivariate TPE (Optuna's choice for several objectives) may collapse onto few points
     "tpe": lambda seed, _: TPESampler(seed=seed, multivariate=False, constant_liar=False),
     "nsga2": lambda seed, _: NSGAIISampler(seed=seed, population_size=POPULATION),
-    "nsga3": lambda seed, _: NSGAIIISampler(seed=seed, population_size=POPULATION),
+    "nsga3": lambda seed, _: _nsga3(seed),
     "gp": lambda seed, _: GPSampler(seed=seed, warn_independent_sampling=False),
 }
 DRAWS = {"ehvi": 1, "gp": 1, "tpe": 2}  # these think about a proposal: few are drawn, and projected if need be
