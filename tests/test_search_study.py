@@ -176,7 +176,7 @@ def test_an_impossible_budget_trains_nothing(tmp_path):
         ({"objectives": ("f1",)}, "--objectives f1: give f1 first"),
         ({"objectives": ("macs", "f1")}, "give f1 first"),
         ({"objectives": ("f1", "speed")}, "params, macs, latency"),
-        ({"sampler": "magic"}, "--sampler magic: there is no such sampler; possible: random"),
+        ({"sampler": "magic"}, "--sampler magic: there is no such sampler; possible: ehvi, random"),
         ({"trials": 0}, "--trials 0"),
     ],
 )
