@@ -131,6 +131,25 @@ def test_measure_takes_a_network_tied_to_one_size_at_that_size(tmp_path, capsys)
     assert "does not fit" not in found
 
 
+def test_measure_times_a_form_and_sweeps_the_batch(tmp_path, capsys):
+    (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
+    command = ["--plugin", "plugin.py", "measure", "one-conv", "--size", "16", "--device", "cpu", "--form", "deployed"]
+    assert run([*command, "--batch", "1", "--threads", "1", "--sweep-batches", "--sweep-seconds", "0", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert row["speed_batch_1"]["protocol"]["form"] == "deployed"
+    assert row["throughput"] == row["speed_batch_1"]["throughput"]
+    assert 0 < row["ceiling_share_low"] <= row["ceiling_share"] <= row["ceiling_share_high"]
+    assert row["sweep"]["ended"] == "the time was up"
+    assert [point["batch"] for point in row["sweep"]["points"]] == [1]
+    assert row["best_throughput"] == row["sweep"]["points"][0]["throughput"]
+
+
+def test_measure_says_what_a_device_has_not_before_it_counts(capsys):
+    assert "for NVIDIA GPUs" in refusal(capsys, "measure", "lale-s1", "--device", "cpu", "--runtime", "cudagraphs")
+    assert "precision tf32 is" in refusal(capsys, "measure", "lale-s1", "--device", "cpu", "--precision", "tf32")
+    assert "form 'fused' is not known" in refusal(capsys, "measure", "lale-s1", "--form", "fused")
+
+
 def test_verify_holds_for_lale(capsys):
     assert run(["verify", "lale-s1", "--json"]) == 0
     assert all(check["ok"] for check in json.loads(capsys.readouterr().out))

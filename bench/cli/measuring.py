@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
@@ -12,6 +12,11 @@ import archs
 from bench.cli.options import OUTPUT, PROGRESS, DeviceOption, JsonOption, SizeOption, print_json
 from bench.errors import BenchError
 from bench.study import Variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.protocol import SpeedProtocol
 
 COLUMNS = (
     "variant",
@@ -28,7 +33,16 @@ COLUMNS = (
     "peak_inference_bytes",
     "latency_ms",
     "throughput",
+    "ceiling_share",
+    "best_throughput",
+    "best_batch",
+    "joules_per_image",
 )
+LATENCY = ("latency_ms", "latency_low", "latency_high")
+THROUGHPUT = (
+    "throughput", "throughput_low", "throughput_high",
+    "ceiling_share", "ceiling_share_low", "ceiling_share_high", "joules_per_image",
+)  # fmt: skip
 
 
 def measure(
@@ -36,9 +50,22 @@ def measure(
     size: SizeOption = 256,
     batch: Annotated[int, typer.Option(help="Images a call for throughput; latency is always at batch 1.")] = 8,
     num_classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 7,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    form: Annotated[
+        str, typer.Option(help="trained; or deployed: the same function in fewer operators (`archs.deploy`).")
+    ] = "trained",
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="eager, compile, cudagraphs (GPU), onnxruntime or openvino (CPU; extras onnx, openvino). Preparing "
+            "and compiling are timed apart."
+        ),
+    ] = "eager",
+    precision: Annotated[str, typer.Option(help="fp32, tf32 (GPU), bf16 or fp16; openvino: fp32 or bf16.")] = "fp32",
     memory_format: Annotated[str, typer.Option(help="contiguous or channels_last.")] = "contiguous",
-    runtime: Annotated[str, typer.Option(help="eager or compile; compile time is reported apart.")] = "eager",
+    sweep_batches: Annotated[
+        bool, typer.Option("--sweep-batches", help="Double the batch until throughput stops growing; keep every point.")
+    ] = False,
+    sweep_seconds: Annotated[float, typer.Option(help="No larger batch is begun after so long.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; one is steadiest on a shared machine.")] = None,
     speed: Annotated[bool, typer.Option(help="Time the networks; --no-speed only counts.")] = True,
     device: DeviceOption = "auto",
@@ -46,23 +73,51 @@ def measure(
 ) -> None:
     """Measure networks: parameters, MACs by three counters, storage, activations, memory, latency, throughput.
 
-    Counts come from one forward pass on the meta device, where no arithmetic is done, so attention is counted
-    whichever way it is written; fvcore and thop stand beside it as the field runs them, and miss what they miss.
+    **Counts** come from one forward pass without arithmetic, so attention is counted whichever way it is written.
+    fvcore and thop stand beside it as the field runs them, and miss what they miss. MACs do not rank speeds by
+    themselves: what a network writes to memory and how many kernels it launches often decide, so both have columns.
 
-    Speeds are synchronised with the device, after a warm-up that lasts until times settle, and in rounds: every
-    network runs once in each, so that a machine that slows down slows all alike. Latency is the median at batch 1
-    with the interval of that median; throughput is for `--batch` images a call. Compare only within one run.
+    **Why calls are waited for.** A GPU answers before it has computed; a clock that stops then is 3 to 40 times off.
+
+    **Why warm-up, and rounds.** First calls compile, choose kernels and allocate, so they are made until times settle.
+    Then every network has its turn in every round, in an order that rotates: a machine that slows down slows all alike.
+    So compare within one run, not between runs.
+
+    **Why medians with intervals.** One bad moment ruins a mean. The interval holds the median with 95 % confidence and
+    assumes no distribution; where two overlap, the run has not shown which is faster.
+
+    **Why two batches.** Latency is one image at a time, as in live use; throughput is `--batch` images a call. The best
+    batch differs from network to network: --sweep-batches finds each network's own.
+
+    **Why form, runtime and precision are named.** They move speeds more than most architectures do. Each output is held
+    against the trained network's in fp32 before it is timed, and one that differs is refused. A lower precision is only
+    worth its speed with its accuracy beside it.
+
+    **Why a share of the ceiling.** The device's own best (matrix products, a convolution, copies) is measured in the
+    same rounds. No network can do its exact MACs faster, nor read weights and input and write its output faster. The
+    share says how much is left to gain; beyond 100 % and the measuring error the time is wrong, and the run stops.
+
+    **Energy** is reported where the hardware counts it, and is otherwise "not reported", never 0.
     """
     from bench.environment import environment, resolve_device
+    from bench.protocol import SpeedProtocol
+    from bench.runtimes import refuse_missing
 
     where = resolve_device(device)
+    protocol = SpeedProtocol(
+        precision=precision, memory_format=memory_format, runtime=runtime, form=form, threads=threads
+    )
+    refuse_missing(protocol, where)
     variants = _variants(names)
     rows = {label: _count(variant, (size, size), num_classes, str(where)) for label, variant in variants.items()}
+    models = {label: archs.build(variant.config, num_classes) for label, variant in variants.items()} if speed else {}
     if speed:
-        _time(rows, variants, num_classes, str(where), batch, precision, memory_format, runtime, threads)
+        _time(rows, models, protocol, batch, str(where))
+    if speed and sweep_batches:
+        _sweep(rows, models, protocol, sweep_seconds, str(where))
     if as_json:
         return print_json({"environment": environment(where), "rows": list(rows.values())})
-    return _print(rows, size, batch, num_classes)
+    return _print(rows, size, batch, num_classes, protocol)
 
 
 def _variants(names: list[str]) -> dict[str, Variant]:
@@ -88,47 +143,75 @@ def _count(variant: Variant, size: tuple[int, int], num_classes: int, device: st
 
 def _time(
     rows: dict[str, dict[str, Any]],
-    variants: dict[str, Variant],
-    num_classes: int,
-    device: str,
+    models: dict[str, nn.Module],
+    protocol: SpeedProtocol,
     batch: int,
-    precision: str,
-    memory_format: str,
-    runtime: str,
-    threads: int | None,
+    device: str,
 ) -> None:
-    from bench.speed import SpeedProtocol, measure_speed
+    """Latency at batch 1 and throughput at `batch`, each of all networks in one interleaved run."""
+    from bench.speed import Contender, race
 
-    models = {label: archs.build(variant.config, num_classes) for label, variant in variants.items()}
-    sizes = sorted({tuple(row["size"]) for row in rows.values()})
-    for images, size in product((1, batch), sizes):
-        protocol = SpeedProtocol(
-            batch=images, precision=precision, memory_format=memory_format, runtime=runtime, threads=threads
-        )
-        fitting = {label: model for label, model in models.items() if tuple(rows[label]["size"]) == size}
-        with PROGRESS.status(f"timing {len(fitting)} networks, interleaved, {images} image(s) a call"):
-            speeds = measure_speed(fitting, size, protocol, device)
+    for images in dict.fromkeys((1, batch)):
+        contenders = {
+            label: Contender(model, tuple(rows[label]["size"]), replace(protocol, batch=images))
+            for label, model in models.items()
+        }
+        with PROGRESS.status(f"timing {len(models)} networks, interleaved, {images} image(s) a call"):
+            speeds = race(contenders, device)
         for label, found in speeds.items():
             rows[label][f"speed_batch_{images}"] = found.to_dict()
     for row in rows.values():
-        row |= {key: row["speed_batch_1"][key] for key in ("latency_ms", "latency_low", "latency_high")}
-        row |= {key: row[f"speed_batch_{batch}"][key] for key in ("throughput", "throughput_low", "throughput_high")}
+        row |= {key: row["speed_batch_1"][key] for key in LATENCY}
+        row |= {key: row[f"speed_batch_{batch}"][key] for key in THROUGHPUT}
 
 
-def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: int) -> None:
+def _sweep(
+    rows: dict[str, dict[str, Any]],
+    models: dict[str, nn.Module],
+    protocol: SpeedProtocol,
+    seconds: float,
+    device: str,
+) -> None:
+    from bench.sweep import sweep_batches
+
+    sizes = {label: tuple(rows[label]["size"]) for label in models}
+    with PROGRESS.status(f"looking for the best batch of {len(models)} networks"):
+        found = sweep_batches(models, sizes, protocol, device, max_seconds=seconds)
+    for label, sweep in found.items():
+        record = sweep.to_dict()
+        rows[label] |= {"sweep": record, **{key: record[key] for key in ("best_batch", "best_throughput")}}
+
+
+def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: int, protocol: SpeedProtocol) -> None:
     from bench.columns import measured
     from bench.tables import rich_table
 
     frame = pd.DataFrame(list(rows.values()))
-    caption = f"{size}x{size}, {num_classes} classes; latency at batch 1, throughput at batch {batch}"
+    caption = (
+        f"{size}x{size}, {num_classes} classes; {protocol.form} form, {protocol.runtime}, {protocol.precision}, "
+        f"{protocol.memory_format}: latency at batch 1, throughput and share of the device's ceiling at batch {batch}"
+    )
     OUTPUT.print(rich_table(frame, measured(frame, COLUMNS), caption))
     for row in rows.values():
         if row["size"] != [size, size]:
             height, width = row["size"]
             OUTPUT.print(f"{row['variant']} is tied to {height}x{width}: all of its figures are at that size")
+        for point in row.get("sweep", {}).get("points", []):
+            OUTPUT.print(f"[dim]{row['variant']}: {_point(point)}[/]")
+        if "sweep" in row:
+            OUTPUT.print(f"{row['variant']}: best at batch {row['best_batch']}; {row['sweep']['ended']}")
         for counter, missed in (("fvcore", row["fvcore_unsupported"]), ("thop", row["thop_unsupported"])):
             if missed:
                 what = ", ".join(f"{operator} ({calls})" for operator, calls in missed.items())
                 OUTPUT.print(f"[dim]{row['variant']}: {counter} did not count {what}[/]")
         for counter, reason in row["failures"].items():
             OUTPUT.print(f"[yellow]{row['variant']}: {counter}: {reason}[/]")
+    if any("throughput" in row and row.get("joules_per_image") is None for row in rows.values()):
+        OUTPUT.print("[dim]energy: not reported by this hardware, or not to this user[/]")
+
+
+def _point(point: dict[str, Any]) -> str:
+    if "reason" in point:
+        return f"batch {point['batch']}: {point['reason']}"
+    low, high = point["throughput_low"], point["throughput_high"]
+    return f"batch {point['batch']}: {point['throughput']:.1f} images/s [{low:.1f}, {high:.1f}]"

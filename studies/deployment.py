@@ -1,0 +1,169 @@
+"""How much faster than the papers' code can the same function run: forms, runtimes and precisions, interleaved.
+
+The starting point is LALE-S1 as the papers' code runs it: RMSNorm and StarReLU written out, the trained form, eager,
+contiguous. Beside it the quickest CNN of the papers, Linknet, in its own runtimes. A lower precision stands apart, as
+long as its accuracy is not shown beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import archs
+from bench.columns import COLUMNS, Column, Format, measured
+from bench.engine import Cell
+from bench.medians import Spread
+from bench.protocol import SpeedProtocol
+from bench.racing import Way, quickest, race_cell, recorded_ratio
+from bench.records import Record
+from bench.study.report import Report
+from bench.tables import write_tables
+
+LITERAL = "lale-s1, as published"
+BASELINE = "smp/linknet-efficientnet_b0"
+SIZE = (256, 256)
+NUM_CLASSES = 7
+THREADS = 2
+TARGETS = {"best": 5.0, "baseline": 2.5, "torch": 3.0}
+
+# network, form, runtime, precision, memory format
+WAYS: dict[str, tuple[str, str, str, str, str]] = {
+    LITERAL: ("lale-s1", "trained", "eager", "fp32", "contiguous"),
+    "lale-s1, compiled": ("lale-s1", "trained", "compile", "fp32", "channels_last"),
+    "lale-s1, OpenVINO": ("lale-s1", "trained", "openvino", "fp32", "contiguous"),
+    "lale-s1 deployed": ("lale-s1", "deployed", "eager", "fp32", "channels_last"),
+    "lale-s1 deployed, compiled": ("lale-s1", "deployed", "compile", "fp32", "channels_last"),
+    "lale-s1 deployed, ONNX Runtime": ("lale-s1", "deployed", "onnxruntime", "fp32", "contiguous"),
+    "lale-s1 deployed, OpenVINO": ("lale-s1", "deployed", "openvino", "fp32", "contiguous"),
+    "lale-s1 deployed, OpenVINO bf16": ("lale-s1", "deployed", "openvino", "bf16", "contiguous"),
+    "linknet": (BASELINE, "trained", "eager", "fp32", "contiguous"),
+    "linknet deployed, compiled": (BASELINE, "deployed", "compile", "fp32", "channels_last"),
+    "linknet deployed, ONNX Runtime": (BASELINE, "deployed", "onnxruntime", "fp32", "contiguous"),
+    "linknet deployed, OpenVINO": (BASELINE, "deployed", "openvino", "fp32", "contiguous"),
+    "linknet deployed, OpenVINO bf16": (BASELINE, "deployed", "openvino", "bf16", "contiguous"),
+}
+
+KEYS = ("batch", "variant", "form", "runtime", "precision", "latency_ms", "throughput", "speedup", "ceiling_share",
+        "output_difference", "compile_seconds", "joules_per_image")  # fmt: skip
+TIMES = Format("z.2f", 1.0, "×", interval="[]")
+OWN_COLUMNS = {
+    column.key: column
+    for column in (
+        Column("batch", "Batch", "count"),
+        Column("form", "Form"),
+        Column("runtime", "Runtime"),
+        Column("precision", "Precision"),
+        Column("speedup", "Throughput against LALE-S1 as published", TIMES, "high", "speedup_low", "speedup_high"),
+        Column("output_difference", "Output differs by", Format(".1e")),
+        Column("compile_seconds", "Preparation", Format(".0f", 1.0, "s")),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The survey: one race a batch size.
+
+    Attributes:
+        batches: of images a call, one race each.
+        size: height and width of the images.
+        rounds: at least so many.
+        seconds: of timed calls in a race at most, once there are enough rounds.
+    """
+
+    name: str = "deployment"
+    question: str = "How much faster than the papers' code can the same function run?"
+    batches: tuple[int, ...] = (1, 8)
+    size: tuple[int, int] = SIZE
+    rounds: int = 8
+    seconds: float = 40.0
+
+    def cells(self, device: str) -> dict[str, Cell]:
+        """One cell a batch: all ways in the same rounds."""
+        return {
+            f"batch {batch}": race_cell(self._ways(batch), f"race at batch {batch}", self.size, NUM_CLASSES, device)
+            for batch in self.batches
+        }
+
+    def report(self, records: Mapping[str, Record], folder: Path) -> Report:
+        """Tables of all ways, and a sentence for each ratio that the study is about."""
+        races = {label: record for label, record in records.items() if record.status == "ok"}
+        frame = pd.DataFrame([row for record in races.values() for row in _rows(record.result)])
+        columns = measured(frame, [key for key in KEYS if key in COLUMNS]) if len(frame) else []
+        known = {column.key: column for column in columns} | OWN_COLUMNS
+        columns = [known[key] for key in KEYS if key in known and len(frame)]
+        caption = self._caption(records)
+        files = write_tables(frame, columns, folder / "table", caption) if len(frame) else []
+        findings = [sentence for label, record in races.items() for sentence in _findings(label, record.result)]
+        findings += [f"{label} failed: {r.reason}" for label, r in records.items() if r.status != "ok"]
+        return Report(folder, frame, columns, caption, files, findings)
+
+    def _ways(self, batch: int) -> dict[str, Way]:
+        return {label: Way(archs.config(way[0]), self._protocol(batch, *way[1:])) for label, way in WAYS.items()}
+
+    def _protocol(self, batch: int, form: str, runtime: str, precision: str, memory_format: str) -> SpeedProtocol:
+        return SpeedProtocol(
+            batch=batch, form=form, runtime=runtime, precision=precision, memory_format=memory_format,
+            threads=THREADS, calls=3, rounds=self.rounds, max_seconds=self.seconds, warmup_seconds=2.0,
+        )  # fmt: skip
+
+    def _caption(self, records: Mapping[str, Record]) -> str:
+        kinds = sorted({record.environment.get("device_kind", "") for record in records.values()} - {""})
+        where = f" on {' and '.join(kinds)}" if kinds else ""
+        return (
+            f"{self.size[0]}x{self.size[1]}, {NUM_CLASSES} classes, {THREADS} threads{where}; all ways of a batch in "
+            "the same rounds. Medians with 95 % intervals; the share is of the device's own best rates in these rounds."
+        )
+
+
+def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [_row(label, way, result) for label, way in WAYS.items()]
+
+
+def _row(label: str, way: tuple[str, str, str, str, str], result: Mapping[str, Any]) -> dict[str, Any]:
+    speeds = result["speeds"]
+    plain = {"variant": label, "form": way[1], "runtime": way[2], "precision": way[3]}
+    batch = next(iter(speeds.values()))["protocol"]["batch"]
+    if label not in speeds:
+        return {**plain, "batch": batch, "status": "skipped", "reason": result["missing"].get(label, "")}
+    keys = ("latency_ms", "latency_low", "latency_high", "throughput", "throughput_low", "throughput_high",
+            "ceiling_share", "ceiling_share_low", "ceiling_share_high", "output_difference", "compile_seconds",
+            "joules_per_image")  # fmt: skip
+    ratio = recorded_ratio(speeds, label, LITERAL)
+    found = {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high}
+    return {**plain, "batch": batch, **{key: speeds[label].get(key) for key in keys}, **found}
+
+
+def _findings(label: str, result: Mapping[str, Any]) -> list[str]:
+    """The three ratios that were aimed at, reached or not; then what bf16 does, apart."""
+    speeds = result["speeds"]
+    full = [name for name, way in WAYS.items() if way[3] == "fp32"]
+    ours = quickest(speeds, [name for name in full if WAYS[name][0] != BASELINE])
+    theirs = quickest(speeds, [name for name in WAYS if WAYS[name][0] == BASELINE and name in full])
+    torch_only = quickest(speeds, [n for n in full if WAYS[n][0] != BASELINE and WAYS[n][2] in ("eager", "compile")])
+    found = []
+    for target, fast, slow in (("best", ours, LITERAL), ("baseline", ours, theirs), ("torch", torch_only, LITERAL)):
+        if fast and slow and fast != slow:
+            found.append(_sentence(label, recorded_ratio(speeds, fast, slow), fast, slow, TARGETS[target]))
+    for name in (name for name in WAYS if WAYS[name][3] == "bf16" and name in speeds):
+        twin = name.removesuffix(" bf16")
+        times = recorded_ratio(speeds, name, twin)
+        found.append(f"{label}: {name} runs {_times(times)} the throughput of fp32 there; its F1 is not shown here.")
+    return found
+
+
+def _sentence(label: str, times: Spread, fast: str, slow: str, target: float) -> str:
+    verdict = "reached" if times.low >= target else "not settled" if times.high >= target else "not reached"
+    return f"{label}: {fast} has {_times(times)} the throughput of {slow}; {target:g}× was aimed at: {verdict}."
+
+
+def _times(times: Spread) -> str:
+    return f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}] times"
+
+
+STUDY = Deployment()

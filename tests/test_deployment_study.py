@@ -1,0 +1,60 @@
+"""The study of forms and runtimes: its cells, and its table and sentences from records."""
+
+from dataclasses import replace
+
+import archs
+from bench.engine import run_cells
+from bench.environment import environment
+from bench.protocol import SpeedProtocol
+from bench.racing import Way, quickest, race_cell, recorded_ratio
+from bench.records import RecordStore
+from studies import deployment
+from studies.deployment import LITERAL, STUDY, WAYS
+
+TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16, stem_width=8)
+BRIEF = SpeedProtocol(calls=1, rounds=6, min_seconds=0, max_seconds=0.1, warmup_seconds=0.05, threads=1)
+
+
+def test_every_way_of_the_study_can_be_asked_for():
+    cells = STUDY.cells("cpu")
+    assert list(cells) == ["batch 1", "batch 8"]
+    for label, batch in zip(cells, (1, 8), strict=True):
+        ways = cells[label].determinants["ways"]
+        assert list(ways) == list(WAYS)
+        assert {way["protocol"]["batch"] for way in ways.values()} == {batch}
+        assert {way["protocol"]["threads"] for way in ways.values()} == {2}
+    assert ways[LITERAL]["protocol"]["form"] == "trained"
+    assert ways[LITERAL]["protocol"]["memory_format"] == "contiguous"
+    assert cells["batch 1"].key == STUDY.cells("cpu")["batch 1"].key != cells["batch 8"].key
+
+
+def test_a_race_is_recorded_and_reported(tmp_path, monkeypatch):
+    plain = ("lale-s1", "trained", "eager", "fp32", "contiguous")
+    ways = {
+        LITERAL: plain,
+        "lale-s1 deployed": ("lale-s1", "deployed", "eager", "fp32", "channels_last"),
+        "linknet": (deployment.BASELINE, *plain[1:]),
+        "graphs": ("lale-s1", "trained", "cudagraphs", "fp32", "contiguous"),
+    }
+    monkeypatch.setattr(deployment, "WAYS", ways)
+    protocols = {label: replace(BRIEF, form=way[1], runtime=way[2]) for label, way in ways.items()}
+    networks = {LITERAL: TINY, "linknet": replace(TINY, depths=(2, 2, 2, 2))}
+    asked = {label: Way(networks.get(label, TINY), protocols[label]) for label in ways}
+    cell = race_cell(asked, "race at batch 1", (32, 32), 3, "cpu")
+    store = RecordStore(tmp_path / "records")
+    run_cells([cell], store, environment=environment("cpu"))
+    record = store.get(cell.key)
+    assert record.status == "ok", record.reason
+    assert set(record.result["speeds"]) == set(ways) - {"graphs"}
+    assert "NVIDIA" in record.result["missing"]["graphs"]
+
+    found = STUDY.report({"batch 1": record}, tmp_path / "deployment")
+    rows = found.frame.set_index("variant")
+    assert rows.loc[LITERAL, "speedup"] == 1
+    assert rows.loc["graphs", "status"] == "skipped"
+    speeds = record.result["speeds"]
+    assert rows.loc["lale-s1 deployed", "speedup"] == recorded_ratio(speeds, "lale-s1 deployed", LITERAL).value
+    assert quickest(speeds, ["graphs"]) is None
+    best = quickest(speeds, [LITERAL, "lale-s1 deployed"])
+    assert any(f"{best} has" in sentence and "linknet; 2.5× was aimed at" in sentence for sentence in found.findings)
+    assert {path.name for path in found.files} == {"table.csv", "table.md", "table.tex"}
