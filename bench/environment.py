@@ -20,6 +20,8 @@ PACKAGES = (
     "numpy",
     "optuna",
     "safetensors",
+    "onnxruntime",
+    "openvino",
 )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.bystanders import Bystanders
 from bench.ceilings import CeilingMeter, Ceilings, Work, refuse_impossible, share_of_ceiling
 from bench.clocks import Clock, clock_for
 from bench.energy import NOT_REPORTED, EnergyMeter, energy_meter, joules_per_image
@@ -42,7 +43,8 @@ class Speed:
     before the first round; `threads`: PyTorch's CPU threads during the measurement; `work`: what a call cannot do
     without; `ceilings`: the device's own rates in the same rounds; `difference`: of the output from the trained
     network's in fp32, as a share of its largest value (None where it is that network itself); `joules`:
-    of an image, calls back to back, None where the hardware does not report it; `energy_source`: which counter.
+    of an image, calls back to back, None where the hardware does not report it; `energy_source`: which counter;
+    `other_cores`: how many cores other processes had meanwhile, on average, None where that is unknown.
     """
 
     size: tuple[int, int]
@@ -58,6 +60,7 @@ class Speed:
     difference: float | None = None
     joules: float | None = None
     energy_source: str = NOT_REPORTED
+    other_cores: float | None = None
 
     @property
     def samples(self) -> list[float]:
@@ -110,6 +113,7 @@ class Speed:
             "output_difference": self.difference,
             "joules_per_image": self.joules,
             "energy_source": self.energy_source,
+            "other_cores": self.other_cores,
             **self._against_ceilings(),
             "latency_rounds_ms": [[round(seconds * 1e3, 5) for seconds in one] for one in self.latency_rounds],
             "block_rounds_ms": [round(seconds * 1e3, 5) for seconds in self.block_rounds],
@@ -201,9 +205,10 @@ def race(
         entries = {label: _enter(label, c, device, in_channels, clock, workshop) for label, c in contenders.items()}
     with _threads(schedule.threads), torch.inference_mode():
         meter = CeilingMeter(device, {contender.protocol.precision for contender in contenders.values()})
+        bystanders = Bystanders()
         time_rounds([entry.runner for entry in entries.values()], meter, clock, schedule)
-        ceilings, energy = meter.ceilings(), energy_meter(device)
-        speeds = {label: entry.speed(ceilings, energy) for label, entry in entries.items()}
+        others, ceilings, energy = bystanders.cores(), meter.ceilings(), energy_meter(device)
+        speeds = {label: entry.speed(ceilings, energy, others) for label, entry in entries.items()}
     for label, speed in speeds.items():
         for seconds in (speed.seconds, speed.latency):
             refuse_impossible(label, speed.work, ceilings, seconds)
@@ -220,7 +225,7 @@ class _Entry:
     compile_seconds: float | None
     difference: float | None
 
-    def speed(self, ceilings: Ceilings, energy: EnergyMeter | None) -> Speed:
+    def speed(self, ceilings: Ceilings, energy: EnergyMeter | None, others: float | None) -> Speed:
         return Speed(
             size=tuple(self.contender.size),
             protocol=self.contender.protocol,
@@ -235,6 +240,7 @@ class _Entry:
             difference=self.difference,
             joules=joules_per_image(self.runner.call, self.contender.protocol.batch, energy),
             energy_source=energy.source if energy else NOT_REPORTED,
+            other_cores=others,
         )
 
 

@@ -1,8 +1,13 @@
 """The study of forms and runtimes: its cells, and its table and sentences from records."""
 
+import copy
+import os
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import archs
+from bench.bystanders import Bystanders
 from bench.engine import run_cells
 from bench.environment import environment
 from bench.protocol import SpeedProtocol
@@ -56,5 +61,31 @@ def test_a_race_is_recorded_and_reported(tmp_path, monkeypatch):
     assert rows.loc["lale-s1 deployed", "speedup"] == recorded_ratio(speeds, "lale-s1 deployed", LITERAL).value
     assert quickest(speeds, ["graphs"]) is None
     best = quickest(speeds, [LITERAL, "lale-s1 deployed"])
-    assert any(f"{best} has" in sentence and "linknet; 2.5× was aimed at" in sentence for sentence in found.findings)
+    quiet, busy = (_findings_with(record.result, others) for others in (0.0, 0.7))
+    assert any(f"{best} has" in sentence and "linknet; 2.5× was aimed at: " in sentence for sentence in quiet)
+    assert "other processes had 0.7 cores meanwhile" in busy[0]
+    assert not any("reached" in sentence or "not settled" in sentence for sentence in busy)
     assert {path.name for path in found.files} == {"table.csv", "table.md", "table.tex"}
+
+
+def _findings_with(result: dict, other_cores: float) -> list[str]:
+    result = copy.deepcopy(result)
+    for speed in result["speeds"].values():
+        speed["other_cores"] = other_cores
+    return deployment._findings("batch 1", result)
+
+
+def test_cores_of_others_are_what_is_busy_without_us(tmp_path):
+    stat, ticks = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
+
+    def write(busy: float) -> None:
+        stat.write_text(f"cpu  {round(busy * ticks)} 0 0 12345 67 0 0 0 0 0\ncpu0 1 2 3\n")
+
+    write(100)
+    watch, start, own = Bystanders(stat), time.monotonic(), sum(os.times()[:2])
+    time.sleep(0.2)
+    write(103)
+    found = watch.cores()
+    wall = time.monotonic() - start
+    assert abs(found - (3 - (sum(os.times()[:2]) - own)) / wall) < 1
+    assert Bystanders(Path("/nowhere")).cores() is None
