@@ -121,7 +121,7 @@ class Deployment:
         threads = " or ".join(sorted({str(speed["threads"]) for speed in speeds}))
         return (
             f"{self.size[0]}x{self.size[1]}, {NUM_CLASSES} classes, CPU threads: {threads}{where}; all ways of a batch "
-            "in the same rounds. Medians with 95 % intervals; the share is of the device's own best rates, measured there."
+            "in the same rounds. Medians with 95 % intervals; the share is of the device's own best rates there."
         )
 
 
