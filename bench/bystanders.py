@@ -13,7 +13,8 @@ from pathlib import Path
 
 STAT = Path("/proc/stat")
 TOLERABLE = 0.1
-"""Cores that others may have on average before ratios are called disturbed; an idle machine's services stay below."""
+"""Cores that others may have on average, beyond those left over, before ratios are called disturbed; an idle machine's
+services stay below."""
 
 
 class Bystanders:

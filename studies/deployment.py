@@ -101,7 +101,7 @@ class Deployment:
         columns = [known[key] for key in KEYS if key in known and len(frame)]
         caption = self._caption(records)
         files = write_tables(frame, columns, folder / "table", caption) if len(frame) else []
-        findings = [sentence for label, record in races.items() for sentence in _findings(label, record.result)]
+        findings = [sentence for label, record in races.items() for sentence in _findings(label, record)]
         findings += [f"{label} failed: {r.reason}" for label, r in records.items() if r.status != "ok"]
         return Report(folder, frame, columns, caption, files, findings)
 
@@ -143,29 +143,39 @@ def _row(label: str, way: tuple[str, str, str, str, str], result: Mapping[str, A
     return {**plain, "batch": batch, **{key: speeds[label].get(key) for key in keys}, **found}
 
 
-def _findings(label: str, result: Mapping[str, Any]) -> list[str]:
+def _findings(label: str, record: Record) -> list[str]:
     """The three ratios that were aimed at, reached or not; then what bf16 does, apart."""
-    speeds = result["speeds"]
+    speeds = record.result["speeds"]
     full = [name for name, way in WAYS.items() if way[3] == "fp32"]
     ours = quickest(speeds, [name for name in full if WAYS[name][0] != BASELINE])
     theirs = quickest(speeds, [name for name in WAYS if WAYS[name][0] == BASELINE and name in full])
     torch_only = quickest(speeds, [n for n in full if WAYS[n][0] != BASELINE and WAYS[n][2] in ("eager", "compile")])
-    others = max((speed.get("other_cores") or 0.0 for speed in speeds.values()), default=0.0)
-    disturbed = others > TOLERABLE
-    found = []
-    if disturbed:
-        found.append(
-            f"{label}: other processes had {others:.1f} cores meanwhile, which no interleaving makes up for, since "
-            "runtimes suffer from it differently: these ratios settle nothing; run the study again on an idle machine."
-        )
+    disturbance = _disturbance(record)
+    found = [f"{label}: {disturbance}"] if disturbance else []
     for target, fast, slow in (("best", ours, LITERAL), ("baseline", ours, theirs), ("torch", torch_only, LITERAL)):
         if fast and slow and fast != slow:
-            found.append(_sentence(label, recorded_ratio(speeds, fast, slow), fast, slow, TARGETS[target], disturbed))
+            found.append(
+                _sentence(label, recorded_ratio(speeds, fast, slow), fast, slow, TARGETS[target], bool(disturbance))
+            )
     for name in (name for name in WAYS if WAYS[name][3] == "bf16" and name in speeds):
         twin = name.removesuffix(" bf16")
         times = recorded_ratio(speeds, name, twin)
         found.append(f"{label}: {name} runs {_times(times)} the throughput of fp32 there; its F1 is not shown here.")
     return found
+
+
+def _disturbance(record: Record) -> str:
+    """A sentence if others took cores that the networks' threads needed; empty if there were enough for all."""
+    speeds = record.result["speeds"].values()
+    others = max((speed.get("other_cores") or 0.0 for speed in speeds), default=0.0)
+    threads, cores = max(speed["threads"] for speed in speeds), record.environment["usable_cores"]
+    if others + threads <= cores + TOLERABLE:
+        return ""
+    return (
+        f"other processes had {others:.1f} of {cores} cores beside {threads} threads, which no interleaving makes up "
+        "for, since runtimes suffer from it differently: these ratios settle nothing; run the study again on an idle "
+        "machine."
+    )
 
 
 def _sentence(label: str, times: Spread, fast: str, slow: str, target: float, disturbed: bool) -> str:

@@ -12,7 +12,7 @@ from bench.engine import run_cells
 from bench.environment import environment
 from bench.protocol import SpeedProtocol
 from bench.racing import Way, quickest, race_cell, recorded_ratio
-from bench.records import RecordStore
+from bench.records import Record, RecordStore
 from studies import deployment
 from studies.deployment import LITERAL, STUDY, WAYS
 
@@ -61,18 +61,20 @@ def test_a_race_is_recorded_and_reported(tmp_path, monkeypatch):
     assert rows.loc["lale-s1 deployed", "speedup"] == recorded_ratio(speeds, "lale-s1 deployed", LITERAL).value
     assert quickest(speeds, ["graphs"]) is None
     best = quickest(speeds, [LITERAL, "lale-s1 deployed"])
-    quiet, busy = (_findings_with(record.result, others) for others in (0.0, 0.7))
+    quiet, shared, busy = (_findings_with(record, cores, others) for cores, others in ((1, 0.0), (2, 0.7), (1, 0.7)))
+    assert shared == quiet  # one thread of two cores has its own
     assert any(f"{best} has" in sentence and "linknet; 2.5× was aimed at: " in sentence for sentence in quiet)
-    assert "other processes had 0.7 cores meanwhile" in busy[0]
+    assert "other processes had 0.7 of 1 cores beside 1 threads" in busy[0]
     assert not any("reached" in sentence or "not settled" in sentence for sentence in busy)
     assert {path.name for path in found.files} == {"table.csv", "table.md", "table.tex"}
 
 
-def _findings_with(result: dict, other_cores: float) -> list[str]:
-    result = copy.deepcopy(result)
+def _findings_with(record: Record, cores: int, other_cores: float) -> list[str]:
+    result = copy.deepcopy(record.result)
     for speed in result["speeds"].values():
         speed["other_cores"] = other_cores
-    return deployment._findings("batch 1", result)
+    environment = {**record.environment, "usable_cores": cores}
+    return deployment._findings("batch 1", replace(record, result=result, environment=environment))
 
 
 def test_cores_of_others_are_what_is_busy_without_us(tmp_path):
