@@ -46,7 +46,7 @@ def search(
     max_mib: Annotated[float | None, typer.Option(help="The saved float32 weights, in MiB.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Median of one image on this device.")] = None,
     trials: Annotated[int, typer.Option(help="Trainings in all.")] = 24,
-    sampler: Annotated[str, typer.Option(help="gp, ehvi, tpe, nsga2, nsga3 or random; feasible proposals only.")] = "gp",
+    sampler: Annotated[str, typer.Option(help="gp, ehvi, tpe, nsga2, nsga3 or random; all feasible.")] = "gp",
     seed: Annotated[int, typer.Option(help="Of the proposals and the search's trainings.")] = 0,
     seeds: Annotated[str, typer.Option(help="Of the front's final trainings: how many, or which (not --seed).")] = "3",
     data: DataOption = "terrain",
