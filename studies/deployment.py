@@ -49,7 +49,7 @@ WAYS: dict[str, tuple[str, str, str, str, str]] = {
 }
 
 KEYS = ("batch", "variant", "form", "runtime", "precision", "latency_ms", "throughput", "speedup", "ceiling_share",
-        "output_difference", "compile_seconds", "joules_per_image")  # fmt: skip
+        "output_difference", "joules_per_image")  # fmt: skip
 TIMES = Format("z.2f", 1.0, "×", interval="[]")
 OWN_COLUMNS = {
     column.key: column
@@ -60,7 +60,6 @@ OWN_COLUMNS = {
         Column("precision", "Precision"),
         Column("speedup", "Throughput against LALE-S1 as published", TIMES, "high", "speedup_low", "speedup_high"),
         Column("output_difference", "Output differs by", Format(".1e")),
-        Column("compile_seconds", "Preparation", Format(".0f", 1.0, "s")),
     )
 }
 
