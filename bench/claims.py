@@ -60,11 +60,16 @@ COUNTERS: dict[str, dict[str, Counter]] = {
 
 @dataclass(frozen=True)
 class Network:
-    """What stands for a published row here: its counts, or why there are none."""
+    """What stands for a published row here: its counts, or why there are none.
+
+    `reconstruction`: made from figures and text and fitted to published costs, since no code is public. It can show
+    that a figure is consistent; that it misses one refutes nothing.
+    """
 
     name: str = ""
     counts: Counts | None = None
     problem: str = "the suite holds no network of this name"
+    reconstruction: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,13 +125,17 @@ def judge_count(row: Row, network: Network) -> Finding:
         return Finding(UNTESTABLE, f"no counter could take {network.name}")
     for counter, ours in found.items():
         if within(ours, row.number, row.tolerance):
-            return Finding(CONFIRMED, f"{_by(counter)} of {network.name}", ours, counter)
+            fitted = ", a reconstruction fitted to the paper's costs" if network.reconstruction else ""
+            return Finding(CONFIRMED, f"counted ({counter}) of {network.name}{fitted}", ours, counter)
     counter = min(found, key=lambda name: abs(found[name] - row.number))
     all_ours = "; ".join(f"{name} {value:.4g}" for name, value in found.items())
-    change = 100 * (row.number / found[counter] - 1)
-    return Finding(
-        UNCONFIRMED, f"{network.name} has {all_ours}; the nearest is {abs(change):.2g} % away", found[counter], counter
-    )
+    away = abs(100 * (row.number / found[counter] - 1))
+    why = f"{network.name} has {all_ours}; the nearest is {away:.2g} % away"
+    if network.reconstruction:
+        return Finding(
+            UNTESTABLE, f"no code is public, and our reconstruction misses it: {why}", found[counter], counter
+        )
+    return Finding(UNCONFIRMED, why, found[counter], counter)
 
 
 def counted(metric: str, counts: Counts) -> dict[str, float]:
@@ -294,10 +303,6 @@ def _label(headline: Headline, variant: str) -> str:
 
 def _unit(headline: Headline, value: float) -> str:
     return f"{value:.2f} {headline.unit}"
-
-
-def _by(counter: str) -> str:
-    return f"counted ({counter})"
 
 
 def _times(value: float | None, scale: float) -> float | None:

@@ -59,11 +59,12 @@ def claims_in_short(folder: Path) -> str:
     Raises:
         BenchError: the folder holds no such survey.
     """
-    from bench.survey import load_records
-    from studies.claims import STUDY
+    from bench.cli.studying import find_study
+    from bench.survey import load_records, survey_name
 
+    survey = find_study(survey_name(folder))
     with tempfile.TemporaryDirectory() as scratch:
-        report = STUDY.report(load_records(folder), Path(scratch))
+        report = survey.report(load_records(folder), Path(scratch))
         return (report.folder / SHORT).read_text(encoding="utf-8")
 
 

@@ -70,6 +70,7 @@ class Subject:
         datasets: those on which the system is this network.
         config: of the network.
         side: of the input where a row does not print one.
+        reconstruction: whether the network was made from figures and text.
     """
 
     system: str
@@ -77,6 +78,7 @@ class Subject:
     datasets: tuple[str, ...]
     config: archs.ArchConfig
     side: int
+    reconstruction: bool = False
 
     def stands_for(self, row: Row) -> bool:
         """Whether a row is of this network."""
@@ -105,7 +107,7 @@ def _lale() -> list[Subject]:
     aras, belde = ("ARAS400k",), ("BELDE",)
     rows = [("S1-K3*", "lale-s1", aras), ("S2-K3*", "lale-s2", aras), ("B-S1-K7", "lale-b-s1-k7", aras)]
     rows += [("B-S2-K7", "lale-b-s2-k7", aras), ("S2", "lale-s2", belde), ("S3", "lale-s3", belde)]
-    return [Subject("LALE", variant, datasets, archs.config(name), 256) for variant, name, datasets in rows]
+    return [Subject("LALE", variant, datasets, archs.config(name), 256, True) for variant, name, datasets in rows]
 
 
 def _lwganet() -> list[Subject]:
@@ -135,13 +137,13 @@ def _lemevit() -> list[Subject]:
 def _lemore() -> list[Subject]:
     plain = ("ADE20K", "Cityscapes", "PASCAL Context 59", "PASCAL Context 60", "COCO-Stuff")
     whole = archs.config("lemore")
-    found = [Subject("LeMoRe", "", plain, whole, 512), Subject("LeMoRe", "448", ("ADE20K",), whole, 448)]
+    found = [Subject("LeMoRe", "", plain, whole, 512, True), Subject("LeMoRe", "448", ("ADE20K",), whole, 448, True)]
     for views, names in LEMORE_VIEWS.items():
         for channels in (False, True) if views == "TFL" else (False,):
             for attention in (False, True):
                 variant = views + (" CA" if channels else "") + ("" if attention else ", no attention")
                 config = archs.config("lemore", views=names, channel_attention=channels, nested_attention=attention)
-                found.append(Subject("LeMoRe", variant, ("ADE20K",), config, 512))
+                found.append(Subject("LeMoRe", variant, ("ADE20K",), config, 512, True))
     return [*found, Subject("SegFormer-B0", "", ("ADE20K",), archs.config("smp/segformer-mit_b0"), 512)]
 
 
@@ -183,7 +185,7 @@ class Claims:
             return Network(label, None, "it is not counted yet")
         if record.status == "failed":
             return Network(label, None, f"counting failed: {record.reason}")
-        return Network(label, record.result)
+        return Network(label, record.result, reconstruction=subject.reconstruction)
 
     def report(self, records: Mapping[str, Record], folder: Path) -> Report:
         """Verdicts, tables, figure and short form."""
@@ -199,9 +201,9 @@ def _size(subject: Subject, row: Row) -> tuple[int, int]:
 
 
 def _label(subject: Subject, row: Row) -> str:
-    """The network, its number of classes and its input."""
+    """The network, the data set (on another one the same name may stand for another network) and the input."""
     height, width = _size(subject, row)
-    return f"{row.name}, {CLASSES[row.dataset]} classes, {height}x{width}"
+    return f"{row.name} for {row.dataset}, {height}x{width}"
 
 
 def _cell(subject: Subject, row: Row, label: str, metrics: set[str]) -> Cell:

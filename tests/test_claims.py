@@ -97,6 +97,15 @@ def test_an_unconfirmed_count_shows_ours_and_how_far_it_is():
     assert "28 % away" in found.why
 
 
+def test_a_reconstruction_can_agree_but_not_refute():
+    ours = replace(NETWORK, reconstruction=True)
+    assert verdict(ROW, ours).verdict == CONFIRMED
+    assert "a reconstruction" in verdict(ROW, ours).why
+    missed = verdict(replace(ROW, value="2.0"), ours)
+    assert missed.verdict == UNTESTABLE
+    assert "28 % away" in missed.why
+
+
 def test_a_counter_that_failed_is_passed_over():
     counts = {**COUNTS, "fvcore_macs": None, "thop_macs": None}
     assert verdict(replace(ROW, metric="macs", value="0.59"), Network("net", counts)).verdict == UNCONFIRMED

@@ -94,7 +94,8 @@ def test_a_folder_without_a_survey_is_named(tmp_path, capsys):
 def test_claims_counts_equal_networks_once():
     assert isinstance(CLAIMS, Survey)
     cells = CLAIMS.cells("cpu")
-    assert cells["LALE S1-K3, 7 classes, 256x256"].key == cells["LALE S1-K3-PT, 7 classes, 256x256"].key
+    assert cells["LALE S1-K3 for ARAS400k, 256x256"].key == cells["LALE S1-K3-PT for ARAS400k, 256x256"].key
+    assert cells["Linknet for ARAS400k, 256x256"].key != cells["Linknet for BELDE, 256x256"].key
     assert len({cell.key for cell in cells.values()}) > 50
     assert {cell.kind for cell in cells.values()} == {"static", "cost"}
     standing = [row for row in CLAIMS.rows if CLAIMS.network(row, {}).name]

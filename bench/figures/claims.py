@@ -49,7 +49,7 @@ def draw_claims(frame: pd.DataFrame, stem: Path) -> list[Path]:
     Returns:
         The PNGs and SVGs.
     """
-    counts = frame[(frame["kind"] == "table") & frame["ours"].notna()]
+    counts = frame[(frame["kind"] == "table") & frame["verdict"].isin(SIGNS)]
     rates = frame[(frame["kind"] == "table") & frame["share"].notna()]
     files = _draw_counts(counts, stem.with_name(f"{stem.name}-counts")) if len(counts) else []
     return files + (_draw_rates(rates, stem.with_name(f"{stem.name}-rates")) if len(rates) else [])
