@@ -359,6 +359,12 @@ def test_frozen_and_tied_parameters():
     assert count_macs(nn.Sequential(Apply(lambda x: x[0, 0]), model), (4, 4), in_channels=1).weight_bytes == 24 * 4
 
 
+def test_weights_are_no_activations_however_they_are_viewed():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1000))  # its weight is transposed before the product
+    assert count_macs(model, (4, 4), in_channels=1).peak_activation_bytes == 4 * (16 + 1000)
+    assert count_macs(model, (4, 4), in_channels=1, batch=8).peak_activation_bytes == 8 * 4 * (16 + 1000)
+
+
 def test_traffic_and_peak_by_hand():
     model = nn.Sequential(nn.Conv2d(2, 4, 1, bias=False), nn.ReLU(inplace=True), nn.Conv2d(4, 1, 1, bias=False))
     count = count_macs(model, (8, 8), in_channels=2)

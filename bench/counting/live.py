@@ -31,5 +31,10 @@ class LiveBytes:
             self.now += size
         self.peak = max(self.peak, self.now)
 
+    def pass_over(self, tensors: Iterable[Tensor]) -> None:
+        """Leave the storages behind these tensors out, and with them every view of them (a transposed weight, say)."""
+        for tensor in tensors:
+            self._known[tensor.untyped_storage()] = 0
+
     def _freed(self, size: int) -> None:
         self.now -= size

@@ -70,6 +70,7 @@ def trace_forward(model: nn.Module, size: tuple[int, int], in_channels: int = 3,
     try:
         bare = meta_copy(model)
         x = torch.empty(batch, in_channels, *size, device="meta", dtype=dtype)
+        recorder.live.pass_over([*bare.parameters(), *bare.buffers()])
         recorder.live.show([x])
         with torch.no_grad(), _following(bare, recorder), recorder, _FusedAttention(recorder):
             bare(x)
