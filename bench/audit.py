@@ -106,6 +106,7 @@ def _table_row(row: Row, finding: Finding) -> dict[str, Any]:
         "dataset": row.dataset,
         "metric": row.metric,
         "published": f"{row.value} {row.unit}",
+        "device": row.device,
         "number": row.number,
         **_finding(finding),
         "source": row.source,
@@ -208,5 +209,5 @@ def _launch_sentence(device: str, side: str, found: Sequence[tuple[float, int, i
     return (
         f"{device}, {side} px: the {len(found)} rates times our count of kernel launches all lie between "
         f"{min(products) / 1e6:.0f} and {max(products) / 1e6:.0f} million a second (a factor of {spread:.1f}) while "
-        f"the MACs differ {work:.0f}-fold: the clock saw how fast the host queues kernels, not how fast they are done."
+        f"the MACs differ {work:.0f}-fold: what a clock shows that times how the host queues kernels, not their execution."
     )
