@@ -209,5 +209,6 @@ def _launch_sentence(device: str, side: str, found: Sequence[tuple[float, int, i
     return (
         f"{device}, {side} px: the {len(found)} rates times our count of kernel launches all lie between "
         f"{min(products) / 1e6:.0f} and {max(products) / 1e6:.0f} million a second (a factor of {spread:.1f}) while "
-        f"the MACs differ {work:.0f}-fold: what a clock shows that times how the host queues kernels, not their execution."
+        f"the MACs differ {work:.0f}-fold: what a clock shows that times how the host queues kernels, "
+        "not their execution."
     )
