@@ -3,16 +3,16 @@
 The workers share nothing but the server: each has an output folder of its own, as on a host of its own.
 """
 
-import gc
-import multiprocessing
 import os
 import signal
 import time
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 
 import optuna
 import pytest
+from fresh_process import start as start_process
 from postgres import Server
 from search_formula import QUIET, S1
 
@@ -26,10 +26,7 @@ from bench.study.sharing import unpack_record
 from bench.training.recipe import Recipe
 
 pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed: pip install '.[postgres]'")
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 TRIALS, GRACE_S = 6, 3
 DATA = "terrain:seed=3,size=32,train=8,val=4,test=4"
@@ -43,20 +40,10 @@ def server():
     server.remove()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_import():
-    """What every worker would import, and look through for garbage after each cell, once for all forks."""
-    import torch._dynamo  # noqa: F401
-
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def one_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "cache"))
+@pytest.fixture
+def start(tmp_path):
+    """Starts a process on a host that shares nothing but a cache of data."""
+    return partial(start_process, {"LALE_BENCH_CACHE": str(tmp_path / "cache")})
 
 
 def setting(server, folder):
@@ -70,12 +57,6 @@ def _begin(server, folder):
 
 def _help(server, folder):
     raise SystemExit(run_command(["worker", "--storage", server.url, "--out", str(folder), "--patience", "6"]))
-
-
-def start(target, *arguments):
-    process = multiprocessing.get_context("fork").Process(target=target, args=arguments, daemon=True)
-    process.start()
-    return process
 
 
 def wait_for(what, seconds=60):
@@ -115,7 +96,7 @@ def studies(server):
         storage.engine.dispose()
 
 
-def test_a_worker_and_the_server_die_and_nothing_is_lost_or_done_twice(server, tmp_path):
+def test_a_worker_and_the_server_die_and_nothing_is_lost_or_done_twice(server, start, tmp_path):
     hosts = [tmp_path / name for name in ("first", "second", "third", "doomed")]
     first = start(_begin, server, hosts[0])
     workers = [start(_help, server, host) for host in hosts[1:]]

@@ -14,13 +14,18 @@ from bench.counting import measure_storage
 from bench.errors import BenchError
 from bench.search.budget import Budget, Cost
 from bench.search.feasible import FeasibleSpace
-from bench.search.pricing import MIB, Pricer, file_bytes, stored_tensors
+from bench.search.layers import Layer, block, conv, file_bytes
+from bench.search.pricing import MIB, Pricer, stored_tensors
 from bench.search.space import Dimension, Space
 from bench.search.spaces import space_of
 
 WHOLE = space_of(S1, ALL)
 DEFAULT = space_of(S1)
 PRICE = Pricer((64, 64), num_classes=7)
+
+
+def size_of_file(model):
+    return file_bytes([block([Layer(tuple(stored_tensors(model)))])])
 
 
 @given(
@@ -38,20 +43,36 @@ def test_the_closed_form_equals_the_counter(params, size, num_classes, in_channe
 def test_published_costs():
     cost = Pricer((256, 256), 7)(archs.config("lale-s2"))
     assert (cost.params, cost.macs) == (2_612_333, 766_509_056)
+    assert Pricer((256, 256), 7)(S1).deployed_macs == 307_888_128
+
+
+def test_the_file_of_some_blocks_is_that_of_all_their_layers():
+    layers = [conv(f"stages.{i}", 3 * i + 1, 7, 3, 1) for i in range(12)]  # 10 comes before 2
+    parts = [block(layers[:2] + layers[10:]), block(layers[2:6]), block(layers[6:10])]
+    assert file_bytes(parts) == file_bytes(parts[::-1]) == file_bytes([block(layers)])
+    with pytest.raises(ValueError, match="blocks overlap at stages"):
+        file_bytes([block(layers[:6]), block(layers[6:])])
+
+
+def test_deployed_macs_and_activations_are_budgets_too():
+    cost = PRICE(S1)
+    assert Budget(max_deployed_gmacs=cost.deployed_macs / 1e9, max_activations=cost.activations).broken(cost) == []
+    tight = Budget(max_deployed_gmacs=cost.deployed_macs / 1e9 * 0.99, max_activations=cost.activations - 1)
+    assert tight.broken(cost) == ["max_deployed_gmacs", "max_activations"]
 
 
 @pytest.mark.parametrize("name", ["lale-s1", "lale-b-s1-k7", "smp/unet-efficientnet_b0"])
 def test_file_size_is_that_of_the_saved_file(name):
     model = archs.create(name)
-    assert file_bytes(stored_tensors(model)) == len(save(model.state_dict()))
-    assert file_bytes(stored_tensors(model)) == measure_storage(model).file_bytes["float32"]
+    assert size_of_file(model) == len(save(model.state_dict()))
+    assert size_of_file(model) == measure_storage(model).file_bytes["float32"]
 
 
 def test_file_size_with_every_type_awkward_names_and_a_shared_tensor():
     model = torch.nn.Module()
     for i, dtype in enumerate((torch.bool, torch.uint8, torch.int16, torch.bfloat16, torch.int32, torch.float64)):
         model.register_buffer(f'é{i}"', torch.zeros(3 * i + 1, 7).to(dtype))
-    assert file_bytes(stored_tensors(model)) == len(save(model.state_dict()))
+    assert size_of_file(model) == len(save(model.state_dict()))
     untied = len(stored_tensors(model))
     model.register_buffer("tied", next(model.buffers()))
     assert len(stored_tensors(model)) == untied  # safetensors stores a tensor with two names once
@@ -59,7 +80,8 @@ def test_file_size_with_every_type_awkward_names_and_a_shared_tensor():
 
 def test_a_family_without_closed_form_is_counted():
     cost = Pricer((64, 64), 7)(archs.config("smp/linknet-efficientnet_b0"))
-    assert cost.params == 4_167_367 and cost.macs > 0
+    assert cost.params == 4_167_367 and cost.macs == cost.deployed_macs > 0  # its batch norms fold without a MAC less
+    assert cost.activations > 0
 
 
 @pytest.mark.parametrize("limits", [{"max_gmacs": 0}, {"max_params": -1}, {"max_mib": float("nan")}])

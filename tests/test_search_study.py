@@ -259,7 +259,10 @@ def test_killed_at_random_points_the_search_ends_the_same(tmp_path, sampler):
     assert kills >= 3
     assert [t.key for t in result.trials] == [t.key for t in whole.trials]
     assert [t.key for t in result.front] == [t.key for t in whole.front]
-    assert len(evaluator.evaluations()) == len(set(evaluator.evaluations())) == trials
+    done = evaluator.evaluations()
+    assert len(set(done)) == trials
+    # A kill in the moment between an evaluation and its record costs that one evaluation; nothing costs more.
+    assert len(done) <= trials + kills
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -275,7 +278,7 @@ def test_two_workers_share_a_search_and_one_may_die(tmp_path):
     result = search(tmp_path, plan(trials=trials), evaluator, storage=None)
     assert len(result.trials) == trials
     assert sorted(trial.slot for trial in result.trials) == list(range(trials))
-    assert len(evaluator.evaluations()) == len(set(evaluator.evaluations()))
+    assert len(evaluator.evaluations()) <= len(set(evaluator.evaluations())) + 1  # what the killed one was about
 
 
 def test_names_of_searched_variants_differ(tmp_path):

@@ -45,6 +45,12 @@ def search(
     max_params: Annotated[float | None, typer.Option(help="Parameters, as 1.6e6.")] = None,
     max_mib: Annotated[float | None, typer.Option(help="The saved float32 weights, in MiB.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Median of one image on this device.")] = None,
+    max_deployed_gmacs: Annotated[
+        float | None, typer.Option(help="The same of the deployed form, whose fusion folds into the projections.")
+    ] = None,
+    max_activations: Annotated[
+        float | None, typer.Option(help="Elements that the operators write for one image of --size, as 3e7.")
+    ] = None,
     trials: Annotated[int, typer.Option(help="Trainings in all.")] = 24,
     sampler: Annotated[str, typer.Option(help="gp, ehvi, tpe, nsga2, nsga3 or random; all feasible.")] = "gp",
     seed: Annotated[int, typer.Option(help="Of the proposals and the search's trainings.")] = 0,
@@ -94,7 +100,7 @@ def search(
         base=archs.config(base, **parse_settings(settings)),
         free=tuple(field.strip() for field in free.split(",") if field.strip()),
         objectives=tuple(objective.strip() for objective in objectives.split(",")),
-        budget=Budget(max_gmacs, max_params, max_mib, max_latency_ms),
+        budget=Budget(max_gmacs, max_params, max_mib, max_latency_ms, max_deployed_gmacs, max_activations),
         trials=trials,
         sampler=sampler,
         seed=seed,

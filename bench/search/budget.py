@@ -17,11 +17,15 @@ class Cost:
         params: trainable parameters and the others, in all.
         macs: exact plain multiply-accumulates of one image at the search's input size.
         mib: the float32 safetensors file, in MiB of 2^20 bytes.
+        deployed_macs: exact plain MACs of the deployed form (`archs.deploy`); None for a network that has none.
+        activations: elements that one image's operators write, views left out.
     """
 
     params: int
     macs: int
     mib: float
+    deployed_macs: int | None = None
+    activations: int | None = None
 
     def __str__(self) -> str:
         return f"{self.macs / 1e9:.4g} GMACs, {self.params:,} parameters, {self.mib:.4g} MiB"
@@ -36,12 +40,16 @@ class Budget:
         max_params: parameters.
         max_mib: the float32 safetensors file, in MiB.
         max_latency_ms: median milliseconds of one image on the search's device.
+        max_deployed_gmacs: exact plain MACs of the deployed form, in 10^9.
+        max_activations: elements that one image's operators write, views left out.
     """
 
     max_gmacs: float | None = None
     max_params: float | None = None
     max_mib: float | None = None
     max_latency_ms: float | None = None
+    max_deployed_gmacs: float | None = None
+    max_activations: float | None = None
 
     def __post_init__(self) -> None:
         for limit in fields(self):
@@ -56,6 +64,9 @@ class Budget:
             "max_params": cost.params,
             "max_mib": cost.mib,
             "max_latency_ms": latency_ms,
+            # What has no deployed form runs as it was trained.
+            "max_deployed_gmacs": (cost.macs if cost.deployed_macs is None else cost.deployed_macs) / 1e9,
+            "max_activations": cost.activations,
         }
         limits = {name: getattr(self, name) for name in used}
         return {name: used[name] / limits[name] for name in used if limits[name] and used[name] is not None}

@@ -159,25 +159,17 @@ class ExactCostEHVISampler(BaseSampler):
 
     def _coordinates(self, points: Sequence[Params]) -> np.ndarray:
         """(points, dimensions) positions between the first and the last value of each dimension, 0 to 1."""
-        rows = [
-            [
-                d.values.index(d.decode(point[d.name])) / max(len(d.values) - 1, 1)
-                for d in self._feasible.space.dimensions
-            ]
-            for point in points
-        ]
+        rows = [[d.place(point[d.name]) for d in self._feasible.space.dimensions] for point in points]
         return np.array(rows, dtype=float)
 
     def _random(self) -> Params:
         space = self._feasible.space
-        return self._feasible.project(
-            {d.name: d.encode(d.values[self._rng.integers(len(d.values))]) for d in space.dimensions}
-        )
+        return self._feasible.project({d.name: d.codes[self._rng.integers(len(d.codes))] for d in space.dimensions})
 
     def _candidates(self, done: Sequence[FrozenTrial], known: Sequence[FrozenTrial]) -> list[Params]:
         """Feasible points that no trial has: random ones all over the space, and neighbours of the best."""
         space, feasible = self._feasible.space, self._feasible
-        codes = {d.name: [d.encode(value) for value in d.values] for d in space.dimensions}
+        codes = {d.name: d.codes for d in space.dimensions}
         drawn = [
             space.settled({name: values[self._rng.integers(len(values))] for name, values in codes.items()})
             for _ in range(DRAWN)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+import archs
 from bench.counting import count_macs
 from bench.search.budget import Cost
-from bench.search.lale_cost import lale_layers
-from bench.search.layers import Layer, Tensor
+from bench.search.lale_cost import lale_blocks
+from bench.search.layers import Block, Layer, Tensor, block, file_bytes
 
 MIB = 2**20
-BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "F64": 8, "I64": 8}
-"""Bytes an element by safetensors' name of the type, in the order in which safetensors ranks the types."""
 DTYPES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -31,9 +29,9 @@ DTYPES = {
     torch.int64: "I64",
 }
 
-Form = Callable[[Any, tuple[int, int], int, int], Iterable[Layer]]
-CLOSED_FORMS: dict[str, Form] = {"lale": lale_layers}
-"""By family: the layers of a config for (config, size, num_classes, in_channels). Must equal the counter."""
+Form = Callable[[Any, tuple[int, int], int, int], list[Block]]
+CLOSED_FORMS: dict[str, Form] = {"lale": lale_blocks}
+"""By family: the blocks of a config for (config, size, num_classes, in_channels). Must equal the counter."""
 
 
 @dataclass(frozen=True)
@@ -58,36 +56,33 @@ class Pricer:
         return self._known[config]
 
     def _add_up(self, form: Form, config: Any) -> Cost:
-        layers = list(form(config, self.size, self.num_classes, self.in_channels))
-        tensors = [tensor for layer in layers for tensor in layer.tensors]
-        params = sum(tensor.elements for tensor in tensors if tensor.learned)
-        return Cost(params, sum(layer.macs for layer in layers), file_bytes(tensors) / MIB)
+        blocks = form(config, self.size, self.num_classes, self.in_channels)
+        params, macs, written, folds = (sum(column) for column in zip(*(one[:4] for one in blocks), strict=True))
+        return Cost(params, macs, file_bytes(blocks) / MIB, macs - folds, written)
 
     def count(self, config: Any) -> Cost:
         """The cost by building the network and counting what it does; slow, and right for every family."""
         with torch.device("meta"):
             model = config.build(self.num_classes, self.in_channels).eval()
-        macs = count_macs(model, self.size, in_channels=self.in_channels).total
-        params = sum(parameter.numel() for parameter in model.parameters())
-        return Cost(params, macs, file_bytes(stored_tensors(model)) / MIB)
+        count = count_macs(model, self.size, in_channels=self.in_channels)
+        return Cost(
+            params=sum(parameter.numel() for parameter in model.parameters()),
+            macs=count.total,
+            mib=file_bytes([block([Layer(tuple(stored_tensors(model)))])]) / MIB,
+            deployed_macs=self._deployed_macs(config),
+            activations=count.activations,
+        )
+
+    def _deployed_macs(self, config: Any) -> int | None:
+        """Of the deployed form, whose making computes with the weights; None for a network that has none."""
+        try:
+            deployed = archs.deploy(config.build(self.num_classes, self.in_channels).eval(), self.size)
+        except Exception:  # a network of anyone's, taken apart, may raise anything
+            return None
+        return count_macs(deployed, self.size, in_channels=self.in_channels).total
 
 
 def stored_tensors(model: nn.Module) -> list[Tensor]:
     """The tensors of a model's state, one that has several names once, under its first."""
     distinct = {id(tensor): (name, tensor) for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
     return [Tensor(name, tuple(tensor.shape), DTYPES[tensor.dtype]) for name, tensor in distinct.values()]
-
-
-def file_bytes(tensors: Iterable[Tensor]) -> int:
-    """Size in bytes of the safetensors file of these tensors, worked out from names, shapes and types alone.
-
-    Eight bytes, a JSON header padded to a multiple of eight, the tensors. The header spells each tensor's place, so
-    the order counts: wide types first, then by name. The format: https://github.com/huggingface/safetensors.
-    """
-    ranks = {name: -i for i, name in enumerate(BYTES)}
-    header, end = {}, 0
-    for tensor in sorted(tensors, key=lambda tensor: (ranks[tensor.dtype], tensor.name)):
-        start, end = end, end + tensor.elements * BYTES[tensor.dtype]
-        header[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (start, end)}
-    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + text + (-text) % 8 + end

@@ -296,6 +296,7 @@ def _members(document: dict[str, Any], trials: pd.DataFrame, final: Report | Non
     base = archs.from_dict(document["base"])
     scored = final.frame.set_index("variant") if final else pd.DataFrame()
     rows = []
+    trials = trials.sort_values(document["cost"] if document["cost"] in ("params", "macs") else "macs")
     for trial in trials[trials["variant"].isin(document["front"])].drop_duplicates("variant").to_dict("records"):
         name, config = trial["variant"], archs.from_dict(trial["config"])
         label = "base" if config == base else name  # the base is measured once, under its own label
@@ -305,7 +306,7 @@ def _members(document: dict[str, Any], trials: pd.DataFrame, final: Report | Non
         costs = pd.Series({"params": trial["params"], "macs": trial["macs"], **test.dropna().to_dict()})
         words = member(base, config, before, costs)
         rows.append({"variant": name, "params": trial["params"], "macs": trial["macs"], **kept, "words": words})
-    return pd.DataFrame(rows).sort_values(document["cost"] if document["cost"] != "latency_ms" else "macs")
+    return pd.DataFrame(rows, columns=["variant", "params", "macs", "f1", "f1_low", "f1_high", "verdict", "words"])
 
 
 def _front_caption(document: dict[str, Any], final: Report | None) -> str:

@@ -61,6 +61,15 @@ class Dimension:
         """The value for which the integer stands."""
         return code if self.step else self.values[code]
 
+    @cached_property
+    def codes(self) -> tuple[int, ...]:
+        """The integers that stand for the values, in order."""
+        return tuple(self.encode(value) for value in self.values)
+
+    def place(self, code: int) -> float:
+        """Where a value stands between the first and the last, 0 to 1."""
+        return self.codes.index(code) / max(len(self.codes) - 1, 1)
+
     def distribution(self) -> optuna.distributions.IntDistribution:
         """What Optuna samples."""
         from optuna.distributions import IntDistribution
