@@ -1,4 +1,4 @@
-"""A survey: a question that cells answer without any training, as what the papers claim, or how cost grows.
+"""A survey: a question with cells and a report of its own, as what the papers claim, or how cost grows.
 
 A survey says which cells it wants and what it makes of their records; everything else (records, resuming, plans,
 progress) is that of the studies. It stands in `studies/` under the same constant, `STUDY`.

@@ -1,5 +1,6 @@
 """Spaces: every point is a valid config, and points and configs stand for each other."""
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from search_formula import ALL, S1, points
 import archs
 from bench.errors import BenchError
 from bench.search.space import Dimension, Space, config_key
-from bench.search.spaces import space_of
+from bench.search.spaces import read_values, space_of
 
 FREED = {
     "family's choice": space_of(S1),
@@ -126,3 +127,70 @@ def test_keys_tell_configs_apart():
     configs = [S1, replace(S1, norm="layernorm"), archs.config("lale-s2")]
     assert len({config_key(config) for config in configs}) == 3
     assert config_key(archs.config("lale-s1")) == config_key(S1)
+
+
+def space_file(folder, text):
+    path = folder / "space.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_says_what_may_change_in_any_architecture(tmp_path):
+    base = archs.config("lemevit-tiny+mlp")
+    values = read_values(
+        space_file(
+            tmp_path,
+            """
+            depths = [1, 2, 3]
+            widths = [[32, 64], [64, 96], [96, 128], [160, 192], [256, 320]]
+            fusion = ["sum", "concat"]
+            "decoder.width" = {from = 32, to = 96, step = 32}
+            """,
+        )
+    )
+    space = space_of(base, values=values)
+    assert space.free == ("encoder.depths", "encoder.widths", "decoder.fusion", "decoder.width")
+    rows = {dimension.name: dimension.values for dimension in space.dimensions}
+    assert rows["encoder.depths.4"] == (1, 2, 3, 8)  # the base's own joins
+    assert rows["encoder.widths.2"] == (64, 96) and rows["decoder.width"] == (32, 64, 96, 128)
+    for pick in (0, -1):
+        config = space.config({dimension.name: dimension.codes[pick] for dimension in space.dimensions})
+        assert config in space and space.config(space.params(config)) == config
+        assert config.decoder.width == (32, 128)[pick]
+    assert base in space
+
+
+def test_what_a_config_refuses_goes_back_to_the_base(tmp_path):
+    base = archs.config("lwganet-l0+mlp")
+    space = space_of(base, values=read_values(space_file(tmp_path, "stem_width = [24, 30, 32]\nhead_width = [4, 8]")))
+    found = {space.config({d.name: code for d, code in zip(space.dimensions, codes, strict=True)})
+             for codes in itertools.product(*(d.codes for d in space.dimensions))}  # fmt: skip
+    assert {archs.build(config, 7, 3) is not None for config in found} == {True} and base in found
+    assert all(space.config(space.params(config)) == config for config in found)
+
+
+def test_a_familys_rules_hold_for_values_from_a_file(tmp_path):
+    space = space_of(S1, values=read_values(space_file(tmp_path, "widths = [48, 96, 160, 256]\nhead_width = [16, 32]")))
+    assert space.dimensions[0].values == (32, 48, 96, 160, 256)
+    falling = {"widths.1": 4, "widths.2": 0, "widths.3": 1, "widths.4": 0, "head_width": 1}
+    assert space.config(falling).widths == (256, 256, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("depths = ", "no search space that can be read"),
+        ("depht = [1, 2]", "the field depht, which does not exist; did you mean depth"),
+        ("norm = 'rmsnorm'", "gives norm no list of values"),
+        ("norm = []", "gives norm no list of values"),
+        ("norm = ['rmsnorm', 3]", "gives norm the value 3"),
+        ("depths = [[1, 2], [1, 2]]", "gives depths 2 rows; it has 4 elements"),
+        ("decoder_width = {from = 8}", "counts decoder_width by"),
+        ("mixer_mlp = [0, 1]", "gives mixer_mlp the value 0"),
+    ],
+)
+def test_a_file_that_means_nothing_gets_a_sentence(tmp_path, text, message):
+    with pytest.raises(BenchError, match=message):
+        space_of(S1, values=read_values(space_file(tmp_path, text)))
+    with pytest.raises(BenchError, match="no search space that can be read"):
+        read_values(tmp_path / "absent.toml")

@@ -81,7 +81,7 @@ def test_a_failed_cell_is_measured_again_when_asked(study_file, capsys):
 )
 def test_options_of_trainings_are_refused(study_file, option, capsys):
     assert run(["study", str(study_file), *option]) == 1
-    assert f"doubles trains nothing and has its own networks: {option[0]} does not go" in capsys.readouterr().err
+    assert f"doubles brings its own networks and settings: {option[0]} does not go" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_survey_is_named(tmp_path, capsys):

@@ -40,6 +40,10 @@ def search(
     free: Annotated[
         str, typer.Option(help="Fields that may change, as `widths,depths`; empty: the family's own choice.")
     ] = "",
+    space: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of what may change: `depths = [1, 2, 3]` a line. Any architecture, any field."),
+    ] = None,
     objectives: Annotated[str, typer.Option(help="`f1` and one or two of params, macs, latency.")] = "f1,macs",
     max_gmacs: Annotated[float | None, typer.Option(help="Exact plain MACs of one image of --size, in 10^9.")] = None,
     max_params: Annotated[float | None, typer.Option(help="Parameters, as 1.6e6.")] = None,
@@ -94,6 +98,7 @@ def search(
     from bench.search import Budget, SearchPlan
     from bench.search.ladder import parse_ladder
     from bench.search.report import SearchSetting, run_and_report
+    from bench.search.spaces import read_values
     from bench.search.storage import Signs
 
     plan = SearchPlan(
@@ -104,6 +109,7 @@ def search(
         trials=trials,
         sampler=sampler,
         seed=seed,
+        values=read_values(space) if space else {},
     )
     setting = SearchSetting(
         data=data,

@@ -150,7 +150,7 @@ def _refuse_options_of_studies(context: typer.Context, survey: Survey) -> None:
         and getattr(context.get_parameter_source(option.name), "name", "") == "COMMANDLINE"
     ]
     if given:
-        raise BenchError(f"{survey.name} trains nothing and has its own networks: {given[0]} does not go with it")
+        raise BenchError(f"{survey.name} brings its own networks and settings: {given[0]} does not go with it")
 
 
 def _survey(plan: SurveyPlan, retry_failed: bool, as_json: bool) -> None:

@@ -15,7 +15,7 @@ Emmerich et al., 2006 (IEEE TEVC 10(4)); that known costs leave one uncertain di
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,18 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import BenchError
 from bench.search.feasible import FeasibleSpace
+from bench.search.pricing import CLOSED_FORMS
 from bench.search.space import Params
 
 KNOWN_COSTS = ("params", "macs")
 STARTUP = 6  # finished trials before the process is fitted; until then feasible points are drawn at random
-DRAWN = 800  # random points priced for a proposal
+DRAWN = 800  # random points priced for a proposal, where that takes no counting
 FEWEST = 64  # feasible candidates; where random points yield fewer, some are moved into the budget
-WALKS = 12  # neighbours looked at of each point of the front
+WALKS = 12  # neighbours looked at of each good point
+CLIMBS, CLIMBERS = 4, 8  # times that the neighbours of the so many best points are looked at
+
+Gain = Callable[[Sequence[Params]], np.ndarray]
+"""(points,) expected growth of the hypervolume."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,23 @@ class ExactCostEHVISampler(BaseSampler):
         if len(done) < STARTUP:
             return self._random()
         pending = [t for t in trials if t.state == TrialState.RUNNING]
-        candidates = self._candidates(done, [*done, *pending])
-        return candidates[int(self._gains(done, pending, candidates, names).argmax())]
+        return self._climb(self._candidates(done), self._gain_by(done, pending, names), [*done, *pending])
 
-    def _gains(
-        self, done: Sequence[FrozenTrial], pending: Sequence[FrozenTrial], points: Sequence[Params], names: list[str]
-    ) -> np.ndarray:
+    def _climb(self, points: list[Params], gain: Gain, known: Sequence[FrozenTrial]) -> Params:
+        """The best of the points and, some times over, of the neighbours of the best; a new one if there is any."""
+        taken = {_key(self._feasible.space.settled(t.params)) for t in known}
+        gains = {_key(point): (value, point) for point, value in zip(points, gain(points), strict=True)}
+        for _ in range(CLIMBS):
+            best = sorted(gains.values(), key=lambda pair: pair[0], reverse=True)[:CLIMBERS]
+            around = [self._feasible.neighbour(point, self._rng) for _, point in best for _ in range(WALKS)]
+            new = list({_key(point): point for point in around if _key(point) not in gains}.values())
+            if new:
+                gains |= {_key(point): (value, point) for point, value in zip(new, gain(new), strict=True)}
+        free = [pair for key, pair in gains.items() if key not in taken] or list(gains.values())
+        return max(free, key=lambda pair: pair[0])[1]
+
+    def _gain_by(self, done: Sequence[FrozenTrial], pending: Sequence[FrozenTrial], names: list[str]) -> Gain:
+        """What scores points by what is known so far."""
         seen = self._coordinates([t.params for t in done])
         scores = np.array([t.values[0] for t in done])
         model = _Process(seen, scores)
@@ -145,7 +161,11 @@ class ExactCostEHVISampler(BaseSampler):
         reference = (float(scores.min()), self._limits(names, costs))
         # The front is that of the predicted scores: by the noisy ones a lucky training would never be beaten.
         cells = cut(model.predict(seen)[0], costs, reference)
-        return expected_gain(*model.predict(self._coordinates(points)), self._costs(points, names), cells)
+
+        def gain(points: Sequence[Params]) -> np.ndarray:
+            return expected_gain(*model.predict(self._coordinates(points)), self._costs(points, names), cells)
+
+        return gain
 
     def _limits(self, names: Sequence[str], costs: np.ndarray) -> np.ndarray:
         """The costs beyond which nothing counts: the budget's, or the largest seen."""
@@ -166,25 +186,20 @@ class ExactCostEHVISampler(BaseSampler):
         space = self._feasible.space
         return self._feasible.project({d.name: d.codes[self._rng.integers(len(d.codes))] for d in space.dimensions})
 
-    def _candidates(self, done: Sequence[FrozenTrial], known: Sequence[FrozenTrial]) -> list[Params]:
-        """Feasible points that no trial has: random ones all over the space, and neighbours of the best."""
+    def _candidates(self, done: Sequence[FrozenTrial]) -> list[Params]:
+        """Different feasible points: random ones all over the space, the best so far, and neighbours of these."""
         space, feasible = self._feasible.space, self._feasible
         codes = {d.name: d.codes for d in space.dimensions}
         drawn = [
             space.settled({name: values[self._rng.integers(len(values))] for name, values in codes.items()})
-            for _ in range(DRAWN)
+            for _ in range(DRAWN if space.base.family in CLOSED_FORMS else FEWEST)
         ]
-        fitting = [point for point in drawn if feasible.fits(space.config(point))]
-        fitting += [feasible.project(point) for point in drawn[: max(FEWEST - len(fitting), 0)]]
+        found = [point for point in drawn if feasible.fits(space.config(point))]
+        found += [feasible.project(point) for point in drawn[: max(FEWEST - len(found), 0)]]
         best = sorted(done, key=lambda t: t.values[0], reverse=True)[:STARTUP] + _front(done)
         for trial in best:
-            at = dict(trial.params)
-            for step in range(WALKS):
-                at = feasible.neighbour(at if step % 3 else dict(trial.params), self._rng)
-                fitting.append(at)
-        taken = {_key(space.settled(t.params)) for t in known}
-        new = {_key(point): point for point in fitting}
-        return [point for key, point in new.items() if key not in taken] or fitting
+            found += [feasible.neighbour(dict(trial.params), self._rng) for _ in range(WALKS)]
+        return list({_key(point): point for point in found}.values())
 
 
 class _Process:

@@ -127,7 +127,7 @@ class Space:
                 changed[dimension.element] = value
                 value = tuple(changed)
             fields[dimension.field] = value
-        return dataclasses.replace(self.base, **self.settle(fields, self))
+        return with_fields(self.base, self.settle(fields, self))
 
     def params(self, config: Any) -> Params:
         """The point of a config; raises BenchError if the config is not in the space."""
@@ -170,8 +170,29 @@ class Space:
 
 
 def fields_of(config: Any) -> Fields:
-    """The fields of a config dataclass, by name."""
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    """The fields of a config dataclass by name; those of a config inside it as `decoder.width`."""
+    found: Fields = {}
+    for one in dataclasses.fields(config):
+        value = getattr(config, one.name)
+        if dataclasses.is_dataclass(value):
+            found |= {f"{one.name}.{name}": inner for name, inner in fields_of(value).items()}
+        else:
+            found[one.name] = value
+    return found
+
+
+def with_fields(config: Any, fields: Mapping[str, Any]) -> Any:
+    """A config with fields changed that are named as in `fields_of`."""
+    changes: Fields = {}
+    inner: dict[str, Fields] = {}
+    for name, value in fields.items():
+        head, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(head, {})[rest] = value
+        else:
+            changes[head] = value
+    changes |= {head: with_fields(getattr(config, head), values) for head, values in inner.items()}
+    return dataclasses.replace(config, **changes)
 
 
 def config_key(config: Any) -> str:

@@ -1,17 +1,22 @@
 """The search spaces of the families: between which values each field may move, and the rules between fields.
 
-To search a family of your own, add a row to `SPACES`, or build a `Space` yourself and hand it to the search.
+Any config of the registry can be searched: what its fields may be is said in a small file (`read_values`), or in a
+row of `SPACES` if there are rules between the fields to keep, or by a `Space` of your own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from archs import ArchError
 from archs.layers import ACTIVATIONS, NORMS
+from archs.registry import nearest
 from bench.errors import BenchError
-from bench.search.space import Dimension, Fields, Space, fields_of
+from bench.search.space import Dimension, Fields, Space, fields_of, with_fields
 
 
 @dataclass(frozen=True)
@@ -109,34 +114,143 @@ SPACES: dict[str, FamilySpace] = {
 }  # fmt: skip
 
 
-def space_of(base: Any, free: Sequence[str] = ()) -> Space:
+def settle_valid(fields: Fields, space: Space) -> Fields:
+    """The rules of a family that has none written down: what its config refuses goes back to the base's values.
+
+    One free field alone if that is enough, else one after the other.
+    """
+    if _is_valid(fields, space):
+        return fields
+    base = fields_of(space.base)
+    for name in space.free:
+        if _is_valid(alone := {**fields, name: base[name]}, space):
+            return alone
+    for name in space.free:
+        fields = {**fields, name: base[name]}
+        if _is_valid(fields, space):
+            break
+    return fields
+
+
+def _is_valid(fields: Fields, space: Space) -> bool:
+    try:
+        with_fields(space.base, fields)
+    except (ArchError, ValueError):
+        return False
+    return True
+
+
+def space_of(base: Any, free: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> Space:
     """The space around a config in which the fields named in `free` may change (the family's choice if none is).
 
     A value of the base outside its field's row joins the row: the base is always a point of its space, unless it
     breaks a rule of the family.
+
+    Args:
+        base: any config of the registry; a field of a config inside it is called `decoder.width`.
+        free: names of fields.
+        values: by field, what it may be, for what the family does not say or says otherwise (see `read_values`); its
+            fields are free if none are named.
+
+    Raises:
+        BenchError: an unknown field, values that do not suit it, or a family without rows and no values.
     """
     family = SPACES.get(base.family)
-    if family is None:
+    rows = {**(family.values if family else {}), **_rows(base, values or {})}
+    if not rows:
         raise BenchError(
             f"family {base.family!r} has no search space; those that have one: {', '.join(sorted(SPACES))}. "
-            "Add it to bench/search/spaces.py or give a Space"
+            "Say what may change in a file and give it as --space"
         )
     for name in free:
-        if name not in family.values:
-            raise BenchError(f"--free {name}: no such field to search; possible: {', '.join(family.values)}")
-    names = [name for name in family.values if name in (free or family.free)]
-    dimensions = [dimension for name in names for dimension in _dimensions(name, family.values[name], base)]
-    return Space(base, tuple(dimensions), family.settle)
+        if name not in rows:
+            raise BenchError(f"--free {name}: no such field to search; possible: {', '.join(rows)}")
+    chosen = free or tuple(_rows(base, values or {})) or (family.free if family else ())
+    dimensions = [one for name in rows if name in chosen for one in _dimensions(name, rows[name], base)]
+    return Space(base, tuple(dimensions), family.settle if family else settle_valid)
+
+
+def read_values(path: Path | str) -> dict[str, Any]:
+    """What may change, from a TOML file: a line a field, as
+
+        norm = ["rmsnorm", "layernorm"]
+        decoder_width = {from = 32, to = 128, step = 16}
+        depths = [1, 2, 3]                                  # each of the four stages
+        widths = [[16, 32], [32, 64], [64, 128], [128, 256]]  # a row a stage
+
+    Raises:
+        BenchError: the file cannot be read.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"{path} is no search space that can be read ({error}); write one field = [values] a line"
+        ) from None
+
+
+def _rows(base: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the full name of their field, each a row, or a row an element."""
+    known, rows = fields_of(base), {}
+    for name, given in values.items():
+        paths = [path for path in known if name in (path, path.rpartition(".")[2])]
+        if len(paths) != 1:
+            said = f"is ambiguous; say {' or '.join(paths)}" if paths else f"does not exist{nearest(name, known)}"
+            raise BenchError(f"the search space names the field {name}, which {said}")
+        rows[paths[0]] = _row(paths[0], known[paths[0]], given)
+    return rows
+
+
+def _row(name: str, own: Any, given: Any) -> Any:
+    row = _tuples(_counted(name, given))
+    if not isinstance(own, tuple):
+        _check_row(name, own, row)
+        return row
+    rows = row if _nesting(row) > _nesting(own) else (row,) * len(own)
+    if len(rows) != len(own):
+        raise BenchError(
+            f"the search space gives {name} {len(rows)} rows; it has {len(own)} elements: give as many, or one"
+        )
+    for one, each in zip(rows, own, strict=True):
+        _check_row(name, each, one)
+    return rows
+
+
+def _counted(name: str, given: Any) -> Any:
+    """`{from = 16, to = 64, step = 8}` written out."""
+    if not isinstance(given, dict):
+        return given
+    try:
+        return list(range(given["from"], given["to"] + 1, given.get("step", 1)))
+    except (KeyError, TypeError, ValueError):
+        raise BenchError(f"the search space counts {name} by {given}; write {{from = 16, to = 64, step = 8}}") from None
+
+
+def _check_row(name: str, own: Any, row: Any) -> None:
+    if not isinstance(row, tuple) or not row:
+        raise BenchError(f"the search space gives {name} no list of values; write {name} = [{own!r}, ...]")
+    kinds = (int, float) if type(own) in (int, float) else type(own)
+    for value in row:
+        if own is not None and not (isinstance(value, kinds) and isinstance(value, bool) == isinstance(own, bool)):
+            raise BenchError(f"the search space gives {name} the value {value!r}, which is not like its {own!r}")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
+
+
+def _nesting(value: Any) -> int:
+    return 1 + max((_nesting(one) for one in value), default=0) if isinstance(value, tuple) else 0
 
 
 def _dimensions(name: str, values: Sequence[Any], base: Any) -> list[Dimension]:
-    own = getattr(base, name)
+    own = fields_of(base)[name]
     if isinstance(own, tuple):
         return [Dimension(name, _with(row, one), i) for i, (row, one) in enumerate(zip(values, own, strict=True))]
     return [Dimension(name, _with(values, own))]
 
 
 def _with(values: Sequence[Any], own: Any) -> tuple[Any, ...]:
-    if own in values:
-        return tuple(values)
-    return tuple(sorted([*values, own])) if not isinstance(own, str) else (*values, own)
+    """The values, ascending where they can be ordered, and the base's own among them."""
+    row = tuple(dict.fromkeys([*values, *([] if own in values else [own])]))
+    return tuple(sorted(row)) if all(type(value) in (int, float) for value in row) else row

@@ -52,6 +52,7 @@ class SearchPlan:
         sampler: one of `SAMPLERS`.
         seed: of the proposals and of every training.
         space: a space of your own instead of `base` and `free`.
+        values: by field, what it may be; see `bench.search.spaces.read_values`.
     """
 
     base: Any
@@ -62,6 +63,7 @@ class SearchPlan:
     sampler: str = DEFAULT_SAMPLER
     seed: int = 0
     space: Space | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler)
@@ -75,7 +77,7 @@ class SearchPlan:
 
     def make_space(self) -> Space:
         """The space that is searched."""
-        return self.space or space_of(self.base, self.free)
+        return self.space or space_of(self.base, self.free, self.values)
 
 
 def run_search(

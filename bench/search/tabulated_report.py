@@ -52,12 +52,11 @@ def report_tabulated(
         return Report(
             folder, table, [Column("config_key", "Config"), Column("f1", "F1", "percent")], said, files, [said]
         )
-    noise = noise_of(good)
+    about, noise = _about(records), noise_of(good)
     _, f1, _ = points_of(scope, good)
     predicted = {model: held_out(scope, good, model, noise) for model in MODELS}
     fits = [judge(model, values, f1) for model, values in predicted.items()]
     best = min(fits, key=lambda fit: fit.rmse)
-    about = _about(records)
     files.append(write_atomically(folder / FILE, _document(scope, noise, fits, about)))
     frame = _rankings(good, fits, predicted, f1)
     caption = (

@@ -1,0 +1,169 @@
+"""Tabulated benchmarks: a table of trainings, the surrogate over it, and samplers against each other on it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import archs
+from bench.errors import BenchError
+from bench.pareto import hypervolume_2d
+from bench.records import Record
+from bench.search import Budget, SearchPlan, run_search, tabulated
+from bench.search.contest import UNFILTERED, hypervolume_of_chosen
+from bench.search.tabulated import Scope, noise_of
+from bench.search.tabulated_report import Training, report_tabulated
+from bench.survey import load_records, plan_survey, report_survey, run_survey
+from studies.samplers import Samplers
+from studies.tabulated import STUDY as TABULATION
+
+S1 = archs.config("lale-s1")
+SCOPE = Scope(S1, (64, 64), 7, 0.03, 0.09, ("widths", "depths"))
+NOISE = 0.01
+QUIET = Console(quiet=True)
+
+
+def truth(config):
+    """Wider and deeper is better, with diminishing returns; the third stage counts most."""
+    size = sum(w * d * k for w, d, k in zip(config.widths, config.depths, (1, 1, 3, 1), strict=True))
+    return 0.3 + 0.4 * size / (size + 600)
+
+
+def training_record(config, seed, rng):
+    result = {"val_scores": {"macro_f1": truth(config) + rng.normal(0, NOISE)}}
+    shared = {"data": {"name": "terrain"}, "recipe": {"steps": 5}, "versions": {"torch": "2"}}
+    return Record.of(
+        "train", {**shared, "config": archs.to_dict(config), "seed": seed}, result, environment={}, seconds=1.0
+    )
+
+
+def made(number):
+    """Trainings and their records by formula, in the form of the study's."""
+    rng = np.random.default_rng(0)
+    drawn = SCOPE.spread(number, seed=1, bins=5)
+    wanted = [(config, 0) for config in drawn] + [(config, seed) for config in drawn[:15] for seed in (1, 2, 3)]
+    trainings = {f"{i}": Training(config, seed) for i, (config, seed) in enumerate(wanted)}
+    records = {label: training_record(one.config, one.seed, rng) for label, one in trainings.items()}
+    return trainings, records
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tabulated")
+    report_tabulated(SCOPE, *made(number=60), folder)
+    return folder
+
+
+def test_configs_are_spread_evenly_over_their_macs():
+    drawn = SCOPE.spread(50, seed=3, bins=5)
+    macs = np.array([SCOPE.price(config).macs for config in drawn]) / 1e9
+    counts, _ = np.histogram(np.log(macs), np.linspace(np.log(0.03), np.log(0.09), 6))
+    assert len(set(drawn)) == 50 and counts.tolist() == [10] * 5
+    assert SCOPE.spread(50, seed=3, bins=5) == drawn != SCOPE.spread(50, seed=4, bins=5)
+    with pytest.raises(BenchError, match="too few configs between"):
+        replace(SCOPE, low_gmacs=1e-6, high_gmacs=2e-6).spread(5, seed=0)
+
+
+def test_the_surrogate_knows_configs_that_were_not_trained(folder):
+    land = tabulated.load(folder)
+    configs = SCOPE.spread(80, seed=99, bins=5)
+    expected = land.expected(configs)
+    right = np.array([truth(config) for config in configs])
+    assert np.abs(expected - right).mean() < 0.01
+    assert np.corrcoef(expected, right)[0, 1] > 0.95
+    assert land.expected(configs[:1])[0] == expected[0]
+    assert {fit.model for fit in land.fits} == {"gp", "forest"}
+    assert 0 < min(fit.rmse for fit in land.fits) < 0.03 and max(fit.tau for fit in land.fits) > 0.7
+
+
+def test_noise_is_that_of_seeds_and_an_observation_repeats(folder):
+    land = tabulated.load(folder)
+    assert land.noise == pytest.approx(NOISE, rel=0.3)
+    seen = [land.observe(S1, seed) for seed in range(400)]
+    assert np.std(seen) == pytest.approx(land.noise, rel=0.15)
+    assert np.mean(seen) == pytest.approx(land.expected([S1])[0], abs=0.002)
+    assert land.observe(S1, 7) == seen[7]
+    with pytest.raises(BenchError, match="no config of the table was trained with two seeds"):
+        noise_of(pd.DataFrame({"config_key": ["a", "b"], "f1": [0.1, 0.2]}))
+
+
+def test_a_search_over_a_table_trains_nothing_and_finds_better(folder, tmp_path):
+    land = tabulated.load(folder)
+    budget = Budget(max_gmacs=0.05)
+    plan = SearchPlan(S1, SCOPE.free, budget=budget, trials=16, sampler="ehvi")
+    result = run_search(plan, land.evaluator(), tmp_path, console=QUIET)
+    assert all(land.price(trial.config).macs <= 0.05e9 for trial in result.trials)
+    best = max(result.trials, key=lambda trial: trial.objectives[0])
+    assert truth(best.config) > truth(result.trials[0].config)
+    with pytest.raises(BenchError, match="knows no latency"):
+        land.evaluator().latency_ms(S1)
+
+
+def test_an_unfinished_or_damaged_table_is_said_to_be_so(folder, tmp_path):
+    trainings, records = made(number=60)
+    some = dict(list(records.items())[:10])
+    report = report_tabulated(SCOPE, trainings, some, tmp_path / "some")
+    assert report.findings == ["10 of 105 trainings are done: too few for a surrogate."]
+    assert len(pd.read_csv(tmp_path / "some" / "table.csv")) == 105
+    with pytest.raises(BenchError, match="holds no tabulated benchmark"):
+        tabulated.load(tmp_path / "some")
+    with pytest.raises(BenchError, match="no surrogate 'spline'; possible: gp, forest"):
+        tabulated.load(folder, "spline")
+    document = json.loads((folder / "benchmark.json").read_text())
+    (tmp_path / "some" / "benchmark.json").write_text(json.dumps({**document, "format": "another"}))
+    with pytest.raises(BenchError, match="of this version"):
+        tabulated.load(tmp_path / "some")
+    first = next(iter(records))
+    records[first] = replace(records[first], determinants={**records[first].determinants, "recipe": {"steps": 6}})
+    with pytest.raises(BenchError, match="differ in data or recipe"):
+        report_tabulated(SCOPE, trainings, records, tmp_path / "mixed")
+
+
+def test_a_front_is_chosen_by_what_was_observed_and_valued_by_what_is_true():
+    costs, observed = np.array([1.0, 2.0, 2.0, 3.0]), np.array([0.5, 0.9, 0.7, np.nan])
+    expected, corner = np.array([0.5, 0.6, 0.7, 0.8]), np.array([4.0, 0.0])
+    chosen = pd.DataFrame({"x": [1.0, 2.0], "y": [0.5, 0.6]})  # the lucky one is taken, and is worth what it is
+    found = hypervolume_of_chosen(observed, costs, expected, corner)
+    assert found == pytest.approx(hypervolume_2d(chosen, "x", "y", (4.0, 0.0)))
+
+
+def test_samplers_compete_under_one_budget_and_resume(folder, tmp_path):
+    contest = Samplers(
+        evaluations=(("ehvi", 8), ("nsga2", 8), (UNFILTERED, 8)),
+        repeats=2,
+        models=("gp", "forest"),
+        budget=Budget(max_gmacs=0.045),
+        worst_f1=0.3,
+        land=folder,
+    )
+    plan = plan_survey(contest, "cpu", tmp_path)
+    run_survey(plan, console=QUIET)
+    records = load_records(plan.folder)
+    assert len(records) == 12 and {record.status for record in records.values()} == {"ok"}
+    for label, record in records.items():
+        curve = record.result["hypervolume"]
+        assert len(curve) == 8 and curve[-1] > 0
+        assert (record.result["infeasible"] > 0) == (UNFILTERED in label)
+    report = report_survey(contest, plan.folder)
+    assert {path.name for path in report.files} >= {"table.md", "runs.csv", "samplers.png"}
+    assert set(report.frame["repeats"]) == {2}
+    again = plan_survey(contest, "cpu", tmp_path)
+    assert [cell.key for cell in again.cells] == [cell.key for cell in plan.cells]
+
+
+def test_the_shipped_study_draws_as_many_configs_as_it_says():
+    trainings = TABULATION.trainings
+    assert len(trainings) == TABULATION.configs + 1 + TABULATION.repeated * TABULATION.seeds
+    assert trainings["config 0, seed 0"].config == S1
+
+
+def test_the_shipped_benchmark_loads_in_a_line():
+    if not (tabulated.FOLDER / tabulated.FILE).exists():
+        pytest.skip(f"{Path('results') / 'tabulated'} has not been made: lale-bench study tabulated --out results")
+    land = tabulated.load()
+    assert 0.2 < land.expected([S1])[0] < 0.9 and land.noise > 0
+    assert len(land.table["config_key"].unique()) >= 200
