@@ -1,7 +1,8 @@
 """Keep the README's figures those of the records: `python -m bench.readme` fills its marked places anew.
 
-A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->`, `<!-- findings FOLDER -->` or `<!-- claims FOLDER -->` (the
-short form of the survey of published figures), and ends at `<!-- end -->`.
+A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` or `<!-- findings FOLDER -->` of a study, or
+`<!-- survey FOLDER -->` (what a survey found, in sentences), or `<!-- claims FOLDER -->` (the short form of the survey
+of published figures); it ends at `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bench.study.report import describe, findings
 from bench.study.result import StudyResult, load_result
 from bench.tables import write_tables
 
-PLACE = re.compile(r"(<!-- (table|findings|claims) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|findings|survey|claims) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
@@ -36,8 +37,8 @@ def fill(text: str, root: Path) -> str:
 def _content(kind: str, words: list[str], root: Path) -> str:
     if not words:
         raise BenchError(f"a place for {kind} in the README names no folder; write <!-- {kind} results/... -->")
-    if kind == "claims":
-        return claims_in_short(root / words[0])
+    if kind in ("claims", "survey"):
+        return _surveyed(root / words[0], short=kind == "claims")
     result = load_result(root / words[0])
     if kind == "findings":
         return "".join(f"- {sentence}\n" for sentence in findings(result))
@@ -53,8 +54,8 @@ def _table(result: StudyResult, keys: list[str], patterns: list[str]) -> str:
         return next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
 
 
-def claims_in_short(folder: Path) -> str:
-    """The verdicts on the published figures, judged anew from the records.
+def _surveyed(folder: Path, short: bool) -> str:
+    """What a survey found, judged anew from its records: its own short form, or its sentences.
 
     Raises:
         BenchError: the folder holds no such survey.
@@ -65,7 +66,9 @@ def claims_in_short(folder: Path) -> str:
     survey = find_study(survey_name(folder))
     with tempfile.TemporaryDirectory() as scratch:
         report = survey.report(load_records(folder), Path(scratch))
-        return (report.folder / SHORT).read_text(encoding="utf-8")
+        if short:
+            return (report.folder / SHORT).read_text(encoding="utf-8")
+        return "".join(f"- {sentence}\n" for sentence in report.findings)
 
 
 def main() -> None:

@@ -39,8 +39,8 @@ class Tabulation:
     scope: Scope = SCOPE
     recipe: Recipe = RECIPE
     data: str = "terrain"
-    configs: int = 300
-    repeated: int = 40
+    configs: int = 240
+    repeated: int = 30
     seeds: int = 2
 
     @cached_property
@@ -57,7 +57,7 @@ class Tabulation:
 
         data = open_data(self.data, splits=("train", "val"))
         return {
-            label: train_cell(one.config, label, data, self.recipe, one.seed, device, test=False)
+            label: train_cell(one.config, label.partition(",")[0], data, self.recipe, one.seed, device, test=False)
             for label, one in self.trainings.items()
         }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.figures.style import (
     GREY,
@@ -27,6 +27,7 @@ from bench.figures.style import (
 
 _PANEL = 2.45  # inches, height of a panel with its margins
 _LINES = ("-", "--")
+SHORT_AXIS = 100  # an axis that spans less is marked at 2 and 5 too
 
 Values = Callable[[pd.DataFrame], pd.Series]
 PANELS: tuple[tuple[str, Values, bool], ...] = (
@@ -86,6 +87,9 @@ def _panel(ax: Axes, title: str, rows: pd.DataFrame, values: Values, log: bool, 
     ax.set_xticks(sides, [str(side) for side in sides])
     if log and values(rows).notna().any():
         ax.set_yscale("log")
+        shown = values(rows).dropna().astype(float)
+        few = shown.max() / shown.min() < SHORT_AXIS
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
     elif not log:
