@@ -91,6 +91,15 @@ def test_tables_and_figures_are_written(finished):
     assert any("commonest class" in sentence for sentence in report.findings)
 
 
+def test_what_is_not_settled_has_its_price(finished):
+    _, report = finished
+    prices = [sentence for sentence in report.findings if sentence.startswith("The 6 trainings took")]
+    assert len(prices) == bool((report.frame["verdict"] == "no evidence").any())
+    named = " ".join(sentence for sentence in report.findings if "eeds" in sentence and "settle" in sentence)
+    undecided = report.frame[report.frame["verdict"] == "no evidence"]["variant"]
+    assert all(label in named for label in undecided)
+
+
 def test_a_second_run_measures_nothing_and_says_the_same(finished):
     plan, report = finished
     before = {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")}

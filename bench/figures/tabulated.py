@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from bench.columns import column
 from bench.figures.scales import apply_scale
 from bench.figures.style import GOOD, GREY, INK, PAPER, WIDTH, axes, heading, save, sheet
+from bench.search.tabulated import SURROGATES
 
 
 def draw_tabulated(
@@ -40,9 +41,9 @@ def draw_tabulated(
         right = axes(figure, left=WIDTH / 2 + 0.75, right=0.15, top=0.55, bottom=0.58)
         _agreement(right, predicted, f1, noise)
         note = (
-            f"Right: each config foretold by a {fit.model} that was fitted without it; R² {fit.r2:.2f}, error "
-            f"{100 * fit.rmse:.2f} points, Kendall's τ {fit.tau:.2f}. The band is ± two standard deviations of one "
-            "config's trainings."
+            f"Right: each config foretold by a {SURROGATES[fit.model]} that was fitted without it; R² {fit.r2:.2f}, "
+            f"error {100 * fit.rmse:.2f} points, Kendall's τ {fit.tau:.2f}. The band is ± two standard deviations of "
+            "one config's trainings."
         )
         return save(figure, stem, [note])
 

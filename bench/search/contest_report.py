@@ -56,7 +56,7 @@ def report_contest(
     files += write_tables(frame, columns, folder / "table", caption)
     if not runs.empty:
         files += draw_contest(runs, samplers, models, TRUTHS, folder / "samplers", caption)
-    return Report(folder, frame, columns, caption, files, _sentences(frame, models))
+    return Report(folder, frame, columns, caption, files, _sentences(frame, runs, models))
 
 
 def _runs(records: Mapping[str, Record]) -> pd.DataFrame:
@@ -105,30 +105,39 @@ def _columns() -> list[Column]:
     ]
 
 
-def _sentences(frame: pd.DataFrame, models: Sequence[str]) -> list[str]:
-    return [sentence for model in models for sentence in _of_truth(frame[frame["key"] == model], model)]
-
-
-def _of_truth(rows: pd.DataFrame, model: str) -> list[str]:
-    found = rows.set_index("sampler")
+def _sentences(frame: pd.DataFrame, runs: pd.DataFrame, models: Sequence[str]) -> list[str]:
     said = []
-    for at in AT:
-        known = found[found[f"at_{at}"].notna()]
-        if len(known) < 2:
-            continue
-        best = str(known[f"at_{at}"].idxmax())
-        beaten = [name for name in known.index if known.loc[name, f"high_{at}"] < known.loc[best, f"low_{at}"]]
-        level = [name for name in known.index if name not in (best, *beaten)]
-        said.append(
-            f"On {TRUTHS[model]}, after {at} evaluations {best} is ahead"
-            + (f", clear of {', '.join(beaten)} (quartiles do not overlap)" if beaten else "")
-            + (f", level with {', '.join(level)}" if level else "")
-            + "."
-        )
-    if UNFILTERED in found.index and found.loc[UNFILTERED].notna()["infeasible"]:
-        said.append(
-            f"{found.loc[UNFILTERED, 'infeasible']:.0%} of what {UNFILTERED} proposes breaks the budget.".replace(
-                "%", " %"
-            )
-        )
+    for model in models:
+        found = frame[frame["key"] == model].set_index("sampler")
+        said += [_ahead(found, model, at) for at in AT if found[f"at_{at}"].notna().sum() >= 2]
+        said += _against_unfiltered(runs[runs["model"] == model])
     return said
+
+
+def _ahead(found: pd.DataFrame, model: str, at: int) -> str:
+    """Who leads after so many evaluations, of those that made so many."""
+    known = found[found[f"at_{at}"].notna()]
+    best = str(known[f"at_{at}"].idxmax())
+    beaten = [name for name in known.index if known.loc[name, f"high_{at}"] < known.loc[best, f"low_{at}"]]
+    level = [name for name in known.index if name not in (best, *beaten)]
+    return (
+        f"On {TRUTHS[model]}, after {at} evaluations {best} is ahead"
+        + (f", clear of {', '.join(beaten)} (quartiles do not overlap)" if beaten else "")
+        + (f", level with {', '.join(level)}" if level else "")
+        + "."
+    )
+
+
+def _against_unfiltered(runs: pd.DataFrame) -> list[str]:
+    """After how many evaluations the others have, in the median, what chance without a filter has at its end."""
+    curves = {name: np.median(np.array(own["hypervolume"].tolist()), axis=0) for name, own in runs.groupby("sampler")}
+    if UNFILTERED not in curves:
+        return []
+    plain = curves.pop(UNFILTERED)
+    over = runs[runs["sampler"] == UNFILTERED]["infeasible"].mean() / len(plain)
+    reached = {name: int(np.argmax(curve >= plain[-1])) + 1 for name, curve in curves.items() if curve[-1] >= plain[-1]}
+    named = ", ".join(f"{name} after {at}" for name, at in sorted(reached.items(), key=lambda one: one[1]))
+    return [
+        f"{over:.0%} of what {UNFILTERED} proposes breaks the budget; what it has after "
+        f"{len(plain)} evaluations, others have earlier: {named or 'none'}.".replace("%", " %")
+    ]

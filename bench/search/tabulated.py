@@ -39,8 +39,9 @@ FOLDER = Path(__file__).resolve().parent.parent.parent / "results" / "tabulated"
 FILE, TABLE = "benchmark.json", "table.csv"
 FORMAT = "lale-bench tabulated 1"
 FOLDS = 10
-MODELS = ("gp", "forest")
-"""A Gaussian process and a forest: samplers that model F1 by one of them should also be tried on the other."""
+SURROGATES = {"gp": "Gaussian process", "forest": "forest"}
+"""Samplers that model F1 by one of them should also be tried on the other."""
+MODELS = tuple(SURROGATES)
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Tabulated:
     Attributes:
         scope: the space and how costs are counted.
         table: one row a training: the point by dimension name, seed, f1, params, macs, config_key.
-        noise: standard deviation of the F1 of trainings of one config.
+        noise: standard deviation of the F1 of trainings of one config, see `noise_of`.
         fits: every model's errors.
         model: the one that is used.
         about: data, recipe, environment, as JSON.
@@ -270,6 +271,7 @@ def load(folder: Path | str = FOLDER, model: str = "") -> Tabulated:
 def points_of(scope: Scope, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features, mean F1 and number of trainings of each config of a table, in order of first appearance."""
     names = [dimension.name for dimension in scope.space.dimensions]
+    table = table.assign(f1=table["f1"] - table["seed"].map(seed_effects(table)).fillna(0.0))
     groups = table.groupby("config_key", sort=False)
     first = groups[names].first()
     configs = [scope.space.config({name: int(row[name]) for name in names}) for row in first.to_dict("records")]
@@ -279,15 +281,39 @@ def points_of(scope: Scope, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray
 def noise_of(table: pd.DataFrame) -> float:
     """Standard deviation of the F1 of trainings of one config, pooled over those that were trained more than once.
 
+    What all trainings of a seed share (they see the same tiles in the same order) is not part of it: a search trains
+    its candidates with one seed, so it does not change who is ahead.
+
     Raises:
-        BenchError: none was.
+        BenchError: none was trained more than once, or too few to tell a seed's luck from a config's.
     """
-    repeated = table.groupby("config_key")["f1"].agg(["var", "count"])
-    repeated = repeated[repeated["count"] > 1]
+    repeated = _repeated(table)
     if repeated.empty:
         raise BenchError("no config of the table was trained with two seeds, so the noise is not known")
-    freedom = repeated["count"] - 1
-    return float(np.sqrt((repeated["var"] * freedom).sum() / freedom.sum()))
+    freedom = len(repeated) - repeated["config_key"].nunique() - (repeated["seed"].nunique() - 1)
+    if freedom < 1:
+        raise BenchError("too few configs of the table were trained with two seeds, so the noise is not known")
+    left = repeated["f1"] - repeated["seed"].map(seed_effects(table))
+    left -= left.groupby(repeated["config_key"]).transform("mean")
+    return float(np.sqrt((left**2).sum() / freedom))
+
+
+def seed_effects(table: pd.DataFrame) -> dict[int, float]:
+    """How much higher all trainings of a seed score than those of the mean seed: least squares over the configs that
+    were trained more than once, F1 = config + seed."""
+    repeated = _repeated(table)
+    if repeated.empty:
+        return {}
+    seeds = sorted(repeated["seed"].unique())
+    columns = np.stack([(repeated["seed"] == seed).to_numpy(float) for seed in seeds], axis=1)
+    centred = pd.DataFrame(columns).groupby(repeated["config_key"].to_numpy()).transform("mean").to_numpy()
+    scores = repeated["f1"] - repeated.groupby("config_key")["f1"].transform("mean")
+    effects = np.linalg.lstsq(columns - centred, scores.to_numpy(), rcond=None)[0]
+    return {int(seed): float(effect) for seed, effect in zip(seeds, effects - effects.mean(), strict=True)}
+
+
+def _repeated(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["config_key"].duplicated(keep=False)]
 
 
 def fit(model: str, features: np.ndarray, f1: np.ndarray, variance: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -16,7 +16,19 @@ from bench.errors import BenchError
 from bench.records import Record
 from bench.search.ladder import agreement
 from bench.search.space import config_key
-from bench.search.tabulated import FILE, FOLDS, FORMAT, MODELS, Fit, Scope, held_out, judge, noise_of, points_of
+from bench.search.tabulated import (
+    FILE,
+    FOLDS,
+    FORMAT,
+    MODELS,
+    SURROGATES,
+    Fit,
+    Scope,
+    held_out,
+    judge,
+    noise_of,
+    points_of,
+)
 from bench.study.report import Report
 from bench.tables import write_tables
 
@@ -62,8 +74,8 @@ def report_tabulated(
     caption = (
         f"How well the F1 of a config is foretold: surrogates on configs that they have not seen ({FOLDS} folds), and "
         f"what costs nothing to know. {good['config_key'].nunique()} configs of LALE, {about['recipe']['steps']} steps "
-        f"each on {about['data']['name']}; trainings of one config differ by {100 * noise:.2f} points (standard "
-        "deviation)."
+        f"each on {about['data']['name']}; trainings of one config with other seeds differ by {100 * noise:.2f} points "
+        "(standard deviation), beside what all trainings of a seed share."
     )
     files += write_tables(frame, COLUMNS, folder / "fits", caption)
     files += draw_tabulated(good, predicted[best.model], f1, noise, best, folder / "tabulated")
@@ -119,9 +131,13 @@ def _document(scope: Scope, noise: float, fits: list[Fit], about: Mapping[str, A
 
 def _rankings(table: pd.DataFrame, fits: list[Fit], predicted: Mapping[str, Any], f1: Any) -> pd.DataFrame:
     costs = table.groupby("config_key", sort=False)[["params", "macs"]].first()
-    names = {"gp": "surrogate: Gaussian process", "forest": "surrogate: forest"}
     rows = [
-        {"ranked_by": names[fit.model], **_tau(predicted[fit.model], f1), "r2": fit.r2, "rmse": fit.rmse}
+        {
+            "ranked_by": f"surrogate: {SURROGATES[fit.model]}",
+            **_tau(predicted[fit.model], f1),
+            "r2": fit.r2,
+            "rmse": fit.rmse,
+        }
         for fit in fits
     ]
     rows += [{"ranked_by": f"{what} alone", **_tau(costs[key].to_numpy(), f1)} for what, key in
@@ -138,9 +154,9 @@ def _sentences(table: pd.DataFrame, frame: pd.DataFrame, best: Fit, noise: float
     lost = table[table["status"] != "ok"]
     macs = frame[frame["ranked_by"] == "MACs alone"].iloc[0]
     sentences = [
-        f"The surrogate ({best.model}) foretells the F1 of a config it has not seen to {100 * best.rmse:.2f} points, "
-        f"of which trainings themselves differ by {100 * noise:.2f}; Kendall's tau {best.tau:.2f}, against "
-        f"{macs.tau:.2f} by MACs alone."
+        f"The surrogate ({SURROGATES[best.model]}) foretells a training of a config it has not seen to "
+        f"{100 * best.rmse:.2f} points of F1; trainings of one config with other seeds differ by {100 * noise:.2f}. "
+        f"Kendall's tau {best.tau:.2f}, against {macs.tau:.2f} by MACs alone."
     ]
     if len(lost):
         sentences.append(f"{len(lost)} of {len(table)} trainings are failed or missing.")

@@ -242,7 +242,12 @@ def findings(result: StudyResult) -> list[str]:
     frame = result.frame[result.frame["f1"].notna()]
     if frame.empty:
         return []
-    return [*_best_sentence(result, frame), *_verdict_sentences(frame), _guess_sentence(result)]
+    return [
+        *_best_sentence(result, frame),
+        *_verdict_sentences(frame),
+        *_price_sentences(result),
+        _guess_sentence(result),
+    ]
 
 
 def _best_sentence(result: StudyResult, frame: pd.DataFrame) -> list[str]:
@@ -272,6 +277,33 @@ def _verdict_sentences(frame: pd.DataFrame) -> list[str]:
             sentences.append(f"{word.capitalize()} than its base, in points of macro F1: {named}.".replace(
                 "No evidence than its base", "No evidence of a difference from its base"))  # fmt: skip
     return sentences
+
+
+def _price_sentences(result: StudyResult) -> list[str]:
+    """What the trainings took, and what it would take to settle the differences that were seen but not proven."""
+    frame = result.frame.set_index("variant")
+    seconds = {label: [record.seconds for record in _succeeded(result, label)] for label in frame.index}
+    trained = [second for times in seconds.values() for second in times]
+    undecided = frame[frame["verdict"] == "no evidence"] if "verdict" in frame else frame[:0]
+    if undecided.empty:
+        return []
+    hours = sum(trained) / 3600
+    took = f"The {len(trained)} trainings took {hours:.1f} hours in all; twice the steps would take twice that."
+    needed = undecided["seeds_needed"].dropna().astype(int)
+    never = [label for label in undecided.index if label not in needed.index]
+    sentences = [took, *_settling_sentence(needed.to_dict(), seconds, result.manifest.base)]
+    if never:
+        sentences.append(f"No number of seeds would settle, over these test images: {', '.join(never)}.")
+    return sentences
+
+
+def _settling_sentence(needed: dict[str, int], seconds: dict[str, list[float]], base: str | None) -> list[str]:
+    if not needed or base is None:
+        return []
+    most = {**needed, base: max(needed.values())}
+    hours = sum(max(0, count - len(seconds[row])) * np.mean(seconds[row]) for row, count in most.items()) / 3600
+    named = ", ".join(f"{row} {count}" for row, count in needed.items())
+    return [f"Seeds that would settle effects of the size seen: {named}; {hours:.1f} hours more."]
 
 
 def _guess_sentence(result: StudyResult) -> str:
