@@ -24,6 +24,7 @@ class Format:
         scale: from the raw unit (1, bytes, fraction) to the printed one.
         unit: what stands in the header.
         interval: "±" prints half the interval's width, "[]" prints both of its bounds.
+        bounds: what these are.
         least: smaller values are printed as "< least" (in printed units).
     """
 
@@ -31,6 +32,7 @@ class Format:
     scale: float = 1.0
     unit: str = ""
     interval: Literal["±", "[]"] = "±"
+    bounds: str = "95 % interval"
     least: float | None = None
 
     def text(self, value: Any) -> str:

@@ -11,7 +11,7 @@ from bench.errors import BenchError
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-RUNTIMES = ("eager", "compile", "cudagraphs", "onnxruntime", "openvino")
+RUNTIMES = ("eager", "compile", "autotune", "cudagraphs", "onnxruntime", "openvino")
 FORMS = ("trained", "deployed")
 
 
@@ -24,8 +24,9 @@ class SpeedProtocol:
         precision: fp32, tf32 (fp32 whose products a GPU may round to tf32; fp32 itself never is), bf16 or fp16;
             weights and input are of that type (no autocast). OpenVINO takes fp32 and computes in bf16 by its own hint.
         memory_format: contiguous or channels_last.
-        runtime: eager, compile (`torch.compile`, shapes fixed), cudagraphs, onnxruntime or openvino; the time that
-            the preparation takes is reported apart.
+        runtime: eager, compile (`torch.compile`, shapes fixed), autotune (the same, with kernels chosen by timing
+            them and weights folded in as constants), cudagraphs, onnxruntime or openvino; the time that the
+            preparation takes is reported apart.
         form: trained, the network as it is; or deployed, `archs.deploy` of it, the same function in fewer operators.
         threads: of PyTorch on the CPU during the measurement; None leaves the number as it is.
         calls: timed calls of each model in a round; fewer, down to one, of a model so slow that the fewest rounds

@@ -157,6 +157,13 @@ def _compile(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Wor
     return Prepared(lambda: compiled(x))
 
 
+def _autotune(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    """What the compiler can do if its own time does not matter; on a CPU without Python between the kernels."""
+    options = {"max_autotune": True, "freezing": True, "cpp_wrapper": x.device.type == "cpu"}
+    compiled = torch.compile(model, dynamic=False, options=options)
+    return Prepared(lambda: compiled(x))
+
+
 def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
     """All kernels of a call recorded once and launched together; the output is always in the same place."""
     with torch.cuda.device(x.device):
@@ -207,6 +214,7 @@ def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Wo
 PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol, Workshop], Prepared]] = {
     "eager": _eager,
     "compile": _compile,
+    "autotune": _autotune,
     "cudagraphs": _cudagraphs,
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "FORMATS", "Column", "Format", "column", "measured", "rich_table", "write_tables"]
 
 _ARROWS = {"high": " ↑", "low": " ↓", None: ""}
-_HALF_WIDTH = "± is half the width of the 95 % interval, whose bounds are in the CSV file."
-_BOUNDS = "Brackets hold the 95 % interval."
+_HALF_WIDTH = "± is half the width of the {}, whose bounds are in the CSV file."
+_BOUNDS = "Brackets hold the {}."
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,12 @@ def _best(frame: pd.DataFrame, c: Column, texts: list[str], trouble: set[int]) -
 
 def _remarks(columns: Sequence[Column], texts: list[list[str]]) -> tuple[str, ...]:
     """What the intervals are, where some are shown."""
-    numbers = [t for c, column_texts in zip(columns, texts, strict=True) if c.low for t in column_texts]
-    remarks = {_HALF_WIDTH: any("±" in t for t in numbers), _BOUNDS: any("[" in t for t in numbers)}
-    return tuple(text for text, shown in remarks.items() if shown)
+    remarks: list[str] = []
+    for one, column_texts in zip(columns, texts, strict=True):
+        if one.low:
+            remarks += [_HALF_WIDTH.format(one.style.bounds)] if any("±" in t for t in column_texts) else []
+            remarks += [_BOUNDS.format(one.style.bounds)] if any("[" in t for t in column_texts) else []
+    return tuple(sorted(set(remarks), reverse=True))  # ± before brackets
 
 
 def _csv(frame: pd.DataFrame, columns: Sequence[Column]) -> str:

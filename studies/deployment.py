@@ -29,6 +29,7 @@ LITERAL = "lale-s1, as published"
 BASELINE = "smp/linknet-efficientnet_b0"
 SIZE = (256, 256)
 NUM_CLASSES = 7
+TORCH = ("eager", "compile", "autotune")
 TARGETS = {"best": 5.0, "baseline": 2.5, "torch": 3.0}
 
 # network, form, runtime, precision, memory format
@@ -38,11 +39,13 @@ WAYS: dict[str, tuple[str, str, str, str, str]] = {
     "lale-s1, OpenVINO": ("lale-s1", "trained", "openvino", "fp32", "contiguous"),
     "lale-s1 deployed": ("lale-s1", "deployed", "eager", "fp32", "channels_last"),
     "lale-s1 deployed, compiled": ("lale-s1", "deployed", "compile", "fp32", "channels_last"),
+    "lale-s1 deployed, autotuned": ("lale-s1", "deployed", "autotune", "fp32", "channels_last"),
     "lale-s1 deployed, ONNX Runtime": ("lale-s1", "deployed", "onnxruntime", "fp32", "contiguous"),
     "lale-s1 deployed, OpenVINO": ("lale-s1", "deployed", "openvino", "fp32", "contiguous"),
     "lale-s1 deployed, OpenVINO bf16": ("lale-s1", "deployed", "openvino", "bf16", "contiguous"),
     "linknet": (BASELINE, "trained", "eager", "fp32", "contiguous"),
     "linknet deployed, compiled": (BASELINE, "deployed", "compile", "fp32", "channels_last"),
+    "linknet deployed, autotuned": (BASELINE, "deployed", "autotune", "fp32", "channels_last"),
     "linknet deployed, ONNX Runtime": (BASELINE, "deployed", "onnxruntime", "fp32", "contiguous"),
     "linknet deployed, OpenVINO": (BASELINE, "deployed", "openvino", "fp32", "contiguous"),
     "linknet deployed, OpenVINO bf16": (BASELINE, "deployed", "openvino", "bf16", "contiguous"),
@@ -148,7 +151,7 @@ def _findings(label: str, record: Record) -> list[str]:
     full = [name for name, way in WAYS.items() if way[3] == "fp32"]
     ours = quickest(speeds, [name for name in full if WAYS[name][0] != BASELINE])
     theirs = quickest(speeds, [name for name in WAYS if WAYS[name][0] == BASELINE and name in full])
-    torch_only = quickest(speeds, [n for n in full if WAYS[n][0] != BASELINE and WAYS[n][2] in ("eager", "compile")])
+    torch_only = quickest(speeds, [name for name in full if WAYS[name][0] != BASELINE and WAYS[name][2] in TORCH])
     disturbance = _disturbance(record)
     found = [f"{label}: {disturbance}"] if disturbance else []
     for target, fast, slow in (("best", ours, LITERAL), ("baseline", ours, theirs), ("torch", torch_only, LITERAL)):

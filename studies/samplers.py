@@ -21,7 +21,7 @@ from bench.study.report import Report
 
 BUDGET = Budget(max_gmacs=0.3)
 WORST_F1 = 0.4  # fixed before any sampler was run
-EVALUATIONS = {"ehvi": 100, "gp": 50, "tpe": 200, "nsga2": 200, "random": 200, UNFILTERED: 200}
+EVALUATIONS = {"ehvi": 50, "gp": 50, "tpe": 200, "nsga2": 200, "random": 200, UNFILTERED: 200}
 """Those that fit a process at each proposal take too long for more: its time grows with the cube of the trials."""
 
 

@@ -19,7 +19,7 @@ from bench.search.budget import Budget
 from bench.search.front import save_front, variant_name
 from bench.search.samplers import SAMPLERS
 from bench.search.space import Space
-from bench.search.study import SearchPlan, run_search
+from bench.search.study import AUTO, SearchPlan, run_search
 
 BUDGET = Budget(max_gmacs=0.03, max_params=1.2e6)  # lale-s1 has 0.036 GMACs at 64 x 64
 WIDTHS_AND_DEPTHS = ("widths", "depths", "conv_stages", "decoder_width")
@@ -43,6 +43,13 @@ def small_heap():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+def test_the_sampler_follows_from_what_can_be_priced():
+    assert plan(sampler=AUTO).sampler == "ehvi" == SearchPlan(S1).sampler
+    assert plan(sampler=AUTO, objectives=("f1", "params", "latency")).sampler == "gp"
+    assert plan(sampler=AUTO, budget=Budget(max_latency_ms=9.0)).sampler == "gp"
+    assert SearchPlan(archs.config("lwganet-l0+mlp")).sampler == "gp"  # priced by counting
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
@@ -177,6 +184,7 @@ def test_an_impossible_budget_trains_nothing(tmp_path):
         ({"objectives": ("macs", "f1")}, "give f1 first"),
         ({"objectives": ("f1", "speed")}, "params, macs, latency"),
         ({"sampler": "magic"}, "--sampler magic: there is no such sampler; possible: ehvi, random"),
+        ({"sampler": "ehvi", "budget": Budget(max_latency_ms=9.0)}, "too many to be timed for --max-latency-ms"),
         ({"trials": 0}, "--trials 0"),
     ],
 )
@@ -241,7 +249,7 @@ def _forked(*arguments):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", "ehvi"])
 def test_killed_at_random_points_the_search_ends_the_same(tmp_path, sampler):
     chance, trials = random.Random(sampler), 14
     whole = search(tmp_path / "whole", plan(sampler=sampler, trials=trials), storage=None)

@@ -202,8 +202,9 @@ def test_precision_and_memory_format_reach_the_model(precision, memory_format):
 
 
 @pytest.mark.skipif("LALE_BENCH_SLOW" not in os.environ, reason="compiles for half a minute: set LALE_BENCH_SLOW=1")
-def test_compiling_is_reported_apart():
-    protocol = SpeedProtocol(runtime="compile", rounds=6, min_seconds=0, max_seconds=0.1, warmup_seconds=0.1)
+@pytest.mark.parametrize("runtime", ["compile", "autotune"])
+def test_compiling_is_reported_apart(runtime):
+    protocol = SpeedProtocol(runtime=runtime, rounds=6, min_seconds=0, max_seconds=0.1, warmup_seconds=0.1)
     speed = measure_speed({"net": nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU())}, (8, 8), protocol)["net"]
     assert speed.compile_seconds > 10 * max(speed.samples)
 

@@ -56,8 +56,8 @@ def measure(
     runtime: Annotated[
         str,
         typer.Option(
-            help="eager, compile, cudagraphs (GPU), onnxruntime or openvino (CPU; extras onnx, openvino). Preparing "
-            "and compiling are timed apart."
+            help="eager, compile, autotune (compiled, with kernels chosen by timing them), cudagraphs (GPU), "
+            "onnxruntime or openvino (CPU; extras onnx, openvino). Preparing and compiling are timed apart."
         ),
     ] = "eager",
     precision: Annotated[str, typer.Option(help="fp32, tf32 (GPU), bf16 or fp16; openvino: fp32 or bf16.")] = "fp32",

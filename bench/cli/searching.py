@@ -56,7 +56,12 @@ def search(
         float | None, typer.Option(help="Elements that the operators write for one image of --size, as 3e7.")
     ] = None,
     trials: Annotated[int, typer.Option(help="Trainings in all.")] = 24,
-    sampler: Annotated[str, typer.Option(help="gp, ehvi, tpe, nsga2, nsga3 or random; all feasible.")] = "gp",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="auto (the best in the study `samplers`), ehvi, gp, tpe, nsga2, nsga3 or random; all feasible."
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the proposals and the search's trainings.")] = 0,
     seeds: Annotated[str, typer.Option(help="Of the front's final trainings: how many, or which (not --seed).")] = "3",
     data: DataOption = "terrain",

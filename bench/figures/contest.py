@@ -77,7 +77,7 @@ def _by_evaluations(ax: Axes, runs: pd.DataFrame, colours: Mapping[str, str]) ->
 
 def _by_compute(ax: Axes, runs: pd.DataFrame, colours: Mapping[str, str]) -> None:
     most = max((macs[-1] for macs in runs["macs"]), default=1.0)
-    places = np.geomspace(most / 60, most, _GRID)
+    places = np.geomspace(most / 120, most, _GRID)
     for sampler, colour in colours.items():
         own = runs[runs["sampler"] == sampler]
         if own.empty:

@@ -2,13 +2,14 @@
 
 A sampler is judged by the front that a user of it would take: of the configs it has seen, those that no other beats in
 observed F1 and cost. The front is chosen by what was observed, noise and all, and then valued by the F1 that its
-members really have in the mean: luck is chosen, but not paid. The reference point is fixed beforehand.
+members really have in the mean: luck is chosen, but not paid. The reference point is fixed beforehand. Below the
+smallest trained config the surrogate only guesses, so nothing is gained by going there: MACs count from that size on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from optuna.trial import TrialState
 import archs
 from bench.engine import Cell, CellContext
 from bench.pareto import pareto_front
-from bench.search.budget import Budget
+from bench.search.budget import Budget, Cost
 from bench.search.feasible import FeasibleSpace
 from bench.search.samplers import FeasibleSampler
 from bench.search.space import config_key
@@ -27,7 +28,7 @@ from bench.search.storage import experimental, quiet
 from bench.search.tabulated import Tabulated
 from bench.search.trials import CONFIG_KEY
 
-UNFILTERED = "random, unfiltered"
+UNFILTERED = "unfiltered random"
 """Optuna's random sampler as it comes: what breaks the budget is an evaluation spent for nothing."""
 OBJECTIVES = ("f1", "macs")
 
@@ -57,6 +58,7 @@ def contest_cell(land: Tabulated, contest: Contest, sampler: str, seed: int) -> 
         "model": land.model,
         "noise": land.noise,
         "base": archs.to_dict(land.scope.base),
+        "floor": land.scope.low_gmacs,
         "contest": {**asdict(contest), "budget": asdict(contest.budget)},
         "sampler": sampler,
         "seed": seed,
@@ -71,9 +73,10 @@ def contest_cell(land: Tabulated, contest: Contest, sampler: str, seed: int) -> 
 class _Search:
     def __init__(self, land: Tabulated, contest: Contest, sampler: str, seed: int) -> None:
         self.land, self.contest, self.seed = land, contest, seed
-        self.feasible = FeasibleSpace(land.space, contest.budget, land.price)
+        self.floor = round(land.scope.low_gmacs * 1e9)
+        self.feasible = FeasibleSpace(land.space, contest.budget, self.price)
         self.sampler = sampler
-        with experimental():
+        with quiet(), experimental():
             self.study = optuna.create_study(
                 directions=["maximize", "minimize"], sampler=make_sampler(sampler, self.feasible, seed)
             )
@@ -91,7 +94,7 @@ class _Search:
                 seconds.append(perf_counter() - began)
                 f1 = self._evaluate(trial, config)
                 observed.append(f1)
-                costs.append(self.land.price(config).macs)
+                costs.append(self.price(config).macs)
                 configs.append(config)
                 spent.append(0 if np.isnan(f1) else costs[-1])
                 context.progress(step + 1, self.contest.evaluations, "")
@@ -102,6 +105,11 @@ class _Search:
             "infeasible": int(np.isnan(observed).sum()),
         }
 
+    def price(self, config: Any) -> Cost:
+        """The exact cost; MACs below those of any trained config count as the least of these."""
+        cost = self.land.price(config)
+        return replace(cost, macs=max(cost.macs, self.floor))
+
     def _evaluate(self, trial: optuna.Trial, config: Any) -> float:
         """One training's F1; NaN for what breaks the budget, of which the sampler learns that it failed."""
         trial.set_user_attr(CONFIG_KEY, config_key(config))
@@ -109,7 +117,7 @@ class _Search:
             self.study.tell(trial, state=TrialState.FAIL)
             return float("nan")
         f1 = self.land.observe(config, self.seed)
-        self.study.tell(trial, [f1, self.land.price(config).macs])
+        self.study.tell(trial, [f1, self.price(config).macs])
         return f1
 
     def _hypervolumes(self, observed: np.ndarray, costs: np.ndarray, configs: list[Any]) -> list[float]:

@@ -18,7 +18,7 @@ from bench.tables import write_tables
 
 AT = (25, 50, 100, 200)
 FILTERED = ("random", "nsga2")  # what a model has to beat
-UNIT = Format("z.2f", 100.0, "points × GMACs", interval="[]")
+UNIT = Format("z.2f", 100.0, "points × GMACs", interval="[]", bounds="quartiles")
 TRUTHS = {"gp": "a Gaussian process", "forest": "a forest"}
 
 
@@ -49,7 +49,7 @@ def report_contest(
                               folder / "runs", "Hypervolume of every search.")  # fmt: skip
     caption = (
         f"Hypervolume of F1 times GMACs (reference: F1 {100 * worst_f1:g} %, {budget.max_gmacs:g} GMACs) of the front "
-        "that a user would choose by observed F1, valued by expected F1: median [quartiles] over "
+        "that a user would choose by observed F1, valued by expected F1: medians and quartiles over "
         f"{runs['repeat'].nunique() if len(runs) else 0} repeats."
     )
     columns = _columns()
