@@ -37,7 +37,7 @@ JOB = "job"
 OBJECTIVES = {"f1": "maximize", "params": "minimize", "macs": "minimize", "latency": "minimize"}
 AUTO = "auto"
 """`ehvi` where it can price what it weighs up (exact costs in closed form, nothing measured), else Optuna's `gp`: the
-study `samplers` found the one ahead up to 25 trainings, both level at 50, and the rest behind."""
+study `samplers` found `ehvi` ahead of all others in the first 20 trainings, and none ahead of it at 50."""
 
 
 @dataclass(frozen=True)
