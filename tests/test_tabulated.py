@@ -94,7 +94,7 @@ def test_noise_is_that_of_seeds_and_an_observation_repeats(folder):
 def test_a_search_over_a_table_trains_nothing_and_finds_better(folder, tmp_path):
     land = tabulated.load(folder)
     budget = Budget(max_gmacs=0.05)
-    plan = SearchPlan(S1, SCOPE.free, budget=budget, trials=16, sampler="ehvi")
+    plan = SearchPlan(S1, SCOPE.free, budget=budget, trials=11, sampler="ehvi")
     result = run_search(plan, land.evaluator(), tmp_path, console=QUIET)
     assert all(land.price(trial.config).macs <= 0.05e9 for trial in result.trials)
     best = max(result.trials, key=lambda trial: trial.objectives[0])

@@ -121,7 +121,7 @@ def _ahead(found: pd.DataFrame, model: str, at: int) -> str:
     beaten = [name for name in known.index if known.loc[name, f"high_{at}"] < known.loc[best, f"low_{at}"]]
     level = [name for name in known.index if name not in (best, *beaten)]
     return (
-        f"On {TRUTHS[model]}, after {at} evaluations {best} is ahead"
+        f"F1 as {TRUTHS[model]} has it, {at} evaluations: of those that made so many {best} is ahead"
         + (f", clear of {', '.join(beaten)} (quartiles do not overlap)" if beaten else "")
         + (f", level with {', '.join(level)}" if level else "")
         + "."
@@ -138,6 +138,6 @@ def _against_unfiltered(runs: pd.DataFrame) -> list[str]:
     reached = {name: int(np.argmax(curve >= plain[-1])) + 1 for name, curve in curves.items() if curve[-1] >= plain[-1]}
     named = ", ".join(f"{name} after {at}" for name, at in sorted(reached.items(), key=lambda one: one[1]))
     return [
-        f"{over:.0%} of what {UNFILTERED} proposes breaks the budget; what it has after "
+        f"There {over:.0%} of what {UNFILTERED} proposes breaks the budget; what it has after "
         f"{len(plain)} evaluations, others have earlier: {named or 'none'}.".replace("%", " %")
     ]
