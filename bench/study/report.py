@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.columns import COLUMNS, Column, is_missing, measured
 from bench.data.classes import parse_classes
+from bench.engine.display import duration
 from bench.errors import BenchError
 from bench.records import unpack_array
 from bench.study.manifest import Manifest
@@ -287,8 +288,7 @@ def _price_sentences(result: StudyResult) -> list[str]:
     undecided = frame[frame["verdict"] == "no evidence"] if "verdict" in frame else frame[:0]
     if undecided.empty:
         return []
-    hours = sum(trained) / 3600
-    took = f"The {len(trained)} trainings took {hours:.1f} hours in all; twice the steps would take twice that."
+    took = f"The {len(trained)} trainings took {duration(sum(trained))} in all; twice the steps would take twice that."
     needed = undecided["seeds_needed"].dropna().astype(int)
     never = [label for label in undecided.index if label not in needed.index]
     sentences = [took, *_settling_sentence(needed.to_dict(), seconds, result.manifest.base)]
@@ -301,9 +301,9 @@ def _settling_sentence(needed: dict[str, int], seconds: dict[str, list[float]], 
     if not needed or base is None:
         return []
     most = {**needed, base: max(needed.values())}
-    hours = sum(max(0, count - len(seconds[row])) * np.mean(seconds[row]) for row, count in most.items()) / 3600
+    more = sum(max(0, count - len(seconds[row])) * float(np.mean(seconds[row])) for row, count in most.items())
     named = ", ".join(f"{row} {count}" for row, count in needed.items())
-    return [f"Seeds that would settle effects of the size seen: {named}; {hours:.1f} hours more."]
+    return [f"Seeds that would settle effects of the size seen: {named}; {duration(more)} more."]
 
 
 def _guess_sentence(result: StudyResult) -> str:
