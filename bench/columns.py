@@ -135,7 +135,6 @@ COLUMNS = {
         Column("launches", "Kernel launches", "count", "low"),
         Column("deployed_params", "Parameters, deployed", "millions", "low"),
         Column("deployed_macs", "MACs, deployed", "giga", "low"),
-        Column("deployed_fvcore_macs", "MACs by fvcore, deployed", "giga", "low"),
         Column("deployed_launches", "Launches, deployed", "count", "low"),
         Column("deployed_file_bytes", "Storage, deployed", "bytes as MiB", "low"),
         Column("peak_inference_bytes", "Peak memory", "bytes as MiB", "low"),

@@ -7,6 +7,7 @@ from torch import nn
 
 import archs
 from archs.errors import ArchError
+from archs.meta import meta_copy
 from bench.counting import (
     ForeignCount,
     MacCount,
@@ -24,7 +25,8 @@ def static_figures(
 ) -> dict[str, Any]:
     """Count parameters, MACs (exact, fvcore, thop), traffic and storage of one image of `(in_channels, *size)`.
 
-    Keys that begin with `deployed_` are of `archs.deploy(model)`, the same function in fewer operators.
+    Keys that begin with `deployed_` are of `archs.deploy(model)`, the same function in fewer operators, by the exact
+    count alone: other counters are there to be compared with figures of papers, which are of the trained form.
 
     Args:
         config_or_model: a module, or a config that `archs.build` takes.
@@ -61,22 +63,20 @@ def static_figures(
     }
 
 
-DEPLOYED = ("deployed_params", "deployed_macs", "deployed_fvcore_macs", "deployed_launches", "deployed_file_bytes")
+DEPLOYED = ("deployed_params", "deployed_macs", "deployed_launches", "deployed_file_bytes")
 
 
 def _deployed(
     model: nn.Module, size: tuple[int, int], in_channels: int, attempt: Callable[[str, Callable[[], Any]], Any]
 ) -> dict[str, Any]:
     """The figures of the deployed form that differ from the trained one's; all `None` where there is no such form."""
-    network = attempt("deployed", lambda: deploy(model, size))
+    network = attempt("deployed", lambda: deploy(meta_copy(model), size))
     if network is None:
         return dict.fromkeys(DEPLOYED)
     exact = attempt("deployed macs", lambda: count_macs(network, size, in_channels))
-    fvcore = attempt("deployed fvcore", lambda: count_fvcore(network, size, in_channels))
     figures = (
         count_params(network).total,
         None if exact is None else exact.total,
-        None if fvcore is None else fvcore.macs,
         None if exact is None else exact.launches,
         measure_storage(network).file_bytes["float32"],
     )

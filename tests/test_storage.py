@@ -4,11 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 import archs
 from bench.counting import measure_storage
+from bench.counting.file_size import TYPES, file_bytes, runs_of
+from bench.counting.storage import stored_tensors
+from bench.errors import BenchError
 
 # From the specification of LALE: the papers' rule, MiB, to three digits.
 PAPER_MIB = {
@@ -48,6 +51,27 @@ def test_bytes_are_those_of_the_file(tmp_path_factory, width, depth, bias):
     for name, dtype in (("float32", torch.float32), ("float16", torch.float16), ("bfloat16", torch.bfloat16)):
         save_file({k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}, path)
         assert measure_storage(model).file_bytes[name] == path.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["lale-s1", "lale-b-s1-k7", "smp/unet-efficientnet_b0", "timm/convnext_atto+mlp"])
+def test_bytes_are_those_of_the_file_of_a_whole_network(name):
+    model = archs.create(name)
+    assert measure_storage(model).file_bytes["float32"] == len(save(model.state_dict()))
+    assert measure_storage(model.to("meta")) == measure_storage(archs.create(name))
+
+
+def test_bytes_with_every_type_and_awkward_names():
+    model = nn.Module()
+    for i, dtype in enumerate(TYPES.values()):
+        model.register_buffer(f'é{i}"', torch.zeros(3 * i + 1, 7).to(dtype))
+    assert file_bytes(runs_of(stored_tensors(model))) == len(save(model.state_dict()))
+
+
+def test_a_type_that_the_format_lacks_is_named():
+    model = nn.Module()
+    model.register_buffer("phase", torch.zeros(3, dtype=torch.complex128))
+    with pytest.raises(BenchError, match=r"phase is of type torch.complex128, which .* cannot hold: convert it first"):
+        measure_storage(model)
 
 
 def test_half_types_halve_the_weights_but_not_the_header():

@@ -6,9 +6,8 @@ around its operators does. A value is one state of one tensor: an operator that 
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from archs.meta import meta_copy, result_on_meta
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Flow:
 
 def trace_flow(model: nn.Module, size: tuple[int, int], in_channels: int) -> Flow:
     """The flow of `model` in eval mode on one `(in_channels, *size)` image. The model is left untouched."""
-    bare = _meta_copy(model).eval()
+    bare = meta_copy(model)
     recorder = _Recorder({**dict(bare.named_parameters()), **dict(bare.named_buffers())})
     dtype = next((p.dtype for p in bare.parameters() if p.is_floating_point()), torch.float32)
     x = torch.empty(1, in_channels, *size, dtype=dtype, device="meta")
@@ -99,31 +100,6 @@ def trace_flow(model: nn.Module, size: tuple[int, int], in_channels: int) -> Flo
 
 def _note(called: set[str], name: str, module: nn.Module, args: Any) -> None:
     called.add(name)
-
-
-def _meta_copy(model: nn.Module) -> nn.Module:
-    """A deep copy with shapes but no content; no weight is copied."""
-    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers(), *held):
-        bare = torch.empty_like(tensor, device="meta", requires_grad=False)
-        memo[id(tensor)] = nn.Parameter(bare, False) if isinstance(tensor, nn.Parameter) else bare
-    return copy.deepcopy(model, memo)
-
-
-def _normed(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
-
-
-def _resized(x: Tensor, size: list[int], *rest: Any) -> Tensor:
-    return x.new_empty(*x.shape[:2], *size)
-
-
-# Two operators that the meta device takes hundreds of its own to find the shape of; half the time of a pass.
-RESULTS: dict[Any, Callable[..., Any]] = {
-    torch.ops.aten.native_batch_norm.default: _normed,
-    torch.ops.aten.upsample_bilinear2d.default: _resized,
-}
 
 
 class _Recorder(TorchDispatchMode):
@@ -140,7 +116,7 @@ class _Recorder(TorchDispatchMode):
         schema = func._schema.arguments
         named = {a.name: value for a, value in zip(schema, args, strict=False)} | kwargs
         read = tree_map(lambda leaf: self._value(leaf) if isinstance(leaf, Tensor) else leaf, named)
-        out = RESULTS.get(func, func)(*args, **kwargs)
+        out = result_on_meta(func, args, kwargs)
         written = [named[a.name] for a in schema if a.alias_info and a.alias_info.is_write and a.name in named]
         self._record(func, read, out, frozenset(_storage(t) for t in _tensors(written)))
         return out

@@ -24,7 +24,7 @@ def count_fvcore(model: nn.Module, size: tuple[int, int], in_channels: int = 3) 
     Raises:
         BenchError: the model cannot be traced at this size.
     """
-    bare = copy.deepcopy(model).to("cpu").eval()
+    bare = _on_cpu(copy.deepcopy(model)).eval()
     dtype = next((p.dtype for p in bare.parameters() if p.is_floating_point()), torch.float32)
     x = torch.zeros(1, in_channels, *size, dtype=dtype)
     try:
@@ -39,6 +39,12 @@ def count_fvcore(model: nn.Module, size: tuple[int, int], in_channels: int = 3) 
         ) from error
     version = metadata.version("fvcore")
     return ForeignCount(f"fvcore {version}", sum(by_operator.values()), by_operator, unsupported)
+
+
+def _on_cpu(model: nn.Module) -> nn.Module:
+    """On the meta device there are no values to move; fvcore, which needs memory but no values, gets any."""
+    is_bare = any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    return model.to_empty(device="cpu") if is_bare else model.to("cpu")
 
 
 def _analysis(model: nn.Module, x: Tensor) -> Any:

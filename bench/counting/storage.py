@@ -1,11 +1,16 @@
 """How large a model's weights are on disk."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from bench.counting.file_size import TYPES, StoredTensor, file_bytes, runs_of
+from bench.errors import BenchError
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+NAMES = {dtype: name for name, dtype in TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -27,28 +32,47 @@ class Storage:
 
 
 def measure_storage(model: nn.Module) -> Storage:
-    """Serialise the state of `model` once in each type and measure. A tensor under several names is stored once."""
+    """The size of the state's safetensors file in each type, exact, without writing one; works on any device.
+
+    A tensor under several names is stored once.
+
+    Raises:
+        BenchError: a tensor is of a type that safetensors cannot store.
+    """
     parameters = sum(p.numel() * 4 for p in model.parameters())
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
-    files = {name: _file_bytes(model, dtype) for name, dtype in DTYPES.items()}
+    files = {name: file_bytes(runs_of(stored_tensors(model, dtype))) for name, dtype in DTYPES.items()}
     return Storage(files, (parameters + buffers) / 2**20)
 
 
-def _file_bytes(model: nn.Module, dtype: torch.dtype) -> int:
-    from safetensors.torch import save
+def stored_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> list[StoredTensor]:
+    """The tensors of a model's state, one that has several names once, under its first.
 
-    return len(save({name: _stored(tensor, dtype) for name, tensor in _distinct(model).items()}))
+    Args:
+        dtype: of floating-point tensors; `None` takes each as it is.
+
+    Raises:
+        BenchError: a tensor is of a type that safetensors cannot store.
+    """
+    return [
+        StoredTensor(name, tuple(tensor.shape), _type(name, tensor, dtype), isinstance(tensor, nn.Parameter))
+        for name, tensor in _distinct(model)
+    ]
 
 
-def _distinct(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with each tensor under its first name only."""
-    first: dict[tuple, str] = {}
-    state = model.state_dict()
-    for name, tensor in state.items():
-        first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,), name)
-    return {name: state[name] for name in first.values()}
+def _distinct(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The state, each tensor under its first name only."""
+    seen = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        place = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
+        if place not in seen:
+            yield name, tensor
+        if tensor.numel():
+            seen.add(place)
 
 
-def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    kept = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-    return kept.clone(memory_format=torch.contiguous_format)  # a tensor of its own, as safetensors wants it
+def _type(name: str, tensor: Tensor, dtype: torch.dtype | None) -> str:
+    kept = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    if kept not in NAMES:
+        raise BenchError(f"{name} is of type {kept}, which a safetensors file cannot hold: convert it first")
+    return NAMES[kept]

@@ -3,18 +3,20 @@
 import copy
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from archs.meta import OnMeta, meta_copy
 from bench.counting.foreign import ForeignCount
 from bench.errors import BenchError
 
 
 def count_thop(model: nn.Module, size: tuple[int, int], in_channels: int = 3) -> ForeignCount:
-    """thop's count of one image of `(in_channels, *size)`, on a CPU copy of `model` (thop leaves buffers behind).
+    """thop's count of one image of `(in_channels, *size)`, on a copy of `model` (thop leaves buffers behind).
 
     thop sees modules of exactly the classes it knows: no subclasses, no functional calls, no bare parameters. It
     counts transposed convolutions by their output, norms as 4 an element and bilinear `nn.Upsample` as 11.
@@ -26,11 +28,10 @@ def count_thop(model: nn.Module, size: tuple[int, int], in_channels: int = 3) ->
         BenchError: the model cannot run at this size.
     """
     profile, known = _thop()
-    bare = copy.deepcopy(model).to("cpu").eval()
-    dtype = next((p.dtype for p in bare.parameters() if p.is_floating_point()), torch.float32)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    x = torch.zeros(1, in_channels, *size, dtype=dtype)
     try:
-        x = torch.zeros(1, in_channels, *size, dtype=dtype)
-        total, _, layers = profile(bare, inputs=(x,), verbose=False, ret_layer_info=True)
+        bare, (total, _, layers) = _profile(profile, model, x)
     except Exception as error:
         raise BenchError(
             f"thop cannot run {type(model).__name__} on a {in_channels} x {size[0]} x {size[1]} input "
@@ -42,6 +43,18 @@ def count_thop(model: nn.Module, size: tuple[int, int], in_channels: int = 3) ->
     by_operator = {name: round(count) for name, count in by_class.items() if round(count)}
     counter = f"thop {metadata.version('thop')}"
     return ForeignCount(counter, sum(by_operator.values()), by_operator, _without_rule(bare, known))
+
+
+def _profile(profile: Callable, model: nn.Module, x: Tensor) -> tuple[nn.Module, Any]:
+    """A copy of `model` as thop leaves it, and thop's answer: from shapes alone if the model runs without values."""
+    settings = {"verbose": False, "ret_layer_info": True}
+    try:
+        bare = meta_copy(model)
+        with OnMeta():
+            return bare, profile(bare, inputs=(x.to("meta"),), **settings)
+    except Exception:  # whatever it raises: a model that needs values gets them
+        bare = copy.deepcopy(model).to("cpu").eval()
+        return bare, profile(bare, inputs=(x,), **settings)
 
 
 def _thop() -> tuple[Any, dict]:

@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from archs.meta import meta_copy, result_on_meta
 from bench.counting.live import LiveBytes
-from bench.counting.onmeta import meta_copy
 from bench.counting.rules import Cost, attention_macs, cost, operator_name, written_tensors
 from bench.errors import BenchError
 
@@ -104,7 +104,7 @@ class _Recorder(TorchDispatchMode):
         if self.paused:
             return func(*args, **kwargs)
         self.last = operator_name(func)
-        out = func(*args, **kwargs)
+        out = result_on_meta(func, args, kwargs)
         results = _tensors(out)
         named = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
         price = cost(func, _with_defaults(func, named), next(iter(results), None))

@@ -37,6 +37,8 @@ class Cell:
         run: measures; returns the result as plain JSON, or raises. An exception becomes a failed record;
             `CellFailed` keeps a partial result.
         cost: size in any unit that is the same for all cells of the kind; only for estimates of time.
+        untimed: whether nothing in it is timed and one core is enough, so that it may be measured beside others, by
+            another process if `run` can be pickled.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Cell:
     determinants: Mapping[str, Any]
     run: Callable[[CellContext], Mapping[str, Any]] = field(repr=False, compare=False)
     cost: float = 1.0
+    untimed: bool = False
 
     @cached_property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from bench.engine.cells import Cell, CellContext, Outcome, StudyInterrupted
 from bench.engine.display import Display
 from bench.engine.failures import Failure, describe, free_memory, is_full_disk
+from bench.engine.helpers import helped
 from bench.engine.planning import seconds_per_cost
 from bench.errors import BenchError
 from bench.records import Record, RecordStore, plain_json, private_parts
@@ -24,12 +25,13 @@ def run_cells(
     environment: Mapping[str, Any],
     console: Console | None = None,
     retry_failed: bool = False,
+    alone: bool = False,
 ) -> list[Outcome]:
     """Measures every cell that has no record, and returns what is recorded of all of them.
 
     A cell that raises becomes a failed record with its reason, and the rest go on. Several processes may run the
     same cells over one folder: each cell is held by one of them, and what a killed one held is free at once. Equal
-    cells are measured once.
+    cells are measured once. Untimed cells come first, on all cores; while the others run, nothing else does.
 
     Args:
         cells: the study, in the order it is to be measured.
@@ -37,6 +39,7 @@ def run_cells(
         environment: hardware and software, stored in each record (see `bench.environment`).
         console: where progress goes; standard error by default.
         retry_failed: measure again what is recorded as failed.
+        alone: start no helpers for untimed cells (see `bench.engine.helpers`).
 
     Returns:
         One outcome a cell, in the order of `cells`.
@@ -49,7 +52,10 @@ def run_cells(
     run = _Run(cells, store, environment, retry_failed)
     with Display(len(run.cells), len(run.done), console) as display:
         try:
-            run.finish(display)
+            untimed = run.untimed()
+            with helped([] if alone else untimed, store, environment):
+                run.finish(display, untimed)
+            run.finish(display, run.missing())
         except KeyboardInterrupt:
             stop = StudyInterrupted(len(run.cells) - len(run.done))
             display.say(str(stop))
@@ -82,9 +88,17 @@ class _Run:
         known = self.done[cell.key]
         return Outcome(cell, known.status, known.record, known.fresh)
 
-    def finish(self, display: Display) -> None:
-        """Goes over what is missing until nothing is; cells held elsewhere are looked at again later."""
-        while missing := [cell for cell in self.cells.values() if cell.key not in self.done]:
+    def missing(self) -> list[Cell]:
+        """The cells without a final record."""
+        return [cell for cell in self.cells.values() if cell.key not in self.done]
+
+    def untimed(self) -> list[Cell]:
+        """Those of them that may be measured beside others: they come first, so that later nothing else runs."""
+        return [cell for cell in self.missing() if cell.untimed]
+
+    def finish(self, display: Display, cells: Sequence[Cell]) -> None:
+        """Goes over these cells until all are done; those held elsewhere are looked at again later."""
+        while missing := [cell for cell in cells if cell.key not in self.done]:
             got_on = [self._attempt(cell, display) for cell in missing]
             if not any(got_on):
                 display.wait(len(missing))

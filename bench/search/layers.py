@@ -6,37 +6,13 @@ add up to blocks, and a block's sums are kept: a search prices the same blocks o
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Sequence
-from itertools import groupby, pairwise
-from operator import itemgetter
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
-BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "F64": 8, "I64": 8}
-"""Bytes an element by safetensors' name of the type, in the order in which safetensors ranks the types."""
-_RANKS = {name: -i for i, name in enumerate(BYTES)}
-_POWERS = 10 ** np.arange(1, 19)
-
-
-class Tensor(NamedTuple):
-    """A stored tensor: qualified name, shape, safetensors' name of its type, whether it is a parameter."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str = "F32"
-    learned: bool = True
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def place(self) -> tuple[int, str]:
-        """Tensors lie in a file in this order: wide types first, then by name."""
-        return _RANKS[self.dtype], self.name
+from bench.counting import file_size
+from bench.counting.file_size import Run
+from bench.counting.file_size import StoredTensor as Tensor
 
 
 class Layer(NamedTuple):
@@ -55,17 +31,6 @@ class Layer(NamedTuple):
     folds: int = 0
 
 
-class Run(NamedTuple):
-    """Tensors of one rank that lie in a file one behind the other: bytes of each, letters of their header entries
-    beside their places in the file."""
-
-    rank: int
-    first: str
-    last: str
-    sizes: np.ndarray
-    letters: int
-
-
 class Block(NamedTuple):
     """The sums over some layers: trainable elements, MACs, elements written, MACs that fold away, stored tensors."""
 
@@ -79,48 +44,23 @@ class Block(NamedTuple):
 def block(layers: Iterable[Layer]) -> Block:
     """Add up layers."""
     layers = list(layers)
-    tensors = sorted((tensor for layer in layers for tensor in layer.tensors), key=lambda tensor: tensor.place)
+    tensors = [tensor for layer in layers for tensor in layer.tensors]
     return Block(
         sum(tensor.elements for tensor in tensors if tensor.learned),
         sum(layer.macs for layer in layers),
         sum(layer.written for layer in layers),
         sum(layer.folds for layer in layers),
-        tuple(_run(rank, list(own)) for rank, own in groupby(tensors, key=lambda tensor: tensor.place[0])),
+        file_size.runs_of(tensors),
     )
 
 
-def _run(rank: int, tensors: Sequence[Tensor]) -> Run:
-    sizes = np.array([tensor.elements * BYTES[tensor.dtype] for tensor in tensors], dtype=np.int64)
-    return Run(rank, tensors[0].name, tensors[-1].name, sizes, sum(_letters(tensor) for tensor in tensors))
-
-
 def file_bytes(blocks: Iterable[Block]) -> int:
-    """Size in bytes of the safetensors file of blocks, worked out from names, shapes and types alone.
-
-    Eight bytes, a JSON header padded to a multiple of eight, the tensors. The header spells each tensor's place, so
-    the order counts: wide types first, then by name. The format: https://github.com/huggingface/safetensors.
+    """Size in bytes of the safetensors file of blocks.
 
     Raises:
         ValueError: the names of two blocks interleave, so that they cannot be laid one behind the other.
     """
-    runs = sorted([run for one in blocks for run in one.runs], key=itemgetter(0, 1))
-    if not runs:
-        return 8 + 8  # an empty header, padded
-    for run, after in pairwise(runs):
-        if run.rank == after.rank and run.last >= after.first:
-            raise ValueError(f"blocks overlap at {after.first}: a closed form must not split a module between blocks")
-    ends = np.concatenate([run.sizes for run in runs]).cumsum()
-    # Each end is the next tensor's start, and the first starts at 0, which is one letter.
-    digits = np.searchsorted(_POWERS, ends, side="right") + 1
-    places = 1 + 2 * int(digits.sum()) - int(digits[-1])
-    text = 2 + sum([run.letters for run in runs]) + len(ends) - 1 + places
-    return 8 + text + (-text) % 8 + int(ends[-1])
-
-
-def _letters(tensor: Tensor) -> int:
-    entry = {tensor.name: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (0, 0)}}
-    text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode()
-    return len(text) - len("{}") - len("00")
+    return file_size.file_bytes(run for one in blocks for run in one.runs)
 
 
 def conv(name: str, inputs: int, outputs: int, kernel: int, pixels: int, groups: int = 1) -> Layer:

@@ -7,28 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 import archs
-from bench.counting import count_macs
+from bench.counting import count_macs, measure_storage
 from bench.search.budget import Cost
 from bench.search.lale_cost import lale_blocks
-from bench.search.layers import Block, Layer, Tensor, block, file_bytes
+from bench.search.layers import Block, file_bytes
 
 MIB = 2**20
-DTYPES = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int16: "I16",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int32: "I32",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.int64: "I64",
-}
-
 Form = Callable[[Any, tuple[int, int], int, int], list[Block]]
 CLOSED_FORMS: dict[str, Form] = {"lale": lale_blocks}
 """By family: the blocks of a config for (config, size, num_classes, in_channels). Must equal the counter."""
@@ -68,7 +54,7 @@ class Pricer:
         return Cost(
             params=sum(parameter.numel() for parameter in model.parameters()),
             macs=count.total,
-            mib=file_bytes([block([Layer(tuple(stored_tensors(model)))])]) / MIB,
+            mib=measure_storage(model).file_mib["float32"],
             deployed_macs=self._deployed_macs(config),
             activations=count.activations,
         )
@@ -80,9 +66,3 @@ class Pricer:
         except Exception:  # a network of anyone's, taken apart, may raise anything
             return None
         return count_macs(deployed, self.size, in_channels=self.in_channels).total
-
-
-def stored_tensors(model: nn.Module) -> list[Tensor]:
-    """The tensors of a model's state, one that has several names once, under its first."""
-    distinct = {id(tensor): (name, tensor) for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
-    return [Tensor(name, tuple(tensor.shape), DTYPES[tensor.dtype]) for name, tensor in distinct.values()]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BENCHMARK_KEYS = (
     "variant", "family", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations",
-    "launches", "deployed_params", "deployed_macs", "deployed_fvcore_macs", "deployed_launches", "deployed_file_bytes",
+    "launches", "deployed_params", "deployed_macs", "deployed_launches", "deployed_file_bytes",
     "latency_ms", "throughput", "ceiling_share", "f1", "iou", "boundary_f1", "seeds",
 )  # fmt: skip
 ABLATION_KEYS = (

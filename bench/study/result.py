@@ -17,7 +17,7 @@ from bench.study.manifest import Manifest, Row, load_manifest
 
 STATIC = (
     "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations", "launches",
-    "deployed_params", "deployed_macs", "deployed_fvcore_macs", "deployed_launches", "deployed_file_bytes",
+    "deployed_params", "deployed_macs", "deployed_launches", "deployed_file_bytes",
 )  # fmt: skip
 LATENCY = ("latency_ms", "latency_low", "latency_high")
 THROUGHPUT = (
