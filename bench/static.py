@@ -1,8 +1,10 @@
 """Every figure of a model that needs no running, as it trains and as it is deployed: what studies and tables record."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import nn
 
 import archs
@@ -37,7 +39,7 @@ def static_figures(
         and its sentence in `failures`, under the counter's name; the other counters' figures stand.
     """
     given = config_or_model
-    model = given if isinstance(given, nn.Module) else archs.build(given, num_classes, in_channels)
+    model = given if isinstance(given, nn.Module) else _unfilled(given, num_classes, in_channels)
     failures: dict[str, str] = {}
 
     def attempt(counter: str, count: Callable[[], Any]) -> Any:
@@ -61,6 +63,13 @@ def static_figures(
         **_deployed(model, size, in_channels, attempt),
         "failures": failures,
     }
+
+
+def _unfilled(config: Any, num_classes: int, in_channels: int) -> nn.Module:
+    """The network without values, which no count reads; with them where it cannot be built without."""
+    with suppress(RuntimeError, NotImplementedError), torch.device("meta"):  # a step that reads a tensor's values
+        return archs.build(config, num_classes, in_channels)
+    return archs.build(config, num_classes, in_channels)
 
 
 DEPLOYED = ("deployed_params", "deployed_macs", "deployed_launches", "deployed_file_bytes")

@@ -42,9 +42,13 @@ def count_fvcore(model: nn.Module, size: tuple[int, int], in_channels: int = 3) 
 
 
 def _on_cpu(model: nn.Module) -> nn.Module:
-    """On the meta device there are no values to move; fvcore, which needs memory but no values, gets any."""
-    is_bare = any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
-    return model.to_empty(device="cpu") if is_bare else model.to("cpu")
+    """On the meta device there are no values to move; fvcore needs some, and gets zeros."""
+    if not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        return model.to("cpu")
+    model.to_empty(device="cpu")
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.detach().zero_()
+    return model
 
 
 def _analysis(model: nn.Module, x: Tensor) -> Any:

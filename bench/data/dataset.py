@@ -85,7 +85,7 @@ def open_data(
     `source` is `"terrain"` (our generator), `"terrain:seed=1,size=64,train=256,val=64,test=64"` (any of these
     options), or a folder of tiles (`bench.data.folder`). Only `splits` are read. A folder that decodes to more
     than `memory_limit` bytes is decoded once into memory-mapped files under `cache` (default: the user's cache
-    folder). `progress(done, total, what)` is told of every tile.
+    folder); large generated splits are kept there too. `progress(done, total, what)` is told of every tile.
 
     Raises `BenchError`, naming the file, for anything wrong with the tiles.
     """
@@ -94,7 +94,7 @@ def open_data(
     if str(source).split(":")[0] == "terrain":
         from bench.data.terrain import open_terrain
 
-        return open_terrain(str(source), splits, progress=progress)
+        return open_terrain(str(source), splits, cache=cache, progress=progress)
     from bench.data.folder import open_folder
 
     return open_folder(Path(source), splits, cache=cache, memory_limit=memory_limit, progress=progress)

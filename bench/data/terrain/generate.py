@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from bench.data.cache import SplitCache, default_cache
 from bench.data.classes import ARAS400K_CLASSES
 from bench.data.dataset import DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.terrain.land import plan
@@ -16,6 +19,10 @@ from bench.errors import BenchError
 TILES_A_SCENE = 8
 MARGIN = 4
 """Pixels generated around a tile and cut off, so that blur and shading know no border."""
+KEPT_FROM = 1 << 19
+"""Pixels of a split from which on it is kept in the cache: generating so many takes about a second."""
+SOURCES = sorted(Path(__file__).parent.glob("*.py"))
+"""The generator's own code: a split that was kept by another version of it is not found."""
 _SPLIT_CODES = {"train": 0, "val": 1, "test": 2}
 _SCENE, _TILE = 0, 1
 
@@ -47,8 +54,13 @@ def parse_terrain(source: str) -> Terrain:
     return Terrain(**options)
 
 
-def open_terrain(source: str, splits: Sequence[str], *, progress: Progress | None = None) -> DataSet:
-    """The generated data set that `source` describes; arguments and errors as in `bench.data.open_data`."""
+def open_terrain(
+    source: str, splits: Sequence[str], *, cache: Path | None = None, progress: Progress | None = None
+) -> DataSet:
+    """The generated data set that `source` describes; arguments and errors as in `bench.data.open_data`.
+
+    Splits that take a while are generated once and kept under `cache`, where that can be written.
+    """
     options = parse_terrain(source)
     unknown = [split for split in splits if split not in _SPLIT_CODES]
     if unknown:
@@ -57,18 +69,53 @@ def open_terrain(source: str, splits: Sequence[str], *, progress: Progress | Non
     if empty:
         raise BenchError(f"{source} has no tile in the split {empty[0]}; give {empty[0]} at least 1.")
     report = TileReport(progress, sum(getattr(options, split) for split in splits), "generating terrain")
-    parts = [_make_split(options.seed, split, getattr(options, split), options.size, report) for split in splits]
-    return assemble("terrain", ARAS400K_CLASSES, parts)
+    parts = [_Part(options.seed, split, getattr(options, split), options.size) for split in splits]
+    return assemble("terrain", ARAS400K_CLASSES, [part.open(cache, report) for part in parts])
 
 
-def _make_split(seed: int, split: str, count: int, size: int, report: TileReport) -> Split:
-    images = np.empty((count, size, size, 3), np.uint8)
-    masks = np.empty((count, size, size), np.uint8)
-    for index in range(count):
-        images[index], masks[index] = make_tile(seed, split, index, size)
-        report()
-    names = tuple(f"{split}_{index:05d}" for index in range(count))
-    return Split(split, images, masks, names, split_digest(names, map(tile_digest, images, masks)))
+@dataclass(frozen=True)
+class _Part:
+    """A split that may have to be generated: everything that its tiles follow from, beside this package's code."""
+
+    seed: int
+    split: str
+    count: int
+    size: int
+
+    def open(self, cache: Path | None, report: TileReport) -> Split:
+        if self.count * self.size**2 < KEPT_FROM:
+            return self._generated(report)
+        store = SplitCache((cache or default_cache()) / "tiles", f"terrain {self} numpy {np.__version__}")
+        try:
+            return self._kept(store, report)
+        except BenchError:  # a cache that is full or read-only costs time, no more
+            return self._generated(report)
+
+    def _kept(self, store: SplitCache, report: TileReport) -> Split:
+        """The split from the cache, generated into it first where it is not there yet."""
+        digest = store.find(SOURCES)
+        if digest is None:
+            digest = store.write(SOURCES, (self.count, self.size, self.size), partial(self._fill, report))
+        else:
+            report(self.count)
+        images, masks = map(np.array, store.load(digest))
+        return Split(self.split, images, masks, self._names(), digest)
+
+    def _generated(self, report: TileReport) -> Split:
+        images = np.empty((self.count, self.size, self.size, 3), np.uint8)
+        masks = np.empty((self.count, self.size, self.size), np.uint8)
+        digest = self._fill(report, images, masks)
+        return Split(self.split, images, masks, self._names(), digest)
+
+    def _fill(self, report: TileReport, images: np.ndarray, masks: np.ndarray) -> str:
+        """Generate into the arrays; the split's digest."""
+        for index in range(self.count):
+            images[index], masks[index] = make_tile(self.seed, self.split, index, self.size)
+            report()
+        return split_digest(self._names(), map(tile_digest, images, masks))
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(f"{self.split}_{index:05d}" for index in range(self.count))
 
 
 def make_tile(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
