@@ -38,8 +38,18 @@ def static_figures(
         A dict of plain numbers, strings and dicts, ready for JSON. A counter that fails leaves `None` in its figures
         and its sentence in `failures`, under the counter's name; the other counters' figures stand.
     """
-    given = config_or_model
-    model = given if isinstance(given, nn.Module) else _unfilled(given, num_classes, in_channels)
+    if isinstance(config_or_model, nn.Module):
+        return _figures(config_or_model, size, in_channels)
+    with suppress(RuntimeError, NotImplementedError):  # a step of building reads a tensor's values
+        with torch.device("meta"):
+            bare = archs.build(config_or_model, num_classes, in_channels)
+        found = _figures(bare, size, in_channels)
+        if not found["failures"]:
+            return found
+    return _figures(archs.build(config_or_model, num_classes, in_channels), size, in_channels)
+
+
+def _figures(model: nn.Module, size: tuple[int, int], in_channels: int) -> dict[str, Any]:
     failures: dict[str, str] = {}
 
     def attempt(counter: str, count: Callable[[], Any]) -> Any:
@@ -63,13 +73,6 @@ def static_figures(
         **_deployed(model, size, in_channels, attempt),
         "failures": failures,
     }
-
-
-def _unfilled(config: Any, num_classes: int, in_channels: int) -> nn.Module:
-    """The network without values, which no count reads; with them where it cannot be built without."""
-    with suppress(RuntimeError, NotImplementedError), torch.device("meta"):  # a step that reads a tensor's values
-        return archs.build(config, num_classes, in_channels)
-    return archs.build(config, num_classes, in_channels)
 
 
 DEPLOYED = ("deployed_params", "deployed_macs", "deployed_launches", "deployed_file_bytes")

@@ -10,7 +10,7 @@ from torch import nn
 from bench.data import ARAS400K_CLASSES, Classes, open_data
 from bench.data.baseline import colour_baseline, majority_baseline
 from bench.data.dataset import Split, assemble
-from bench.data.terrain import make_tile
+from bench.data.terrain import generate, make_tile
 from bench.data.terrain.generate import TILES_A_SCENE, scene_of
 from bench.data.terrain.noise import fractal, smooth
 from bench.data.terrain.parcels import divide, grid
@@ -89,6 +89,40 @@ class TestContents:
         assert image.shape == (size, size, 3) and mask.shape == (size, size)
         assert image.dtype == mask.dtype == np.uint8 and mask.max() < 7
         assert 8 < image.mean() < 247 and image.std() > 1
+
+    def test_large_splits_are_generated_once(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(generate, "KEPT_FROM", 3 * 16**2)
+        source, seen = "terrain:size=16,train=3,val=2,test=9", []
+        first = open_data(source, cache=tmp_path)
+        monkeypatch.setattr(generate, "make_tile", lambda *which: seen.append(which) or make_tile(*which))
+        again = open_data(source, cache=tmp_path)
+        assert [split for _, split, _, _ in seen] == ["val", "val"]
+        assert again.fingerprint == first.fingerprint
+        for name, split in first.splits.items():
+            assert (again[name].images == split.images).all() and (again[name].masks == split.masks).all()
+            assert again[name].tiles == split.tiles and again[name].images.flags.writeable
+        assert open_data(f"{source},seed=1", cache=tmp_path).fingerprint != first.fingerprint
+
+    def test_a_split_kept_by_other_code_is_made_again(self, tmp_path, monkeypatch):
+        code = tmp_path / "generate.py"
+        code.write_text("old")
+        monkeypatch.setattr(generate, "KEPT_FROM", 1)
+        monkeypatch.setattr(generate, "SOURCES", [code])
+        source, seen = "terrain:size=16,train=1,val=1,test=1", []
+        open_data(source, cache=tmp_path / "cache")
+        monkeypatch.setattr(generate, "make_tile", lambda *which: seen.append(which) or make_tile(*which))
+        open_data(source, cache=tmp_path / "cache")
+        assert seen == []
+        code.write_text("newer")
+        open_data(source, cache=tmp_path / "cache")
+        assert len(seen) == 3
+
+    def test_a_cache_that_cannot_be_written_costs_time_alone(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(generate, "KEPT_FROM", 1)
+        (tmp_path / "file").write_text("not a folder")
+        source = "terrain:size=16,train=1,val=1,test=1"
+        kept, made = (open_data(source, cache=tmp_path / name) for name in ("cache", "file"))
+        assert kept.fingerprint == made.fingerprint
 
     def test_only_the_splits_asked_for_are_generated(self):
         seen = []

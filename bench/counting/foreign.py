@@ -1,6 +1,9 @@
-"""The answer of somebody else's counter, with what it did not see."""
+"""What somebody else's counter is given to run, and its answer, with what it did not see."""
 
+import copy
 from dataclasses import dataclass
+
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -15,3 +18,14 @@ class ForeignCount:
     macs: int
     by_operator: dict[str, int]
     unsupported: dict[str, int]
+
+
+def on_cpu(model: nn.Module) -> nn.Module:
+    """A copy in eval mode on the CPU, since tools leave traces behind; zeros where a model has no values (`meta`)."""
+    own = copy.deepcopy(model).eval()
+    if not any(tensor.is_meta for tensor in (*own.parameters(), *own.buffers())):
+        return own.to("cpu")
+    own.to_empty(device="cpu")
+    for tensor in (*own.parameters(), *own.buffers()):
+        tensor.detach().zero_()
+    return own

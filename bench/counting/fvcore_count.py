@@ -1,6 +1,5 @@
 """MACs as fvcore counts them: the rule behind most published "GFLOPs" of this field."""
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.counting.foreign import ForeignCount
+from bench.counting.foreign import ForeignCount, on_cpu
 from bench.errors import BenchError
 
 
@@ -24,7 +23,7 @@ def count_fvcore(model: nn.Module, size: tuple[int, int], in_channels: int = 3) 
     Raises:
         BenchError: the model cannot be traced at this size.
     """
-    bare = _on_cpu(copy.deepcopy(model)).eval()
+    bare = on_cpu(model)
     dtype = next((p.dtype for p in bare.parameters() if p.is_floating_point()), torch.float32)
     x = torch.zeros(1, in_channels, *size, dtype=dtype)
     try:
@@ -39,16 +38,6 @@ def count_fvcore(model: nn.Module, size: tuple[int, int], in_channels: int = 3) 
         ) from error
     version = metadata.version("fvcore")
     return ForeignCount(f"fvcore {version}", sum(by_operator.values()), by_operator, unsupported)
-
-
-def _on_cpu(model: nn.Module) -> nn.Module:
-    """On the meta device there are no values to move; fvcore needs some, and gets zeros."""
-    if not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-        return model.to("cpu")
-    model.to_empty(device="cpu")
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.detach().zero_()
-    return model
 
 
 def _analysis(model: nn.Module, x: Tensor) -> Any:

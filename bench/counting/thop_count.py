@@ -1,6 +1,5 @@
 """MACs as thop counts them: by class of module, blind to everything that is not a module."""
 
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from archs.meta import OnMeta, meta_copy
-from bench.counting.foreign import ForeignCount
+from bench.counting.foreign import ForeignCount, on_cpu
 from bench.errors import BenchError
 
 
@@ -53,7 +52,7 @@ def _profile(profile: Callable, model: nn.Module, x: Tensor) -> tuple[nn.Module,
         with OnMeta():
             return bare, profile(bare, inputs=(x.to("meta"),), **settings)
     except Exception:  # whatever it raises: a model that needs values gets them
-        bare = copy.deepcopy(model).to("cpu").eval()
+        bare = on_cpu(model)
         return bare, profile(bare, inputs=(x,), **settings)
 
 

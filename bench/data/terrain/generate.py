@@ -88,7 +88,7 @@ class _Part:
         store = SplitCache((cache or default_cache()) / "tiles", f"terrain {self} numpy {np.__version__}")
         try:
             return self._kept(store, report)
-        except BenchError:  # a cache that is full or read-only costs time, no more
+        except (BenchError, OSError):  # a cache that is full or read-only costs time, no more
             return self._generated(report)
 
     def _kept(self, store: SplitCache, report: TileReport) -> Split:
