@@ -73,7 +73,7 @@ def test_few_cells_and_cells_that_cannot_be_sent_are_measured_here(tmp_path):
         return here(0, context)
 
     closures = [Cell("demo", f"cell {i}", {"other": i}, unnamed, untimed=True) for i in range(3 * CELLS_EACH)]
-    outcomes = run(few, tmp_path) + run(closures, tmp_path)
+    outcomes = run(few, tmp_path) + run(closures, tmp_path) + run(few[:8] + closures[:4], tmp_path / "both")
     assert {outcome.record.result["process"] for outcome in outcomes} == {os.getpid()}
     assert all(outcome.fresh for outcome in outcomes)
 

@@ -29,14 +29,15 @@ START = "from bench.engine.helpers import help_out; help_out()"
 def helped(cells: Sequence[Cell], store: RecordStore, environment: Mapping[str, Any]) -> Iterator[None]:
     """While the block runs, other processes measure `cells` too, one a core, each on one thread, this one included.
 
-    There are none where a single core may be used, where the cells are few, or where they cannot be pickled: the
-    block is then alone with them, which changes nothing but the time. At its end helpers are stopped.
+    There are none where a single core may be used or the cells are few, and cells that cannot be pickled are left to
+    this process, which changes nothing but the time. At the block's end helpers are stopped.
     """
-    wanted = min(usable_cores(), len(cells) // CELLS_EACH) - 1
-    job = _pickled(cells, store, environment) if wanted > 0 else None
-    if job is None:
+    sent = [sendable for cell in cells if (sendable := _pickled(cell)) is not None]
+    wanted = min(usable_cores(), len(sent) // CELLS_EACH) - 1
+    if wanted <= 0:
         yield
         return
+    job = pickle.dumps((sent, store.folder.absolute(), dict(environment)))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     helpers = [_start(job) for _ in range(wanted)]
@@ -54,9 +55,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _pickled(cells: Sequence[Cell], store: RecordStore, environment: Mapping[str, Any]) -> bytes | None:
+def _pickled(cell: Cell) -> bytes | None:
     try:
-        return pickle.dumps((list(cells), store.folder.absolute(), dict(environment)))
+        return pickle.dumps(cell)
     except (pickle.PicklingError, AttributeError, TypeError):  # a config of a class that has no name to import it by
         return None
 
@@ -84,12 +85,20 @@ def _hand_over(pipe: IO[bytes], job: bytes) -> None:
 def help_out() -> None:
     """What a helper does."""
     pipe = sys.stdin.buffer
-    cells, folder, environment = pickle.load(pipe)  # from the process that started this one, by their own pipe
+    sent, folder, environment = pickle.load(pipe)  # from the process that started this one, by their own pipe
+    cells = [cell for sendable in sent if (cell := _unpickled(sendable)) is not None]
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     torch.set_num_threads(1)
     from bench.engine.running import run_cells
 
     run_cells(cells, RecordStore(folder), environment=environment, console=Console(quiet=True), alone=True)
+
+
+def _unpickled(sendable: bytes) -> Cell | None:
+    try:
+        return pickle.loads(sendable)
+    except (ImportError, AttributeError):  # of a class that only a script has, whose name is another one here
+        return None
 
 
 def _end_with(pipe: IO[bytes]) -> None:

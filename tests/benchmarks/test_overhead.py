@@ -5,6 +5,8 @@ import itertools
 import pytest
 from search_formula import QUIET, S1, FormulaEvaluator
 
+import archs
+from bench.cells import static_cell
 from bench.engine import Cell, run_cells
 from bench.records import RecordStore
 from bench.search import Budget, SearchPlan, run_search
@@ -26,6 +28,15 @@ def test_engine_fifty_recorded_cells(benchmark, tmp_path):
     store = RecordStore(tmp_path)
     run_cells(cells(), store, environment={}, console=QUIET)
     benchmark.pedantic(lambda: run_cells(cells(), store, environment={}, console=QUIET), rounds=5)
+
+
+def test_static_figures_of_the_registry(benchmark, tmp_path):
+    """Every architecture by every counter, from cold, on all cores."""
+    entries = [archs.entry(name) for name in archs.names()]
+    counts = [static_cell(e.config, e.name, e.inputs.fixed or (256, 256), num_classes=7) for e in entries]
+    store, options = RecordStore(tmp_path), {"environment": {}, "console": QUIET}
+    outcomes = benchmark.pedantic(run_cells, args=(counts, store), kwargs=options, rounds=1)
+    assert [outcome.cell.label for outcome in outcomes if outcome.status == "failed"] == []
 
 
 def test_records_as_a_frame(benchmark, tmp_path):
