@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from bench.engine.cells import Cell
+from bench.environment import usable_cores
 from bench.records import RecordStore
 
 CELLS_EACH = 8  # fewer than these for each process are counted sooner than another interpreter has started
@@ -48,11 +49,6 @@ def helped(cells: Sequence[Cell], store: RecordStore, environment: Mapping[str, 
         for helper in helpers:
             helper.kill()
             helper.communicate()
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pickled(cell: Cell) -> bytes | None:

@@ -93,7 +93,7 @@ class FeasibleSpace:
         """A feasible point close to `params`; a feasible point stays as it is.
 
         On the line to the anchor the last infeasible point is passed by bisection; then every dimension, in an order
-        that depends on the point alone, goes back to where it came from if the budget allows.
+        that depends on the point alone, goes back to where it came from if the budget allows, until none can.
         """
         wanted = self.space.settled(params)
         if self.fits(self.space.config(wanted)):
@@ -122,13 +122,22 @@ class FeasibleSpace:
 
     def _restore(self, found: Params, wanted: Params) -> Params:
         order = np.random.default_rng(zlib.crc32(repr(sorted(wanted.items())).encode()))
-        for i in order.permutation(len(self.space.dimensions)):
-            name = self.space.dimensions[i].name
-            if found[name] != wanted[name]:
-                back = self.space.settled({**found, name: wanted[name]})
-                if self.fits(self.space.config(back)):
-                    found = back
+        names = [self.space.dimensions[i].name for i in order.permutation(len(self.space.dimensions))]
+        for _ in names:  # one that goes back may make room for another that could not before
+            before = found
+            for name in names:
+                found = self._put_back(name, found, wanted)
+            if found == before:
+                break
         return found
+
+    def _put_back(self, name: str, found: Params, wanted: Params) -> Params:
+        """`found` with one dimension as wanted, if the budget allows and no other moves away for it."""
+        if found[name] == wanted[name]:
+            return found
+        back = self.space.settled({**found, name: wanted[name]})
+        nearer = all(back[other] in (found[other], wanted[other]) for other in wanted)
+        return back if nearer and self.fits(self.space.config(back)) else found
 
     def neighbour(self, params: Params, rng: np.random.Generator) -> Params:
         """A feasible point one value away in one dimension, projected where it is not; perhaps the point itself."""
