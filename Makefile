@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: quickstart test lint bench bench-compare readme clean
 
-quickstart: .venv/installed  ## install, then: table, ablation, search and figures on generated land, about 10 minutes
+quickstart: .venv/installed  ## install, then: table, ablation, search and figures on generated land, about 11 minutes
 	$(BIN)/python -m studies.quickstart
 
 test: .venv/installed-test  ## install what tests need, lint, run every test
