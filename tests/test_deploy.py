@@ -364,6 +364,7 @@ def ready(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("case", FOLDED)
 def test_folds(case: str):
     channels = 4 if case == "into the next, groups" else 3
+    torch.manual_seed(0)  # or a ReLU at the end gives nothing but zeros once in a while
     model = ready(nn.Sequential(nn.Conv2d(3, channels, 1), nn.Tanh(), FOLDED[case]()))
     deployed = deploy(model)
     assert count_norms(model) > 0

@@ -277,6 +277,7 @@ def test_other_input_sizes_resample_the_mixed_axis_only():
 
 @pytest.mark.parametrize("decoder", [A, B])
 def test_gradients_reach_every_parameter(decoder):
+    torch.manual_seed(0)  # or stochastic depth leaves a block out of both images once in a while
     model = golden_fill(pair(LITTLE, decoder, 5, 3)).float().train()
     model(torch.randn(2, 3, 64, 96)).square().mean().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
