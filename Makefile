@@ -26,7 +26,7 @@ bench-compare: .venv/installed-test  ## hold the last two saved runs against eac
 	$(BIN)/pytest-benchmark compare $$runs --columns=min,median,iqr --sort=fullname --group-by=func
 
 readme: .venv/installed  ## fill the README's tables from the records under results/
-	$(BIN)/python -m bench.readme
+	$(BIN)/python -m bench.cli.readme
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("LALE-Bench needs Python 3.11 or newer; say PYTHON=... to make" if sys.version_info < (3, 11) else 0)'

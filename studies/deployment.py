@@ -15,15 +15,15 @@ from typing import Any
 import pandas as pd
 
 import archs
-from bench.bystanders import TOLERABLE
-from bench.columns import COLUMNS, Column, Format, measured
 from bench.engine import Cell
-from bench.medians import Spread
-from bench.protocol import SpeedProtocol
-from bench.racing import Way, quickest, race_cell, recorded_ratio
 from bench.records import Record
+from bench.report.columns import COLUMNS, Column, Format, measured
+from bench.report.tables import write_tables
+from bench.speed.comparison import Way, quickest, race_cell, recorded_ratio
+from bench.speed.cpu_load import TOLERABLE
+from bench.speed.protocol import SpeedProtocol
+from bench.stats.medians import Spread
 from bench.study.report import Report
-from bench.tables import write_tables
 
 LITERAL = "lale-s1, as published"
 BASELINE = "smp/linknet-efficientnet_b0"

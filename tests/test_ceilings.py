@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.ceilings import CeilingMeter, Ceilings, Work, refuse_impossible, share_of_ceiling
 from bench.errors import BenchError
-from bench.medians import Spread
-from bench.speed import SpeedProtocol, measure_speed
-from bench.work import compulsory_work
+from bench.speed.measure import SpeedProtocol, measure_speed
+from bench.speed.roofline import CeilingMeter, Ceilings, Work, refuse_impossible, share_of_ceiling
+from bench.speed.work import compulsory_work
+from bench.stats.medians import Spread
 
 BRIEF = SpeedProtocol(calls=3, rounds=6, min_seconds=0, max_seconds=0.2, warmup_seconds=0.2, threads=1)
 RATES = Ceilings(

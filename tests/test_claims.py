@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.audit import SHORT, claims_frame, paper_of, report_claims, short_form, summary
-from bench.claims import (
+from bench.errors import BenchError
+from studies.claims.judgement import (
     CONFIRMED,
     IMPOSSIBLE,
     MIXED,
@@ -24,8 +24,7 @@ from bench.claims import (
     judge_headline,
     within,
 )
-from bench.errors import BenchError
-from bench.published import (
+from studies.claims.published import (
     Headline,
     Peak,
     Row,
@@ -34,8 +33,9 @@ from bench.published import (
     read_peaks,
     read_published,
 )
+from studies.claims.report import SHORT, claims_frame, paper_of, report_claims, short_form, summary
 
-RESULTS = Path(__file__).parent.parent / "results"
+PUBLISHED = Path(__file__).parent.parent / "studies" / "claims"
 
 ROW = Row("Net", "S", "Land", "params", "1.6", "M", "256", "Net paper, table 1", "", "", "", "")
 PEAKS = (Peak("Card", "tensor cores", "fp16", "100", ""), Peak("Card", "plain cores", "fp32", "10", ""))
@@ -305,8 +305,8 @@ def test_an_order_by_our_counts():
 
 
 def test_the_published_files_can_be_read_and_belong_together():
-    rows, headlines = read_published(RESULTS / "published.csv"), read_headlines(RESULTS / "headlines.csv")
-    peaks = read_peaks(RESULTS / "devices.csv")
+    rows, headlines = read_published(PUBLISHED / "published.csv"), read_headlines(PUBLISHED / "headlines.csv")
+    peaks = read_peaks(PUBLISHED / "devices.csv")
     assert len(rows) > 400
     assert {headline.paper for headline in headlines} == {"LALE", "LWGANet", "LeMeViT", "LeMoRe"}
     assert {row.device for row in rows} - {""} == {peak.device for peak in peaks}

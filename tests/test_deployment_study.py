@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import archs
-from bench.bystanders import Bystanders
 from bench.engine import run_cells
-from bench.environment import environment
-from bench.protocol import SpeedProtocol
-from bench.racing import Way, quickest, race_cell, recorded_ratio
 from bench.records import Record, RecordStore
+from bench.records.environment import environment
+from bench.speed.comparison import Way, quickest, race_cell, recorded_ratio
+from bench.speed.cpu_load import Bystanders
+from bench.speed.protocol import SpeedProtocol
 from studies import deployment
 from studies.deployment import LITERAL, STUDY, WAYS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.environment import device_kind, environment, resolve_device
 from bench.errors import BenchError
+from bench.records.environment import device_kind, environment, resolve_device
 
 
 def test_it_names_hardware_and_software():

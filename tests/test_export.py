@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import archs
-from bench import export
 from bench.cli.app import run as run_command
 from bench.errors import BenchError
+from bench.speed import export
 from bench.training.checkpoint import load_weights, save_weights
 
 needs_onnx = pytest.mark.skipif(

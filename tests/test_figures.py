@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from matplotlib.text import Annotation
 from PIL import Image
 
-from bench.columns import COLUMNS
 from bench.data import Classes
 from bench.errors import BenchError
-from bench.figures.ablation import draw_ablation
-from bench.figures.confusion import draw_confusion
-from bench.figures.curves import draw_curves
-from bench.figures.labels import annotate
-from bench.figures.panels import draw_panels
-from bench.figures.pareto import draw_fronts, draw_pareto
-from bench.figures.per_class import draw_per_class
-from bench.figures.placement import Scene, place
-from bench.figures.search import draw_hypervolume, draw_search
-from bench.figures.style import axes, save, sheet, shortened, signs, text_size, wrapped
+from bench.report.columns import COLUMNS
+from bench.report.figures.ablation import draw_ablation
+from bench.report.figures.confusion import draw_confusion
+from bench.report.figures.curves import draw_curves
+from bench.report.figures.labels import annotate
+from bench.report.figures.panels import draw_panels
+from bench.report.figures.pareto import draw_fronts, draw_pareto
+from bench.report.figures.per_class import draw_per_class
+from bench.report.figures.placement import Scene, place
+from bench.report.figures.search import draw_hypervolume, draw_search
+from bench.report.figures.style import axes, save, sheet, shortened, signs, text_size, wrapped
 
 CLASSES = Classes(("Water", "Land (unpaved)", "Road"), ((0, 90, 200), (150, 110, 60), (120, 120, 120)))
 
@@ -343,8 +343,9 @@ def test_bytes_depend_on_the_frame_alone(frame, tmp_path):
 
 def test_matplotlib_comes_with_the_first_figure_and_pyplot_never():
     modules = ["pareto", "ablation", "per_class", "confusion", "panels", "search", "curves"]
-    code = "import bench.figures, bench.tables, bench.pareto, sys; assert 'matplotlib' not in sys.modules; "
-    code += "".join(f"import bench.figures.{name}; " for name in modules)
+    code = "import bench.report.figures, bench.report.tables, bench.stats.pareto, sys; "
+    code += "assert 'matplotlib' not in sys.modules; "
+    code += "".join(f"import bench.report.figures.{name}; " for name in modules)
     code += "assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

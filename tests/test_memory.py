@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import archs
 from bench.counting import count_macs
+from bench.counting.memory import peak_inference_bytes, peak_training_bytes
 from bench.errors import BenchError
-from bench.memory import peak_inference_bytes, peak_training_bytes
 
 FLOAT = 4
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn import metrics as sk
 
 from bench.errors import BenchError
-from bench.metrics import boundary_band, boundary_confusion, confusion, scores
+from bench.training.metrics import boundary_band, boundary_confusion, confusion, scores
 
 CLASSES, IGNORED = 5, 255
 

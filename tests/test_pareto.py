@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.pareto import hypervolume_2d, hypervolume_trace, pareto_front, staircase
+from bench.stats.pareto import hypervolume_2d, hypervolume_trace, pareto_front, staircase
 
 # A small grid makes ties frequent; NaN and infinity are among the values.
 VALUES = st.one_of(st.integers(-4, 4).map(float), st.sampled_from([np.nan, np.inf, -np.inf]))

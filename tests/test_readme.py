@@ -5,7 +5,7 @@ from pathlib import Path
 
 import archs
 from bench.cli.app import run
-from bench.readme import fill
+from bench.cli.readme import fill
 from bench.study import Study
 
 ROOT = Path(__file__).parent.parent

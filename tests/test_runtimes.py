@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import archs
-from bench import runtimes
 from bench.errors import BenchError
-from bench.runtimes import Workshop, difference, prepare, refuse_missing, refuse_other_output
-from bench.speed import Contender, SpeedProtocol, measure_speed, race
+from bench.speed import runtimes
+from bench.speed.measure import Contender, SpeedProtocol, measure_speed, race
+from bench.speed.runtimes import Workshop, difference, prepare, refuse_missing, refuse_other_output
 
 BRIEF = {"calls": 2, "rounds": 6, "min_seconds": 0, "max_seconds": 0.1, "warmup_seconds": 0.05, "threads": 1}
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 import archs
 from bench.engine import CellContext
-from bench.growth_report import Point, growth_frame, points_frame, report_growth
-from bench.scaling import fit_growth, growth_cell, latency_cell, takeover_side
-from bench.speed import SpeedProtocol
-from bench.survey import Survey, load_records, plan_survey, report_survey, run_survey
-from studies.scaling import STUDY
+from bench.speed.measure import SpeedProtocol
+from bench.study.survey import Survey, load_records, plan_survey, report_survey, run_survey
+from studies.scaling.growth import fit_growth, growth_cell, latency_cell, takeover_side
+from studies.scaling.report import Point, growth_frame, points_frame, report_growth
+from studies.scaling.study import STUDY
 
 CONTEXT = CellContext(Path(), lambda done, total, note: None)
 QUICK = SpeedProtocol(calls=1, rounds=6, min_seconds=0.01, max_seconds=1.0, warmup_seconds=0.1)

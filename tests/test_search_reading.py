@@ -12,7 +12,7 @@ from search_formula import QUIET, S1, FormulaEvaluator
 
 import archs
 from bench.cli.app import run as run_command
-from bench.figures.space import draw_importance, draw_parallel
+from bench.report.figures.space import draw_importance, draw_parallel
 from bench.search import Budget, SearchPlan, run_search, words
 from bench.search.importance import importance
 from bench.search.ladder import parse_ladder

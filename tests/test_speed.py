@@ -14,7 +14,7 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from bench.errors import BenchError
-from bench.speed import Speed, SpeedProtocol, measure_speed, median_interval, ratio
+from bench.speed.measure import Speed, SpeedProtocol, measure_speed, median_interval, ratio
 
 BRIEF = SpeedProtocol(calls=3, rounds=6, min_seconds=0, max_seconds=0.2, warmup_seconds=0.2, threads=1)
 

@@ -1,4 +1,4 @@
-"""Statistics: pooled scores as in `bench.metrics`, intervals and p values that keep what they promise."""
+"""Statistics: pooled scores as in `bench.training.metrics`, intervals and p values that keep what they promise."""
 
 import doctest
 import itertools
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.errors import BenchError
-from bench.metrics import scores
 from bench.stats import (
     Comparison,
     class_differences,
@@ -30,6 +29,7 @@ from bench.stats import pooled as pooled_module
 from bench.stats import spread as spread_module
 from bench.stats.pooled import class_counts, class_f1, class_iou, resampled, stack_runs
 from bench.stats.spread import Spread, spread_of
+from bench.training.metrics import scores
 
 
 def random_runs(seed, runs=3, images=8, classes=4, most=200):

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from bench.cli.app import run
-from bench.survey import Survey, is_survey, load_records, plan_survey, report_survey, run_survey
-from studies.claims import STUDY as CLAIMS
+from bench.study.survey import Survey, is_survey, load_records, plan_survey, report_survey, run_survey
+from studies.claims.study import STUDY as CLAIMS
 
 SOURCE = """
 from dataclasses import dataclass
 import pandas as pd
-from bench.columns import Column
+from bench.report.columns import Column
 from bench.engine import Cell
 from bench.study.report import Report
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.energy import RaplMeter, energy_meter, joules_per_image
-from bench.speed import SpeedProtocol
-from bench.sweep import sweep_batches
+from bench.speed.energy import RaplMeter, energy_meter, joules_per_image
+from bench.speed.measure import SpeedProtocol
+from bench.speed.sweep import sweep_batches
 
 BRIEF = SpeedProtocol(calls=1, rounds=6, min_seconds=0, max_seconds=0.05, warmup_seconds=0.02, threads=1)
 

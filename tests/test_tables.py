@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from bench.columns import is_missing
 from bench.errors import BenchError
-from bench.markup import escape_latex, escape_markdown, one_line
-from bench.tables import COLUMNS, Column, Format, column, measured, rich_table, write_tables
+from bench.report.columns import is_missing
+from bench.report.markup import escape_latex, escape_markdown, one_line
+from bench.report.tables import COLUMNS, Column, Format, column, measured, rich_table, write_tables
 
 QUICK = settings(max_examples=100, deadline=None)
 NASTY = st.text(st.sampled_from("\\&%$#_{}~^<>|\"`'[]*-+=.±−–a1 \n\t)!:"), max_size=12) | st.text(max_size=12)

@@ -11,15 +11,16 @@ from rich.console import Console
 
 import archs
 from bench.errors import BenchError
-from bench.pareto import hypervolume_2d
 from bench.records import Record
-from bench.search import Budget, SearchPlan, run_search, tabulated
-from bench.search.contest import UNFILTERED, hypervolume_of_chosen
-from bench.search.tabulated import Scope, noise_of
-from bench.search.tabulated_report import Training, report_tabulated
-from bench.survey import load_records, plan_survey, report_survey, run_survey
-from studies.samplers import Samplers
-from studies.tabulated import STUDY as TABULATION
+from bench.search import Budget, SearchPlan, run_search
+from bench.stats.pareto import hypervolume_2d
+from bench.study.survey import load_records, plan_survey, report_survey, run_survey
+from studies.samplers.contest import UNFILTERED, hypervolume_of_chosen
+from studies.samplers.study import Samplers
+from studies.tabulated import benchmark as tabulated
+from studies.tabulated.benchmark import Scope, noise_of
+from studies.tabulated.report import Training, report_tabulated
+from studies.tabulated.study import STUDY as TABULATION
 
 S1 = archs.config("lale-s1")
 SCOPE = Scope(S1, (64, 64), 7, 0.03, 0.09, ("widths", "depths"))

@@ -14,7 +14,7 @@ from torch import nn
 import archs
 from bench.data.dataset import DataSet, Split
 from bench.errors import BenchError
-from bench.metrics import confusion, scores
+from bench.training.metrics import confusion, scores
 from bench.training.order import seed_everything
 from bench.training.predict import NonFiniteError, predict
 from bench.training.recipe import RECIPES, Recipe, recipe_named

@@ -8,8 +8,8 @@ import pytest
 from torch import Tensor, nn
 
 import archs
-from bench.static import static_figures
-from bench.verify import verify
+from bench.counting.static import static_figures
+from bench.counting.verify import verify
 
 
 class Classifier(nn.Module):

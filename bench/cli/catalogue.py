@@ -23,7 +23,7 @@ def list_architectures(
     as_json: JsonOption = False,
 ) -> None:
     """List the registered architectures: family, parameters, exact GMACs, paper, input constraints."""
-    from bench.summary import listing
+    from bench.counting.summary import listing
 
     if sort not in SORTS:
         raise BenchError(f"--sort {sort!r} is not possible; choose one of {', '.join(SORTS)}")
@@ -63,7 +63,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one architecture: provenance, config, and by stage its output shape, parameters and MACs."""
-    from bench.summary import summarise
+    from bench.counting.summary import summarise
 
     config = archs.config(name, **parse_settings(settings))
     summary = summarise(config, (size, size), num_classes)
@@ -80,7 +80,7 @@ def show(
 
 def verify(pattern: PatternArgument = "*", as_json: JsonOption = False) -> None:
     """Check every check figure of the registry: build, count, compare. Exit status 1 if one does not hold."""
-    from bench.verify import verify as verify_names
+    from bench.counting.verify import verify as verify_names
 
     results = []
     with PROGRESS.status("counting") as status:

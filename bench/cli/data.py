@@ -93,7 +93,7 @@ def draw(
     import numpy as np
 
     from bench.data import open_data
-    from bench.figures.panels import draw_panels
+    from bench.report.figures.panels import draw_panels
 
     opened = open_data(data, splits=(split,))
     held = opened[split]

@@ -35,7 +35,7 @@ def export(
     trained (within 1e-4 of the largest), or it is not written. It takes `image`, float32 (batch, 3, H, W), in the
     range that training used, and gives `logits`.
     """
-    from bench.export import export_onnx, save_network, trained_classes, weights_beside
+    from bench.speed.export import export_onnx, save_network, trained_classes, weights_beside
     from bench.training.checkpoint import load_weights
 
     if onnx is None and out is None:

@@ -16,7 +16,7 @@ from bench.study import Variant
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.protocol import SpeedProtocol
+    from bench.speed.protocol import SpeedProtocol
 
 COLUMNS = (
     "variant",
@@ -99,9 +99,9 @@ def measure(
 
     **Energy** is reported where the hardware counts it, and is otherwise "not reported", never 0.
     """
-    from bench.environment import environment, resolve_device
-    from bench.protocol import SpeedProtocol
-    from bench.runtimes import refuse_missing
+    from bench.records.environment import environment, resolve_device
+    from bench.speed.protocol import SpeedProtocol
+    from bench.speed.runtimes import refuse_missing
 
     where = resolve_device(device)
     protocol = SpeedProtocol(
@@ -127,8 +127,8 @@ def _variants(names: list[str]) -> dict[str, Variant]:
 
 def _count(variant: Variant, size: tuple[int, int], num_classes: int, device: str) -> dict[str, Any]:
     """Counts at `size`, or at the one size that the network is tied to."""
-    from bench.memory import peak_inference_bytes
-    from bench.static import static_figures
+    from bench.counting.memory import peak_inference_bytes
+    from bench.counting.static import static_figures
 
     size = variant.inputs.fixed or size
     with PROGRESS.status(f"counting {variant.label}"):
@@ -149,7 +149,7 @@ def _time(
     device: str,
 ) -> None:
     """Latency at batch 1 and throughput at `batch`, each of all networks in one interleaved run."""
-    from bench.speed import Contender, race
+    from bench.speed.measure import Contender, race
 
     for images in dict.fromkeys((1, batch)):
         contenders = {
@@ -172,7 +172,7 @@ def _sweep(
     seconds: float,
     device: str,
 ) -> None:
-    from bench.sweep import sweep_batches
+    from bench.speed.sweep import sweep_batches
 
     sizes = {label: tuple(rows[label]["size"]) for label in models}
     with PROGRESS.status(f"looking for the best batch of {len(models)} networks"):
@@ -183,8 +183,8 @@ def _sweep(
 
 
 def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: int, protocol: SpeedProtocol) -> None:
-    from bench.columns import measured
-    from bench.tables import rich_table
+    from bench.report.columns import measured
+    from bench.report.tables import rich_table
 
     frame = pd.DataFrame(list(rows.values()))
     caption = (

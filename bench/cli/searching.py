@@ -99,7 +99,7 @@ def search(
     if context.invoked_subcommand is not None:
         return None
     import archs
-    from bench.environment import resolve_device
+    from bench.records.environment import resolve_device
     from bench.search import Budget, SearchPlan
     from bench.search.ladder import parse_ladder
     from bench.search.report import SearchSetting, run_and_report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from bench.engine import StudyInterrupted
 from bench.engine import plan as plan_cells
 from bench.errors import BenchError
 from bench.study import Setting, Study, StudyPlan, Variant, plan_study, run_study, write_report
-from bench.survey import Survey, SurveyPlan, is_survey, plan_survey, report_survey, run_survey, survey_name
+from bench.study.survey import Survey, SurveyPlan, is_survey, plan_survey, report_survey, run_survey, survey_name
 
 VariantsOption = Annotated[
     list[str] | None, typer.Option("--variants", help="Only variants that match, as `lale-s*` or `norm`; repeatable.")
@@ -56,7 +57,7 @@ def find_study(name: str) -> Study | Survey:
             raise BenchError(f"there is no study {name!r}; there are {', '.join(study_names())}; or give a .py file")
         found = getattr(importlib.import_module(f"studies.{name}"), "STUDY", None)
     if not isinstance(found, Study | Survey):
-        raise BenchError(f"{name} holds no constant STUDY of type bench.study.Study, nor a bench.survey.Survey")
+        raise BenchError(f"{name} holds no constant STUDY of type bench.study.Study, nor a bench.study.survey.Survey")
     return found
 
 
@@ -64,7 +65,7 @@ def study_names() -> list[str]:
     """The studies that come with the suite."""
     import studies
 
-    return sorted(path.stem for folder in studies.__path__ for path in Path(folder).glob("[a-z]*.py"))
+    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 
 
 def study(
@@ -108,7 +109,7 @@ def study(
 
     Killed or interrupted, the same command goes on where it stopped. `--recipe` changes fields of the recipe.
     """
-    from bench.environment import resolve_device
+    from bench.records.environment import resolve_device
 
     chosen = find_study(name)
     if isinstance(chosen, Survey):

@@ -47,9 +47,9 @@ def train(
     Writes `weights.safetensors` (best by validation), `config.json` and checkpoints; killed, the same command goes on.
     """
     from bench.data import open_data
-    from bench.environment import resolve_device
-    from bench.metrics import scores
+    from bench.records.environment import resolve_device
     from bench.training.checkpoint import save_weights
+    from bench.training.metrics import scores
     from bench.training.order import seed_everything
     from bench.training.trainer import train as train_model
 

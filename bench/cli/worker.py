@@ -40,7 +40,7 @@ def worker(
     A `.journal` file does for hosts with a shared disk whose file locks hold (most NFS of version 4), but it gives no
     signs of life, and who is killed while writing keeps the others waiting for half a minute.
     """
-    from bench.environment import resolve_device
+    from bench.records.environment import resolve_device
     from bench.search.jobs import Host
     from bench.search.storage import is_file
 

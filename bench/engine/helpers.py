@@ -19,8 +19,8 @@ import torch
 from rich.console import Console
 
 from bench.engine.cells import Cell
-from bench.environment import usable_cores
 from bench.records import RecordStore
+from bench.records.environment import usable_cores
 
 CELLS_EACH = 8  # fewer than these for each process are counted sooner than another interpreter has started
 START = "from bench.engine.helpers import help_out; help_out()"

@@ -36,7 +36,7 @@ def run_cells(
     Args:
         cells: the study, in the order it is to be measured.
         store: where records are looked up and written.
-        environment: hardware and software, stored in each record (see `bench.environment`).
+        environment: hardware and software, stored in each record (see `bench.records.environment`).
         console: where progress goes; standard error by default.
         retry_failed: measure again what is recorded as failed.
         alone: start no helpers for untimed cells (see `bench.engine.helpers`).

@@ -81,7 +81,7 @@ class TrainingEvaluator:
     @property
     def determinants(self) -> Mapping[str, Any]:
         """Data, recipe, size, device and runtime."""
-        from bench.environment import device_kind
+        from bench.records.environment import device_kind
 
         return {
             "data": self.data.fingerprint,
@@ -93,9 +93,9 @@ class TrainingEvaluator:
 
     def latency_ms(self, config: Any) -> float:
         """Median milliseconds of one image in single precision; infinite if the network cannot be run."""
-        from bench.cells import speed_cell
         from bench.search.space import config_key
-        from bench.speed import SpeedProtocol
+        from bench.speed.cells import speed_cell
+        from bench.speed.measure import SpeedProtocol
 
         label = config_key(config)
         classes = self.data.classes.num_classes
@@ -106,7 +106,7 @@ class TrainingEvaluator:
 
     def score(self, config: Any, seed: int, label: str, progress: Progress) -> Score:
         """One training on the train tiles, scored on the validation tiles by the best weights of the run."""
-        from bench.cells import train_cell
+        from bench.training.cells import train_cell
 
         cell = train_cell(config, label, self.data, self.recipe, seed, self.device, test=False)
         outcome = self._run(cell, progress)
@@ -116,7 +116,7 @@ class TrainingEvaluator:
 
     def _run(self, cell: Cell, progress: Progress) -> Outcome:
         from bench.engine import run_cells
-        from bench.environment import environment
+        from bench.records.environment import environment
 
         shown = replace(cell, run=lambda context: cell.run(replace(context, progress=progress)))
         quiet = Console(quiet=True)

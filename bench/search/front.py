@@ -16,8 +16,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 import archs
-from bench.pareto import hypervolume_trace
 from bench.search.trials import CONFIG_KEY, REASON, is_decided, slot_of
+from bench.stats.pareto import hypervolume_trace
 
 if TYPE_CHECKING:
     import pandas as pd

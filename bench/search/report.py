@@ -13,11 +13,12 @@ import pandas as pd
 from rich.console import Console
 
 import archs
-from bench.atomic import write_atomically
-from bench.columns import Column, Format, column, measured
 from bench.data import open_data
 from bench.errors import BenchError
 from bench.records import RecordStore
+from bench.records.atomic import write_atomically
+from bench.report.columns import Column, Format, column, measured
+from bench.report.tables import rich_table, write_tables
 from bench.search.evaluate import TrainingEvaluator, TrainingFailed
 from bench.search.front import SearchedTrial, SearchResult, save_front, variant_name
 from bench.search.importance import importance
@@ -30,7 +31,6 @@ from bench.search.words import member
 from bench.study import Setting, Study, Variant, plan_study, run_study, write_report
 from bench.study.run import RECORDS, WEIGHTS, StudyPlan
 from bench.study.sharing import share_study
-from bench.tables import rich_table, write_tables
 from bench.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def report_search(folder: Path, source: str | None = None) -> SearchReport:
 
 def _report_ladder(document: dict[str, Any], folder: Path) -> list[Path]:
     """The ladder's table and figure, if there was one."""
-    from bench.figures.ladder import draw_ladder
+    from bench.report.figures.ladder import draw_ladder
 
     if not document["ladder"]:
         return []
@@ -343,8 +343,8 @@ def _what(document: dict[str, Any]) -> str:
 
 
 def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[Path]:
-    from bench.figures.search import draw_hypervolume, draw_search
-    from bench.figures.space import draw_importance, draw_parallel
+    from bench.report.figures.search import draw_hypervolume, draw_search
+    from bench.report.figures.space import draw_importance, draw_parallel
 
     cost, limit, note = document["cost"], document["limit"], _caption(document)
     files = draw_search(trials, cost, folder / f"search-{cost.replace('_', '-')}", limit=limit, note=note)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.columns import is_missing
+from bench.report.columns import is_missing
 
 NEARLY = 0.005  # costs within half a percent count as equal
 

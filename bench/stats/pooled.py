@@ -34,12 +34,12 @@ def class_iou(counts: Counts) -> Float[np.ndarray, "... c"]:
 
 
 def macro_f1(counts: Counts) -> Float[np.ndarray, "..."]:
-    """Mean F1 over the classes that truth or prediction has: the rule of `bench.metrics.scores`."""
+    """Mean F1 over the classes that truth or prediction has: the rule of `bench.training.metrics.scores`."""
     return _mean(class_f1(counts))
 
 
 def macro_iou(counts: Counts) -> Float[np.ndarray, "..."]:
-    """Mean IoU over the classes that truth or prediction has: the rule of `bench.metrics.scores`."""
+    """Mean IoU over the classes that truth or prediction has: the rule of `bench.training.metrics.scores`."""
     return _mean(class_iou(counts))
 
 

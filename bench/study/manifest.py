@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.atomic import write_atomically
 from bench.errors import BenchError
+from bench.records.atomic import write_atomically
 
 FILE = "study.json"
 FORMAT = "lale-bench study 1"

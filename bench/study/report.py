@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench.columns import COLUMNS, Column, is_missing, measured
 from bench.data.classes import parse_classes
 from bench.engine.display import duration
 from bench.errors import BenchError
 from bench.records import unpack_array
+from bench.report.columns import COLUMNS, Column, is_missing, measured
+from bench.report.tables import rich_table, write_tables
 from bench.study.manifest import Manifest
 from bench.study.result import StudyResult, load_result
-from bench.tables import rich_table, write_tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -121,7 +121,7 @@ def _columns(result: StudyResult) -> list[Column]:
 
 
 def _pareto(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
-    from bench.figures.pareto import draw_fronts, draw_pareto
+    from bench.report.figures.pareto import draw_fronts, draw_pareto
 
     if result.frame["f1"].notna().any():
         return draw_fronts(result.frame, folder / "f1", note=_short(result))
@@ -136,14 +136,14 @@ def _short(result: StudyResult) -> str:
 
 
 def _ablation(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
-    from bench.figures.ablation import draw_ablation
+    from bench.report.figures.ablation import draw_ablation
 
     frame = result.frame[result.frame["base"] != ""]
     return draw_ablation(frame, folder / "ablation", base=result.manifest.base or "", note=_short(result))
 
 
 def _per_class(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
-    from bench.figures.per_class import draw_per_class
+    from bench.report.figures.per_class import draw_per_class
 
     rows = [row for row in result.manifest.rows if row.trained]
     if not rows:
@@ -155,7 +155,7 @@ def _per_class(result: StudyResult, folder: Path, source: str | None) -> list[Pa
 
 
 def _confusion(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
-    from bench.figures.confusion import draw_confusion
+    from bench.report.figures.confusion import draw_confusion
 
     names = parse_classes(result.manifest.data["classes"]).names
     files: list[Path] = []
@@ -167,7 +167,7 @@ def _confusion(result: StudyResult, folder: Path, source: str | None) -> list[Pa
 
 
 def _panels(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
-    from bench.figures.panels import draw_panels
+    from bench.report.figures.panels import draw_panels
 
     labels = _best(result, PANEL_VARIANTS - 1, keep=result.manifest.base)
     if source is None or not labels:
@@ -197,7 +197,7 @@ def _matching_data(result: StudyResult, source: str) -> DataSet:
 
 
 def _curves(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
-    from bench.figures.curves import draw_curves
+    from bench.report.figures.curves import draw_curves
 
     labels = [row.label for row in result.manifest.rows if row.trained]
     runs = {label: [record.result["history"] for record in _succeeded(result, label)] for label in labels}
@@ -252,7 +252,7 @@ def findings(result: StudyResult) -> list[str]:
 
 
 def _best_sentence(result: StudyResult, frame: pd.DataFrame) -> list[str]:
-    from bench.pareto import pareto_front
+    from bench.stats.pareto import pareto_front
 
     best = frame.loc[frame["f1"].idxmax()]
     sentences = [f"Highest macro F1: {best['variant']}, {_percent(best)}."]

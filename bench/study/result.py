@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.metrics import scores
 from bench.records import Record, RecordStore, unpack_array
 from bench.stats import Comparison, compare, f1_interval, holm, macro_iou, verdict
 from bench.study.manifest import Manifest, Row, load_manifest
+from bench.training.metrics import scores
 
 STATIC = (
     "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations", "launches",
@@ -33,7 +33,7 @@ class StudyResult:
 
     Attributes:
         manifest: what was run.
-        frame: one row a variant, in the study's order; see `bench.columns` for the columns and units.
+        frame: one row a variant, in the study's order; see `bench.report.columns` for the columns and units.
         runs: variant -> the training records of its seeds that are there, by seed.
     """
 

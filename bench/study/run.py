@@ -9,13 +9,15 @@ from pathlib import Path
 from rich.console import Console
 
 import archs
-from bench.cells import speed_cell, static_cell, train_cell
+from bench.counting.cells import static_cell
 from bench.data import DataSet, open_data
 from bench.engine import Cell, run_cells
-from bench.environment import environment
 from bench.records import RecordStore
+from bench.records.environment import environment
+from bench.speed.cells import speed_cell
 from bench.study.declare import Setting, Study, Variant
 from bench.study.manifest import Manifest, Row
+from bench.training.cells import train_cell
 
 RECORDS = "records"
 WEIGHTS = "weights"
@@ -123,7 +125,7 @@ def _static(variant: Variant, setting: Setting, data: DataSet) -> Cell:
 
 
 def _speeds(variants: Sequence[Variant], setting: Setting, data: DataSet) -> dict[int, Cell]:
-    from bench.speed import SpeedProtocol
+    from bench.speed.measure import SpeedProtocol
 
     configs = {variant.label: variant.config for variant in variants}
     return {
@@ -166,8 +168,8 @@ def _describe(data: DataSet) -> dict:
 
 def _guesses(data: DataSet) -> dict[str, float]:
     """Macro F1 on the test tiles of guesses that see no shapes: the commonest class, and colour alone."""
-    from bench.data.baseline import colour_baseline, majority_baseline
-    from bench.metrics import scores
+    from bench.training.baseline import colour_baseline, majority_baseline
+    from bench.training.metrics import scores
 
     return {
         "majority": scores(majority_baseline(data)).macro_f1,

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from bench.engine import Cell, StudyInterrupted, run_cells
 from bench.engine.display import Display
-from bench.environment import environment
 from bench.errors import BenchError
 from bench.records import Record
+from bench.records.environment import environment
 from bench.study.run import StudyPlan
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from bench.atomic import write_atomically
 from bench.errors import BenchError
+from bench.records.atomic import write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.data.classes import Classes
 from bench.errors import BenchError
-from bench.metrics import boundary_confusion, confusion
+from bench.training.metrics import boundary_confusion, confusion
 from bench.training.predict import predict_batch, require_finite
 from bench.training.recipe import Recipe
 from bench.training.tiles import Tiles

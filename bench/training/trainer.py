@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from bench.data.dataset import DataSet
 from bench.errors import BenchError
-from bench.metrics import scores
 from bench.training.checkpoint import (
     TrainState,
     best_path,
@@ -28,6 +27,7 @@ from bench.training.checkpoint import (
 from bench.training.evaluate import evaluate, evaluate_with_boundaries
 from bench.training.loop import LossWatch, descend, seed_step, set_rate, training_batch
 from bench.training.loss import make_loss
+from bench.training.metrics import scores
 from bench.training.order import seed_everything
 from bench.training.predict import NonFiniteError
 from bench.training.recipe import Recipe
@@ -62,7 +62,7 @@ class TrainResult:
     test_confusions: Int64[np.ndarray, "n c c"] | None
     """one a test tile, with the best weights; None if the test was not asked for or the run failed"""
     test_boundary_confusions: Int64[np.ndarray, "n c c"] | None
-    """the same near the truth's boundaries: `bench.metrics.boundary_band`"""
+    """the same near the truth's boundaries: `bench.training.metrics.boundary_band`"""
     seconds: float
     """training and validation, over all sittings"""
     peak_bytes: int | None

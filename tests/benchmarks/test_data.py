@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.data import open_data
-from bench.metrics import confusion, scores
+from bench.training.metrics import confusion, scores
 
 TILES = "terrain:seed=1,size=128,train=16,val=4,test=4"
 

@@ -6,7 +6,7 @@ import pytest
 from search_formula import QUIET, S1, FormulaEvaluator
 
 import archs
-from bench.cells import static_cell
+from bench.counting.cells import static_cell
 from bench.engine import Cell, run_cells
 from bench.records import RecordStore
 from bench.search import Budget, SearchPlan, run_search

@@ -1,0 +1,64 @@
+"""Cells of counts: what determines them, and the run that makes them.
+
+Studies and searches build their cells here, in `bench.speed.cells` and in `bench.training.cells` and nowhere else, so
+that equal questions have equal keys and a figure measured for one answers all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import archs
+from archs import ArchConfig
+from bench.engine import Cell, CellContext
+from bench.records.identity import network_libraries, versions
+
+IMAGE_CHANNELS = 3
+# Of what a static record holds. 2 has the deployed form beside the trained one; 3 leaves fvcore's count of the deployed
+# form out, and weights, however they are viewed, out of the peak of activations.
+STATIC_SCHEMA = 3
+
+
+def static_cell(config: ArchConfig, label: str, size: tuple[int, int], num_classes: int) -> Cell:
+    """Counts of a network: parameters, MACs by every counter, storage, activations; no arithmetic is timed."""
+    determinants = {
+        "schema": STATIC_SCHEMA,
+        "config": archs.to_dict(config),
+        "size": size,
+        "num_classes": num_classes,
+        "in_channels": IMAGE_CHANNELS,
+        "versions": versions("torch", "fvcore", "thop", *network_libraries(config)),
+    }
+
+    run = partial(_static_figures, config, size, num_classes)
+    return Cell("static", f"{label}: counts", determinants, run, untimed=True)
+
+
+def _static_figures(
+    config: ArchConfig, size: tuple[int, int], num_classes: int, context: CellContext
+) -> Mapping[str, Any]:
+    from bench.counting.static import static_figures
+
+    return static_figures(config, size, num_classes, IMAGE_CHANNELS)
+
+
+def cost_cell(config: ArchConfig, label: str, size: tuple[int, int], num_classes: int) -> Cell:
+    """Parameters and exact MACs alone: what a list wants, in a fraction of a second."""
+    determinants = {
+        "config": archs.to_dict(config),
+        "size": size,
+        "num_classes": num_classes,
+        "in_channels": IMAGE_CHANNELS,
+        "versions": versions("torch", *network_libraries(config)),
+    }
+
+    return Cell("cost", label, determinants, partial(_costs, config, size, num_classes), untimed=True)
+
+
+def _costs(config: ArchConfig, size: tuple[int, int], num_classes: int, context: CellContext) -> Mapping[str, Any]:
+    from bench.counting import count_macs, count_params
+
+    model = archs.build(config, num_classes, IMAGE_CHANNELS)
+    return {"params": count_params(model).total, "macs": count_macs(model, size, IMAGE_CHANNELS).total}

@@ -1,0 +1,1 @@
+"""Columns, tables and figures of results."""

@@ -1,0 +1,1 @@
+"""How fast networks run: protocol, clocks, interleaved rounds, roofline, runtimes, energy, CPU load, comparisons."""

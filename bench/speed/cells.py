@@ -1,0 +1,54 @@
+"""Cells of speed: several networks in one interleaved measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+import archs
+from archs import ArchConfig
+from bench.counting.cells import IMAGE_CHANNELS
+from bench.engine import Cell, CellContext
+from bench.records.identity import versions
+from bench.speed.protocol import SpeedProtocol
+
+
+def speed_cell(
+    configs: Mapping[str, ArchConfig], size: tuple[int, int], num_classes: int, protocol: SpeedProtocol, device: str
+) -> Cell:
+    """Speed of several networks, interleaved: one measurement, since speeds of different times do not compare."""
+    from bench.records.environment import device_kind
+
+    determinants = {
+        "configs": {label: archs.to_dict(config) for label, config in configs.items()},
+        "size": size,
+        "num_classes": num_classes,
+        "protocol": asdict(protocol),
+        "threads": protocol.threads or torch.get_num_threads(),
+        "device": device_kind(device),
+        "versions": versions("torch"),
+    }
+
+    def run(context: CellContext) -> Mapping[str, Any]:
+        from bench.speed.measure import measure_speed
+
+        models = {label: archs.build(config, num_classes, IMAGE_CHANNELS) for label, config in configs.items()}
+        failures = {label: reason for label, model in models.items() if (reason := _refusal(model, size))}
+        fit = {label: model for label, model in models.items() if label not in failures}
+        speeds = measure_speed(fit, size, protocol, device) if fit else {}
+        return {"speeds": {label: speed.to_dict() for label, speed in speeds.items()}, "failures": failures}
+
+    return Cell("speed", f"speed at batch {protocol.batch}", determinants, run, cost=float(len(configs)))
+
+
+def _refusal(model: torch.nn.Module, size: tuple[int, int]) -> str:
+    """Why a network does not run at a size; empty if it does. One that fails must not cost the others their figures."""
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, IMAGE_CHANNELS, *size))
+    except Exception as error:  # whatever it raises is the answer
+        return str(error).strip() or type(error).__name__
+    return ""

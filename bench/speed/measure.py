@@ -1,0 +1,316 @@
+"""How fast models run, so that the figures mean something.
+
+Every call is waited for (a GPU answers before it has computed). Models are warmed up until their times settle, then
+timed in rounds in which each model has its turn, in an order that rotates: whatever slows the machine down slows all
+of them. A round gives latencies (one call, waited for) and a block time (calls issued back to back, waited for once).
+What is reported is the median over rounds with its interval, so one bad moment moves nothing; two models are compared
+round by round (`ratio`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.speed.clocks import Clock, clock_for
+from bench.speed.cpu_load import Bystanders
+from bench.speed.energy import NOT_REPORTED, EnergyMeter, energy_meter, joules_per_image
+from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
+from bench.speed.roofline import CeilingMeter, Ceilings, Work, refuse_impossible, share_of_ceiling
+from bench.speed.rounds import Runner, time_rounds
+from bench.speed.runtimes import Workshop, input_type, possible_forms, prepare, refuse_missing, refuse_other_output
+from bench.speed.work import compulsory_work
+from bench.stats.medians import Spread, median_interval
+
+__all__ = ["Contender", "Speed", "SpeedProtocol", "Spread", "measure_speed", "median_interval", "race", "ratio"]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The speed of one model. Seconds for a call of `protocol.batch` images of `size`.
+
+    `latency_rounds[r]`: the latencies of round r; `block_rounds[r]`: seconds a call in round r, issued back to back;
+    `compile_seconds`: preparation and first call, which compiles (None in eager); `warm`: whether times had settled
+    before the first round; `threads`: PyTorch's CPU threads during the measurement; `work`: what a call cannot do
+    without; `ceilings`: the device's own rates in the same rounds; `difference`: of the output from the trained
+    network's in fp32, as a share of its largest value (None where it is that network itself); `joules`:
+    of an image, calls back to back, None where the hardware does not report it; `energy_source`: which counter;
+    `other_cores`: how many cores other processes had meanwhile, on average, None where that is unknown.
+    """
+
+    size: tuple[int, int]
+    protocol: SpeedProtocol
+    latency_rounds: tuple[tuple[float, ...], ...]
+    block_rounds: tuple[float, ...]
+    compile_seconds: float | None
+    warmup_calls: int
+    warm: bool
+    threads: int
+    work: Work | None = None
+    ceilings: Ceilings | None = None
+    difference: float | None = None
+    joules: float | None = None
+    energy_source: str = NOT_REPORTED
+    other_cores: float | None = None
+
+    @property
+    def samples(self) -> list[float]:
+        """Every latency, in the order measured."""
+        return [seconds for round_ in self.latency_rounds for seconds in round_]
+
+    @property
+    def latency(self) -> Spread:
+        """Median latency of a call, with the interval of the rounds' medians."""
+        return median_interval([median(round_) for round_ in self.latency_rounds])
+
+    @property
+    def throughput(self) -> Spread:
+        """Images a second, calls issued back to back."""
+        return median_interval([self.protocol.batch / seconds for seconds in self.block_rounds])
+
+    @property
+    def seconds(self) -> Spread:
+        """Of a call issued back to back, the shorter of the two ways to time it."""
+        return median_interval(list(self.block_rounds))
+
+    @property
+    def share(self) -> Spread | None:
+        """The least time that the device needs for the compulsory work over the measured one, calls back to back."""
+        return share_of_ceiling(self.work, self.ceilings, self.seconds) if self.work and self.ceilings else None
+
+    def percentile(self, share: float) -> float:
+        """The latency that `share` percent of all calls stay under."""
+        return float(np.percentile(self.samples, share))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Summary and raw samples, ready for JSON; times in milliseconds, throughput in images a second."""
+        latency, throughput = self.latency, self.throughput
+        return {
+            "size": list(self.size),
+            "protocol": self.protocol.to_dict(),
+            "latency_ms": latency.value * 1e3,
+            "latency_low": latency.low * 1e3,
+            "latency_high": latency.high * 1e3,
+            **{f"latency_p{share}": self.percentile(share) * 1e3 for share in (50, 95, 99)},
+            "latency_min": min(self.samples) * 1e3,
+            "latency_iqr": (self.percentile(75) - self.percentile(25)) * 1e3,
+            "throughput": throughput.value,
+            "throughput_low": throughput.low,
+            "throughput_high": throughput.high,
+            "compile_seconds": self.compile_seconds,
+            "warmup_calls": self.warmup_calls,
+            "warm": self.warm,
+            "threads": self.threads,
+            "output_difference": self.difference,
+            "joules_per_image": self.joules,
+            "energy_source": self.energy_source,
+            "other_cores": self.other_cores,
+            **self._against_ceilings(),
+            "latency_rounds_ms": [[round(seconds * 1e3, 5) for seconds in one] for one in self.latency_rounds],
+            "block_rounds_ms": [round(seconds * 1e3, 5) for seconds in self.block_rounds],
+        }
+
+    def _against_ceilings(self) -> dict[str, Any]:
+        work, ceilings, share = self.work, self.ceilings, self.share
+        if not (work and ceilings and share):
+            return {"ceiling_share": None}
+        return {
+            "ceiling_share": share.value,
+            "ceiling_share_low": share.low,
+            "ceiling_share_high": share.high,
+            "compulsory_macs": work.macs,
+            "compulsory_bytes": work.bytes,
+            "least_ms": work.least_seconds(ceilings).value * 1e3,
+            "bound_by": work.bound_by(ceilings),
+            "ceilings": ceilings.to_dict(),
+        }
+
+
+def ratio(a: Speed, b: Speed, confidence: float = 0.95) -> Spread:
+    """How many times faster `a` ran than `b`: the median over rounds of `b`'s block time over `a`'s, both an image.
+
+    Raises:
+        BenchError: the two were not measured in the same rounds.
+    """
+    if len(a.block_rounds) != len(b.block_rounds):
+        raise BenchError(
+            f"speeds of {len(a.block_rounds)} and {len(b.block_rounds)} rounds cannot be paired; "
+            "measure both in one call of measure_speed"
+        )
+    scale = a.protocol.batch / b.protocol.batch
+    pairs = zip(a.block_rounds, b.block_rounds, strict=True)
+    return median_interval([scale * theirs / ours for ours, theirs in pairs], confidence)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network, the size of its images, and how it is run."""
+
+    model: nn.Module
+    size: tuple[int, int]
+    protocol: SpeedProtocol
+
+
+def measure_speed(
+    models: Mapping[str, nn.Module],
+    size: tuple[int, int],
+    protocol: SpeedProtocol,
+    device: torch.device | str = "cpu",
+    in_channels: int = 3,
+    *,
+    clock: Clock | None = None,
+) -> dict[str, Speed]:
+    """Measure copies of `models`, in eval mode, on inputs of `(protocol.batch, in_channels, *size)`, interleaved.
+
+    Args:
+        clock: None takes the one that waits for `device`.
+
+    Raises:
+        BenchError: no model, or one that fails at this size, precision or runtime, or computes something else there;
+            or a time that the device cannot reach.
+    """
+    contenders = {label: Contender(model, size, protocol) for label, model in models.items()}
+    return race(contenders, device, in_channels, clock=clock)
+
+
+def race(
+    contenders: Mapping[str, Contender],
+    device: torch.device | str = "cpu",
+    in_channels: int = 3,
+    *,
+    clock: Clock | None = None,
+) -> dict[str, Speed]:
+    """`measure_speed` of networks that differ in form, runtime, precision, batch or size, in the same rounds.
+
+    Raises:
+        BenchError: as `measure_speed`; or the contenders differ in threads, or in how long they are measured.
+    """
+    if not contenders:
+        raise BenchError("there is no model to measure; give at least one")
+    if len({contender.protocol.schedule for contender in contenders.values()}) > 1:
+        raise BenchError("networks measured in the same rounds need the same threads, calls, rounds and seconds")
+    device, schedule = torch.device(device), next(iter(contenders.values())).protocol
+    clock = clock or clock_for(device)
+    workshop = Workshop()
+    with _threads(schedule.threads), torch.no_grad():
+        entries = {label: _enter(label, c, device, in_channels, clock, workshop) for label, c in contenders.items()}
+    with _threads(schedule.threads), torch.inference_mode():
+        meter = CeilingMeter(device, {contender.protocol.precision for contender in contenders.values()})
+        bystanders = Bystanders()
+        time_rounds([entry.runner for entry in entries.values()], meter, clock, schedule)
+        others, ceilings, energy = bystanders.cores(), meter.ceilings(), energy_meter(device)
+        speeds = {label: entry.speed(ceilings, energy, others) for label, entry in entries.items()}
+    for label, speed in speeds.items():
+        for seconds in (speed.seconds, speed.latency):
+            refuse_impossible(label, speed.work, ceilings, seconds)
+    return speeds
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A contender that is ready."""
+
+    contender: Contender
+    runner: Runner
+    work: Work
+    compile_seconds: float | None
+    difference: float | None
+
+    def speed(self, ceilings: Ceilings, energy: EnergyMeter | None, others: float | None) -> Speed:
+        return Speed(
+            size=tuple(self.contender.size),
+            protocol=self.contender.protocol,
+            latency_rounds=tuple(self.runner.latencies),
+            block_rounds=tuple(self.runner.blocks),
+            compile_seconds=self.compile_seconds,
+            warmup_calls=self.runner.warmup_calls,
+            warm=self.runner.warm,
+            threads=torch.get_num_threads(),
+            work=self.work,
+            ceilings=ceilings,
+            difference=self.difference,
+            joules=joules_per_image(self.runner.call, self.contender.protocol.batch, energy),
+            energy_source=energy.source if energy else NOT_REPORTED,
+            other_cores=others,
+        )
+
+
+def _enter(
+    label: str, contender: Contender, device: torch.device, in_channels: int, clock: Clock, workshop: Workshop
+) -> _Entry:
+    """Prepare a contender, hold its output against the trained network's, and warm it up."""
+    protocol = contender.protocol
+    refuse_missing(protocol, device)
+    x = _input(contender.size, protocol, device, in_channels)
+    try:
+        start = time.perf_counter()
+        ran = workshop.network(contender.model, x, protocol)
+        ready = prepare(ran, x, protocol, workshop)
+        with tensor_cores(protocol.precision), torch.inference_mode():
+            output = ready.read(ready.call()).clone()  # the next call may write to the same place
+        _wait(output)
+        seconds = time.perf_counter() - start
+    except BenchError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BenchError(
+            f"{label} does not run on a {tuple(x.shape)} input in {protocol.precision}, {protocol.runtime}, on "
+            f"{x.device.type} ({reason}); try another size, precision or runtime"
+        ) from error
+    itself = (protocol.runtime, protocol.form) == ("eager", "trained")
+    far = None if itself else refuse_other_output(label, output, _trained_output(contender, x, workshop), protocol)
+    work = compulsory_work(possible_forms(contender.model, ran, x, protocol, workshop), x, protocol.precision)
+    runner = Runner(_in_precision(ready.call, protocol, device))
+    with torch.inference_mode():
+        runner.warm_up(clock, protocol.warmup_seconds)
+    return _Entry(contender, runner, work, None if protocol.runtime == "eager" else seconds, far)
+
+
+def _in_precision(call: Any, protocol: SpeedProtocol, device: torch.device) -> Any:
+    """A GPU's switch for tf32 is the process's, so each contender sets its own; elsewhere the call stays as it is."""
+    if device.type != "cuda":
+        return call
+
+    def switched() -> Any:
+        with tensor_cores(protocol.precision):
+            return call()
+
+    return switched
+
+
+def _trained_output(contender: Contender, x: Tensor, workshop: Workshop) -> Tensor:
+    plain, x = SpeedProtocol(), x.float().contiguous()
+    with tensor_cores("fp32"):
+        return workshop.network(contender.model, x, plain)(x)
+
+
+def _wait(output: Tensor) -> None:
+    if output.is_cuda:
+        torch.cuda.synchronize(output.device)
+
+
+def _input(size: tuple[int, int], protocol: SpeedProtocol, device: torch.device, in_channels: int) -> Tensor:
+    """Normal noise: zeros would meet shortcuts and denormals that images do not."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(protocol.batch, in_channels, *size, generator=generator)
+    return x.to(device, input_type(protocol)).to(memory_format=MEMORY_FORMATS[protocol.memory_format])
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if number is None else number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

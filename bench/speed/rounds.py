@@ -1,0 +1,70 @@
+"""Rounds: each network has its turn in each, in an order that rotates, until enough is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from bench.speed.clocks import Clock
+from bench.speed.protocol import SpeedProtocol
+from bench.speed.roofline import CeilingMeter
+from bench.stats.medians import median_interval
+
+
+class Runner:
+    """One network's calls and their times; seconds throughout."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+        self.warmup_calls, self.warm, self.pace = 0, False, 0.0
+        self.latencies: list[tuple[float, ...]] = []
+        self.blocks: list[float] = []
+
+    def warm_up(self, clock: Clock, longest: float) -> None:
+        """Call until the medians of two successive windows of 5 agree within 5 %, or the time is up."""
+        window, times, start = 5, [], time.perf_counter()
+        while not self.warm and (len(times) < 2 or time.perf_counter() - start < longest):
+            times.append(clock.one(self.call))
+            before, now = times[-2 * window : -window], times[-window:]
+            self.warm = len(before) == window and abs(median(now) / median(before) - 1) < 0.05
+        self.warmup_calls, self.pace = len(times), median(times[-window:])
+
+    def time_round(self, clock: Clock, protocol: SpeedProtocol, models: int) -> None:
+        """Latencies and a block; of fewer calls where a slow network would outlast its part of the time."""
+        affordable = protocol.max_seconds / (models * protocol.rounds * max(self.pace, 1e-9))
+        latencies, block = clock.round(self.call, max(1, min(protocol.calls, int(affordable))))
+        self.latencies.append(tuple(latencies))
+        self.blocks.append(block)
+
+    def settled(self, goal: float) -> bool:
+        """Whether both intervals are as narrow as wanted."""
+        medians = [median(round_) for round_ in self.latencies]
+        return all(median_interval(v).relative_half_width < goal for v in (medians, self.blocks))
+
+
+def time_rounds(runners: list[Runner], meter: CeilingMeter, clock: Clock, protocol: SpeedProtocol) -> None:
+    """Time until the protocol is content; the device's own rates are measured at the end of a round.
+
+    They are in each of the fewest rounds, then as long as they take no more time than the networks.
+    """
+    spent, metered, rounds = 0.0, 0.0, 0
+    while not _enough(runners, rounds, spent, protocol):
+        first, start = rounds % len(runners), time.perf_counter()
+        for runner in runners[first:] + runners[:first]:
+            runner.time_round(clock, protocol, len(runners))
+        spent += time.perf_counter() - start
+        if rounds < protocol.rounds or metered < spent:
+            start = time.perf_counter()
+            meter.time_round()
+            metered += time.perf_counter() - start
+        rounds += 1
+
+
+def _enough(runners: list[Runner], rounds: int, seconds: float, protocol: SpeedProtocol) -> bool:
+    if rounds < protocol.rounds:
+        return False
+    if seconds >= protocol.max_seconds:
+        return True
+    return seconds >= protocol.min_seconds and all(runner.settled(protocol.precision_goal) for runner in runners)

@@ -1,0 +1,234 @@
+"""What runs a network: plain PyTorch, its compiler, CUDA graphs, ONNX Runtime or OpenVINO.
+
+Each makes of a network and an input a call without arguments that computes the output anew. Before anything is timed
+the output is held against the trained network's in fp32: a runtime or form that computes something else is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.speed.protocol import DTYPES, MEMORY_FORMATS, SpeedProtocol, tensor_cores
+
+TOLERANCES = {"fp32": 1e-3, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
+"""Largest difference from the trained network's fp32 output, as a share of its largest value. Networks of some fifty
+layers lose a few units of their type's precision (1e-7, 5e-4, 5e-4, 4e-3); a wrong operator costs a multiple of these.
+"""
+EXTRAS = {
+    "onnxruntime": ("onnx", ("onnx", "onnxscript", "onnxruntime")),
+    "openvino": ("openvino", ("onnx", "onnxscript", "onnxruntime", "openvino")),
+}
+GRAPH_WARMUPS = 3  # calls before a capture, which lets libraries choose kernels and allocate what they keep
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready to be called.
+
+    Attributes:
+        call: computes the output anew; waited for only by a clock.
+        read: the output of a call as a tensor.
+    """
+
+    call: Callable[[], Any]
+    read: Callable[[Any], Tensor] = lambda output: output
+
+
+class Workshop:
+    """Networks and ONNX files that several contenders of one race share: deploying and exporting take seconds."""
+
+    def __init__(self) -> None:
+        self._networks: dict[tuple, tuple[nn.Module, nn.Module]] = {}  # with the original, so that its id stays its own
+        self._files: dict[tuple, tuple[nn.Module, bytes]] = {}
+
+    def network(self, model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> nn.Module:
+        """A copy of `model` in the protocol's form, type and memory format, on `x`'s device, in eval mode.
+
+        Raises:
+            BenchError: the network has no deployed form.
+        """
+        size = tuple(x.shape[-2:])
+        key = (id(model), protocol.form, protocol.memory_format, x.dtype, x.device, size)
+        if key not in self._networks:
+            made = _form(model, size, protocol.form).eval()
+            made = made.to(x.device, x.dtype, memory_format=MEMORY_FORMATS[protocol.memory_format])
+            self._networks[key] = made, model
+        return self._networks[key][0]
+
+    def onnx(self, network: nn.Module, x: Tensor) -> bytes:
+        """The network as an ONNX file for inputs of `x`'s shape, checked (see `bench.speed.export`)."""
+        from bench.speed.export import export_onnx
+
+        key = (id(network), tuple(x.shape))
+        if key not in self._files:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "network.onnx"
+                export_onnx(network, path, tuple(x.shape[-2:]), x.shape[0], in_channels=x.shape[1])
+                self._files[key] = network, path.read_bytes()
+        return self._files[key][1]
+
+
+def prepare(network: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    """Make `network` (of the workshop) ready to be called on `x` in the protocol's runtime.
+
+    Raises:
+        BenchError: the runtime is not installed, or not for this device or precision.
+    """
+    refuse_missing(protocol, x.device)
+    with tensor_cores(protocol.precision):
+        return PREPARATIONS[protocol.runtime](network, x, protocol, workshop)
+
+
+def refuse_missing(protocol: SpeedProtocol, device: torch.device) -> None:
+    """Say in one sentence what stands in the way of the protocol's runtime and precision on `device`.
+
+    Raises:
+        BenchError: something does.
+    """
+    runtime, precision = protocol.runtime, protocol.precision
+    extra, packages = EXTRAS.get(runtime, ("", ()))
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise BenchError(
+            f"{runtime} needs {', '.join(missing)}, which is not installed: pip install 'lale-bench[{extra}]'"
+        )
+    if device.type != "cuda" and (runtime == "cudagraphs" or precision == "tf32"):
+        what = "runtime cudagraphs" if runtime == "cudagraphs" else "precision tf32"
+        raise BenchError(f"{what} is for NVIDIA GPUs, not for a {device.type}; leave it out, or give --device cuda")
+    if runtime in EXTRAS and device.type != "cpu":
+        raise BenchError(f"runtime {runtime} is measured on the CPU only; give --device cpu")
+    allowed = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}.get(runtime, tuple(DTYPES))
+    if precision not in allowed:
+        raise BenchError(f"runtime {runtime} is measured in {' or '.join(allowed)}, not in {precision}")
+
+
+def input_type(protocol: SpeedProtocol) -> torch.dtype:
+    """Of weights and input as the runtime takes them: OpenVINO takes fp32 and rounds by itself."""
+    return torch.float32 if protocol.runtime in EXTRAS else DTYPES[protocol.precision]
+
+
+def difference(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference as a share of the largest wanted value; infinite for another shape, or what is no number."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    found, wanted = found.detach().float().cpu(), wanted.detach().float().cpu()
+    largest = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12))
+    return largest if largest == largest else float("inf")
+
+
+def refuse_other_output(label: str, found: Tensor, wanted: Tensor, protocol: SpeedProtocol) -> float:
+    """How far the output is from the trained network's in fp32.
+
+    Raises:
+        BenchError: further than `TOLERANCES` allow.
+    """
+    far = difference(found, wanted)
+    if far > TOLERANCES[protocol.precision]:
+        raise BenchError(
+            f"{label} computes something else in {protocol.runtime}, {protocol.form} form, {protocol.precision}: its "
+            f"output differs by {far:.2g} of the largest value (allowed: {TOLERANCES[protocol.precision]:g}); it was "
+            "not timed"
+        )
+    return far
+
+
+def _form(model: nn.Module, size: tuple[int, int], form: str) -> nn.Module:
+    from bench.counting.static import deploy
+
+    return deploy(model, size) if form == "deployed" and not getattr(model, "deployed", False) else copy.deepcopy(model)
+
+
+def _eager(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    return Prepared(lambda: model(x))
+
+
+def _compile(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    compiled = torch.compile(model, dynamic=False)
+    return Prepared(lambda: compiled(x))
+
+
+def _autotune(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    """What the compiler can do if its own time does not matter; on a CPU without Python between the kernels."""
+    options = {"max_autotune": True, "freezing": True, "cpp_wrapper": x.device.type == "cpu"}
+    compiled = torch.compile(model, dynamic=False, options=options)
+    return Prepared(lambda: compiled(x))
+
+
+def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    """All kernels of a call recorded once and launched together; the output is always in the same place."""
+    with torch.cuda.device(x.device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(GRAPH_WARMUPS):
+                model(x)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            output = model(x)
+    return Prepared(graph.replay, lambda _: output)
+
+
+def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    """The caller's thread and as many others as PyTorch has; they sleep between calls, and leave the next its cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(workshop.onnx(model, x), options, providers=["CPUExecutionProvider"])
+    feed = {"image": x.contiguous().numpy()}
+    return Prepared(lambda: session.run(["logits"], feed)[0], torch.from_numpy)
+
+
+def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+    """One request at a time, all threads on it; in fp32 by the hint too, or some processors would take bf16 unasked."""
+    import openvino
+
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[protocol.precision],
+    }
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(workshop.onnx(model, x), b""), "CPU", settings)
+    request, image = compiled.create_infer_request(), x.contiguous().numpy()
+    return Prepared(
+        lambda: request.infer([image], share_inputs=True, share_outputs=True),
+        lambda outputs: torch.from_numpy(outputs[0]),
+    )
+
+
+PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol, Workshop], Prepared]] = {
+    "eager": _eager,
+    "compile": _compile,
+    "autotune": _autotune,
+    "cudagraphs": _cudagraphs,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}
+
+
+def possible_forms(
+    model: nn.Module, ran: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop
+) -> list[nn.Module]:
+    """The networks of which a runtime may have run any: in eager the one that ran, else the other form as well."""
+    if protocol.runtime in ("eager", "cudagraphs"):
+        return [ran]
+    form = "trained" if protocol.form == "deployed" else "deployed"
+    try:
+        return [ran, workshop.network(model, x, replace(protocol, form=form))]
+    except BenchError:  # it has no deployed form
+        return [ran]

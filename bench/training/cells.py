@@ -1,0 +1,131 @@
+"""Cells of training: one network, one data set, one recipe, one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import archs
+from archs import ArchConfig
+from bench.engine import Cell, CellContext, CellFailed
+from bench.records import pack_array
+from bench.records.identity import network_libraries, versions
+
+if TYPE_CHECKING:
+    from bench.data import DataSet
+    from bench.training.recipe import Recipe
+    from bench.training.trainer import TrainResult
+
+PANEL_TILES = 4  # test tiles whose predictions are kept, for the panels of image, truth and prediction
+
+
+def train_cell(
+    config: ArchConfig,
+    label: str,
+    data: DataSet,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    *,
+    test: bool = True,
+    weights: Path | None = None,
+) -> Cell:
+    """One training. With `test` the best weights are scored on the test tiles, once; a search leaves it out.
+
+    Threads are no determinant: they change the last bits of a run, not what it stands for, and the record's
+    environment names them.
+
+    Args:
+        weights: a folder that the best weights are written to, as `<key>.safetensors`.
+    """
+    from bench.records.environment import device_kind
+
+    determinants = {
+        "config": archs.to_dict(config),
+        "data": {"name": data.name, "fingerprint": data.fingerprint, "tile_size": data.tile_size},
+        "num_classes": data.classes.num_classes,
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "test": test,
+        "device": device_kind(device),
+        "versions": versions("torch", *network_libraries(config)),
+    }
+
+    def run(context: CellContext) -> Mapping[str, Any]:
+        from bench.training.trainer import train_config
+
+        model, result = train_config(
+            config,
+            data,
+            recipe,
+            seed,
+            device=device,
+            folder=context.scratch,
+            on_step=lambda step, total, loss: context.progress(step, total, f"loss {loss:.3f}"),
+            test=test,
+        )
+        figures = _train_figures(result)
+        if result.status == "failed":
+            raise CellFailed(result.reason, figures)
+        if test:
+            figures["panels"] = _panels(model, data, recipe, device)
+        if weights is not None:
+            _keep_weights(model, weights / f"{cell.key}.safetensors")
+        return figures
+
+    cell = Cell("train", f"{label}, seed {seed}", determinants, run, cost=_train_cost(config, recipe))
+    return cell
+
+
+def panel_indices(tiles: int) -> list[int]:
+    """The test tiles shown in panels: evenly spaced, so that no one picks the flattering ones."""
+    return sorted(set(np.linspace(0, tiles - 1, min(PANEL_TILES, tiles)).round().astype(int).tolist()))
+
+
+def _train_cost(config: ArchConfig, recipe: Recipe) -> float:
+    """Steps times tiles; the network's own share is unknown before it has been counted."""
+    side = recipe.crop or 256
+    return recipe.steps * recipe.batch * (side / 64) ** 2
+
+
+def _train_figures(result: TrainResult) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "history": result.history,
+        "train_seconds": result.seconds,
+        "peak_bytes": result.peak_bytes,
+    }
+    for field in ("val_confusion", "test_confusions", "test_boundary_confusions"):
+        matrix = getattr(result, field)
+        if matrix is not None:
+            figures[field] = pack_array(matrix)
+            figures[f"{field.split('_confusion')[0]}_scores"] = _scores(matrix)
+    return figures
+
+
+def _scores(matrix: np.ndarray) -> dict[str, float]:
+    from bench.training.metrics import scores
+
+    found = scores(matrix if matrix.ndim == 2 else matrix.sum(axis=0))
+    return {"macro_f1": found.macro_f1, "macro_iou": found.macro_iou, "accuracy": found.accuracy}
+
+
+def _panels(model: torch.nn.Module, data: DataSet, recipe: Recipe, device: str) -> dict[str, Any]:
+    from bench.training.predict import predict
+
+    test = data["test"]
+    indices = panel_indices(len(test.tiles))
+    predictions = predict(model, test.images[indices], batch=1, device=device, precision=recipe.precision)
+    return {"indices": indices, "predictions": pack_array(np.asarray(predictions, dtype=np.uint8))}
+
+
+def _keep_weights(model: torch.nn.Module, path: Path) -> None:
+    from bench.training.checkpoint import save_weights
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(model, path)

@@ -1,0 +1,65 @@
+"""Which sampler finds the best front for the fewest trainings?
+
+Every sampler searches LALE's space under one budget on the tabulated benchmark, with the same seeds, from nothing: no
+config is known beforehand. Two surrogates stand for the truth, a Gaussian process and a forest, because a sampler that
+models F1 by a Gaussian process might be at home on the one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.engine import Cell
+from bench.records import Record
+from bench.search.budget import Budget
+from bench.study.report import Report
+from studies.samplers.contest import UNFILTERED, Contest, contest_cell
+from studies.samplers.report import report_contest
+from studies.tabulated import benchmark as tabulated
+
+BUDGET = Budget(max_gmacs=0.3)
+WORST_F1 = 0.4  # fixed before any sampler was run
+EVALUATIONS = {"ehvi": 50, "gp": 50, "tpe": 200, "nsga2": 200, "random": 200, UNFILTERED: 200}
+"""Those that fit a process at each proposal take too long for more: its time grows with the cube of the trials."""
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """The survey.
+
+    Attributes:
+        evaluations: by sampler.
+        repeats: searches of each, with seeds from 0.
+        models: surrogates that stand for the truth.
+        land: folder of the tabulated benchmark.
+    """
+
+    name: str = "samplers"
+    question: str = "Which sampler finds the best front for the fewest trainings?"
+    evaluations: tuple[tuple[str, int], ...] = tuple(EVALUATIONS.items())
+    repeats: int = 10
+    models: tuple[str, ...] = tabulated.MODELS
+    budget: Budget = BUDGET
+    worst_f1: float = WORST_F1
+    land: Path = tabulated.FOLDER
+
+    def cells(self, device: str) -> dict[str, Cell]:
+        """One search a sampler, repeat and surrogate."""
+        found = {}
+        for model in self.models:
+            land = tabulated.load(self.land, model)
+            for sampler, evaluations in self.evaluations:
+                contest = Contest(self.budget, self.worst_f1, evaluations)
+                for seed in range(self.repeats):
+                    found[f"{model} | {sampler} | {seed}"] = contest_cell(land, contest, sampler, seed)
+        return found
+
+    def report(self, records: Mapping[str, Record], folder: Path) -> Report:
+        """Medians and quartiles, and what they say of the default."""
+        names = [name for name, _ in self.evaluations]
+        return report_contest(records, names, self.models, self.budget, self.worst_f1, folder)
+
+
+STUDY = Samplers()

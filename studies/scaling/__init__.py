@@ -1,0 +1,5 @@
+"""How do cost, memory and latency grow with the image and the batch, and where does attention take over?"""
+
+from studies.scaling.study import STUDY
+
+__all__ = ["STUDY"]

@@ -1,0 +1,368 @@
+"""Searches that cost seconds: a table of real trainings, and a surrogate that fills the space between them.
+
+Comparing samplers takes thousands of evaluations, each of which would be a training. Here the F1 of any config of a
+space is predicted by a model fitted to a few hundred trainings, and one evaluation adds the noise that trainings of
+the same config with other seeds were found to have: a tabulated benchmark in the sense of NAS-Bench-301 (Zela et al.
+2022, arXiv 2008.09777). How far the model is off was measured on trainings that it had not seen, and stands beside it.
+
+    from studies.tabulated import benchmark as tabulated
+
+    land = tabulated.load()
+    land.expected([archs.config("lale-s1")])     # the mean macro F1 of its trainings
+    land.observe(archs.config("lale-s1"), seed=3)  # one training's, noise and all
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import archs
+from bench.errors import BenchError
+from bench.search.budget import Cost
+from bench.search.evaluate import Progress, Score
+from bench.search.pricing import Pricer
+from bench.search.space import Space, config_key
+from bench.search.spaces import space_of
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "results" / "tabulated"
+FILE, TABLE = "benchmark.json", "table.csv"
+FORMAT = "lale-bench tabulated 1"
+FOLDS = 10
+SURROGATES = {"gp": "Gaussian process", "forest": "forest"}
+"""Samplers that model F1 by one of them should also be tried on the other."""
+MODELS = tuple(SURROGATES)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a table is about.
+
+    Attributes:
+        base: the config around which the space lies.
+        size: height and width of the image at which MACs are counted.
+        num_classes: as the networks were trained.
+        low_gmacs, high_gmacs: the configs of the table have so many; beyond, the surrogate guesses.
+        free: the fields that change; the family's own choice if empty.
+    """
+
+    base: Any
+    size: tuple[int, int]
+    num_classes: int
+    low_gmacs: float
+    high_gmacs: float
+    free: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scope:
+        """The scope of `to_dict`."""
+        base, size, free = archs.from_dict(values["base"]), tuple(values["size"]), tuple(values["free"])
+        return cls(**{**values, "base": base, "size": size, "free": free})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"base": archs.to_dict(self.base)}
+
+    @cached_property
+    def space(self) -> Space:
+        """The space."""
+        return space_of(self.base, self.free)
+
+    @cached_property
+    def price(self) -> Pricer:
+        """The exact static cost of a config."""
+        return Pricer(self.size, self.num_classes)
+
+    def features(self, configs: Sequence[Any]) -> np.ndarray:
+        """(configs, features): the place of each value in its dimension, 0 to 1; the logarithms of costs."""
+        rows = []
+        for config in configs:
+            point, cost = self.space.params(config), self.price(config)
+            places = [d.place(point[d.name]) for d in self.space.dimensions]
+            rows.append([*places, math.log10(cost.macs), math.log10(cost.params)])
+        table = np.array(rows, dtype=float)
+        table[:, -2:] = (table[:, -2:] - self._low) / self._span
+        return table
+
+    @property
+    def _low(self) -> np.ndarray:
+        return np.array([math.log10(self.low_gmacs * 1e9), 4.0])
+
+    @property
+    def _span(self) -> np.ndarray:
+        return np.array([math.log10(self.high_gmacs / self.low_gmacs), 3.0])
+
+    def spread(self, number: int, seed: int, bins: int = 10) -> list[Any]:
+        """Different configs, equally many in each of some bins of log MACs between the scope's two ends.
+
+        Each draw has its own ceiling in every dimension: uniform draws would hardly ever be small.
+
+        Raises:
+            BenchError: the space is too narrow for that.
+        """
+        rng = np.random.default_rng(seed)
+        found: list[dict[str, Any]] = [{} for _ in range(bins)]
+        for _ in range(400 * number):
+            config = self.space.config(self._draw(rng))
+            at = self._bin(self.price(config).macs, bins)
+            if 0 <= at < bins and len(found[at]) < math.ceil(number / bins):
+                found[at][config_key(config)] = config
+            if all(len(one) == math.ceil(number / bins) for one in found):
+                drawn = [config for one in found for config in one.values()]
+                return [drawn[i] for i in rng.permutation(len(drawn))[:number]]
+        raise BenchError(
+            f"the space has too few configs between {self.low_gmacs:g} and {self.high_gmacs:g} GMACs to draw {number}; "
+            "free more fields or ask for fewer"
+        )
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, int]:
+        ceiling = rng.random()
+        point = {}
+        for d in self.space.dimensions:
+            most = len(d.values) if d.step is None else 1 + math.ceil(ceiling * (len(d.values) - 1))
+            point[d.name] = d.codes[int(rng.integers(most))]
+        return point
+
+    def _bin(self, macs: int, bins: int) -> int:
+        share = math.log(macs / 1e9 / self.low_gmacs) / math.log(self.high_gmacs / self.low_gmacs)
+        return math.floor(share * bins)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How good a surrogate is on trainings of configs that it has not seen.
+
+    Attributes:
+        model: one of `MODELS`.
+        rmse: of the predicted F1, noise of the trainings included; no model gets below `noise`.
+        tau: Kendall's rank correlation of predicted and trained F1.
+        r2: share of the variance that it explains.
+    """
+
+    model: str
+    rmse: float
+    tau: float
+    r2: float
+
+
+@dataclass(frozen=True)
+class Tabulated:
+    """A table of trainings and the surrogate over them.
+
+    Attributes:
+        scope: the space and how costs are counted.
+        table: one row a training: the point by dimension name, seed, f1, params, macs, config_key.
+        noise: standard deviation of the F1 of trainings of one config, see `noise_of`.
+        fits: every model's errors.
+        model: the one that is used.
+        about: data, recipe, environment, as JSON.
+    """
+
+    scope: Scope
+    table: pd.DataFrame
+    noise: float
+    fits: tuple[Fit, ...]
+    model: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+    _expected: dict[Any, float] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def space(self) -> Space:
+        """What can be searched."""
+        return self.scope.space
+
+    def price(self, config: Any) -> Cost:
+        """The exact static cost."""
+        return self.scope.price(config)
+
+    @cached_property
+    def _surrogate(self) -> Callable[[np.ndarray], np.ndarray]:
+        features, means, counts = self._points
+        return fit(self.model, features, means, self.noise**2 / counts)
+
+    @cached_property
+    def _points(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return points_of(self.scope, self.table)
+
+    def expected(self, configs: Sequence[Any]) -> np.ndarray:
+        """(configs,) the macro F1 that trainings of each would have in the mean, 0 to 1."""
+        new = [config for config in dict.fromkeys(configs) if config not in self._expected]
+        if new:
+            values = np.clip(self._surrogate(self.scope.features(new)), 0.0, 1.0)
+            self._expected.update(zip(new, values.tolist(), strict=True))
+        return np.array([self._expected[config] for config in configs])
+
+    def observe(self, config: Any, seed: int) -> float:
+        """The macro F1 of one training: the same for the same config and seed."""
+        digest = hashlib.sha256(f"{config_key(config)} {seed}".encode()).digest()
+        luck = np.random.default_rng(list(digest)).normal(0.0, self.noise)
+        return float(np.clip(self.expected([config])[0] + luck, 0.0, 1.0))
+
+    def evaluator(self) -> TabulatedEvaluator:
+        """What `bench.search.run_search` takes: a search that trains nothing."""
+        return TabulatedEvaluator(self)
+
+
+@dataclass(frozen=True)
+class TabulatedEvaluator:
+    """An `Evaluator` over a tabulated benchmark. It knows no latency."""
+
+    land: Tabulated
+
+    @property
+    def determinants(self) -> Mapping[str, Any]:
+        """The table and the model."""
+        return {"tabulated": dict(self.land.about), "model": self.land.model, "noise": self.land.noise}
+
+    def price(self, config: Any) -> Cost:
+        """The exact static cost."""
+        return self.land.price(config)
+
+    def latency_ms(self, config: Any) -> float:
+        """Not known.
+
+        Raises:
+            BenchError: always.
+        """
+        raise BenchError("a tabulated benchmark knows no latency; search for f1 with params or macs")
+
+    def score(self, config: Any, seed: int, label: str, progress: Progress) -> Score:
+        """One training's F1."""
+        return Score(self.land.observe(config, seed), f"tabulated {config_key(config)} {seed}", fresh=True)
+
+
+def load(folder: Path | str = FOLDER, model: str = "") -> Tabulated:
+    """A tabulated benchmark; the one that is shipped if no folder is given.
+
+    Args:
+        folder: with `table.csv` and `benchmark.json`, as `lale-bench study tabulated` writes them.
+        model: "gp" or "forest"; by default the one with the smaller error on trainings that it had not seen.
+
+    Raises:
+        BenchError: there is none, or it cannot be read.
+    """
+    folder = Path(folder)
+    try:
+        document = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        table = pd.read_csv(folder / TABLE)
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"{folder} holds no tabulated benchmark ({error}); run lale-bench study tabulated, or give its folder"
+        ) from None
+    if document.get("format") != FORMAT:
+        raise BenchError(f"{folder / FILE} is no tabulated benchmark of this version; run lale-bench study tabulated")
+    fits = tuple(Fit(**one) for one in document["fits"])
+    chosen = model or min(fits, key=lambda one: one.rmse).model
+    if chosen not in MODELS:
+        raise BenchError(f"there is no surrogate {chosen!r}; possible: {', '.join(MODELS)}")
+    return Tabulated(Scope.from_dict(document["scope"]), table, document["noise"], fits, chosen, document["about"])
+
+
+def points_of(scope: Scope, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, mean F1 and number of trainings of each config of a table, in order of first appearance."""
+    names = [dimension.name for dimension in scope.space.dimensions]
+    table = table.assign(f1=table["f1"] - table["seed"].map(seed_effects(table)).fillna(0.0))
+    groups = table.groupby("config_key", sort=False)
+    first = groups[names].first()
+    configs = [scope.space.config({name: int(row[name]) for name in names}) for row in first.to_dict("records")]
+    return scope.features(configs), groups["f1"].mean().to_numpy(), groups["f1"].count().to_numpy()
+
+
+def noise_of(table: pd.DataFrame) -> float:
+    """Standard deviation of the F1 of trainings of one config, pooled over those that were trained more than once.
+
+    What all trainings of a seed share (they see the same tiles in the same order) is not part of it: a search trains
+    its candidates with one seed, so it does not change who is ahead.
+
+    Raises:
+        BenchError: none was trained more than once, or too few to tell a seed's luck from a config's.
+    """
+    repeated = _repeated(table)
+    if repeated.empty:
+        raise BenchError("no config of the table was trained with two seeds, so the noise is not known")
+    freedom = len(repeated) - repeated["config_key"].nunique() - (repeated["seed"].nunique() - 1)
+    if freedom < 1:
+        raise BenchError("too few configs of the table were trained with two seeds, so the noise is not known")
+    left = repeated["f1"] - repeated["seed"].map(seed_effects(table))
+    left -= left.groupby(repeated["config_key"]).transform("mean")
+    return float(np.sqrt((left**2).sum() / freedom))
+
+
+def seed_effects(table: pd.DataFrame) -> dict[int, float]:
+    """How much higher all trainings of a seed score than those of the mean seed: least squares over the configs that
+    were trained more than once, F1 = config + seed."""
+    repeated = _repeated(table)
+    if repeated.empty:
+        return {}
+    seeds = sorted(repeated["seed"].unique())
+    columns = np.stack([(repeated["seed"] == seed).to_numpy(float) for seed in seeds], axis=1)
+    centred = pd.DataFrame(columns).groupby(repeated["config_key"].to_numpy()).transform("mean").to_numpy()
+    scores = repeated["f1"] - repeated.groupby("config_key")["f1"].transform("mean")
+    effects = np.linalg.lstsq(columns - centred, scores.to_numpy(), rcond=None)[0]
+    return {int(seed): float(effect) for seed, effect in zip(seeds, effects - effects.mean(), strict=True)}
+
+
+def _repeated(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["config_key"].duplicated(keep=False)]
+
+
+def fit(model: str, features: np.ndarray, f1: np.ndarray, variance: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit a surrogate; returns what predicts F1 from features.
+
+    Args:
+        model: one of `MODELS`.
+        features: (configs, features).
+        f1: (configs,) means over seeds.
+        variance: (configs,) of each mean, by the noise of trainings.
+    """
+    if model == "forest":
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        forest = ExtraTreesRegressor(400, min_samples_leaf=2, max_features=0.6, random_state=0)
+        return forest.fit(features, f1, sample_weight=1 / variance).predict
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    scale = f1.std() or 1.0
+    smooth = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.full(features.shape[1], 2.0), (0.1, 30), nu=2.5)
+    kernel = smooth + WhiteKernel(0.02, (1e-4, 1.0))  # what the features do not tell apart
+    process = GaussianProcessRegressor(kernel, alpha=variance / scale**2, normalize_y=True)
+    with warnings.catch_warnings():  # a length scale at its bound is a dimension without effect
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        process.fit(features, f1)
+    return process.predict
+
+
+def held_out(scope: Scope, table: pd.DataFrame, model: str, noise: float) -> np.ndarray:
+    """(configs,) F1 predicted for each config of a table by a surrogate that has not seen it, in `FOLDS` parts."""
+    features, f1, counts = points_of(scope, table)
+    predicted = np.empty(len(f1))
+    part = np.random.default_rng(0).permutation(len(f1)) % FOLDS
+    for fold in range(FOLDS):
+        out = part == fold
+        predicted[out] = fit(model, features[~out], f1[~out], noise**2 / counts[~out])(features[out])
+    return predicted
+
+
+def judge(model: str, predicted: np.ndarray, f1: np.ndarray) -> Fit:
+    """The errors of held-out predictions."""
+    from scipy.stats import kendalltau
+
+    error = predicted - f1
+    return Fit(
+        model,
+        float(np.sqrt((error**2).mean())),
+        float(kendalltau(predicted, f1).statistic),
+        float(1 - (error**2).sum() / ((f1 - f1.mean()) ** 2).sum()),
+    )

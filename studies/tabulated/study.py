@@ -1,0 +1,69 @@
+"""What do short trainings of a few hundred LALE configs score, and how well is the F1 of any other predicted?
+
+The answer is a benchmark of samplers: `studies.tabulated.benchmark.load()` gives the F1 of any config of the space
+in no time. The configs are spread evenly over the logarithm of their MACs; some are trained with more seeds, so that
+the noise of a training is known. What the surrogate gets wrong was measured on configs that it had not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import archs
+from bench.data import open_data
+from bench.engine import Cell
+from bench.records import Record
+from bench.study.report import Report
+from bench.training.recipe import Recipe, recipe_named
+from studies.tabulated.benchmark import Scope
+from studies.tabulated.report import Training, report_tabulated
+
+SCOPE = Scope(archs.config("lale-s1"), size=(256, 256), num_classes=7, low_gmacs=0.1, high_gmacs=0.8)
+RECIPE = replace(recipe_named("quick"), steps=100, eval_every=100)
+
+
+@dataclass(frozen=True)
+class Tabulation:
+    """The survey: which configs are trained, on what, with which seeds.
+
+    Attributes:
+        configs: how many, with seed 0; LALE-S1 comes on top.
+        repeated: how many of those are trained with `seeds` more seeds.
+    """
+
+    name: str = "tabulated"
+    question: str = "What do a few hundred LALE configs score, and how well is the F1 of any other predicted?"
+    scope: Scope = SCOPE
+    recipe: Recipe = RECIPE
+    data: str = "terrain"
+    configs: int = 240
+    repeated: int = 30
+    seeds: int = 2
+
+    @cached_property
+    def trainings(self) -> dict[str, Training]:
+        """Every training of the table, by a label."""
+        drawn = [self.scope.base, *self.scope.spread(self.configs, seed=0)]
+        wanted = [(i, 0) for i in range(len(drawn))]
+        wanted += [(i, seed) for i in range(self.repeated) for seed in range(1, self.seeds + 1)]
+        return {f"config {i}, seed {seed}": Training(drawn[i], seed) for i, seed in wanted}
+
+    def cells(self, device: str) -> dict[str, Cell]:
+        """One training each, scored on validation tiles, as a search would."""
+        from bench.training.cells import train_cell
+
+        data = open_data(self.data, splits=("train", "val"))
+        return {
+            label: train_cell(one.config, label.partition(",")[0], data, self.recipe, one.seed, device, test=False)
+            for label, one in self.trainings.items()
+        }
+
+    def report(self, records: Mapping[str, Record], folder: Path) -> Report:
+        """The table, the surrogates' errors, a figure, and the benchmark that `load` reads."""
+        return report_tabulated(self.scope, self.trainings, records, folder)
+
+
+STUDY = Tabulation()
