@@ -7,10 +7,10 @@ BIN := .venv/bin
 quickstart: .venv/installed  ## install, then: table, ablation, search and figures on generated land, about 11 minutes
 	$(BIN)/python -m studies.quickstart
 
-test: .venv/installed-test  ## install what tests need, lint, run every test
+test: .venv/installed-test  ## install what tests need, lint, run the quick tests; SLOW=1 runs all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2
+	SLOW=$(SLOW) $(BIN)/python -m pytest -n 2
 
 lint: .venv/installed-test
 	$(BIN)/ruff check --fix .

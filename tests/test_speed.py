@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from statistics import median
 
@@ -201,7 +200,7 @@ def test_precision_and_memory_format_reach_the_model(precision, memory_format):
     assert model.conv.weight.dtype is torch.float32
 
 
-@pytest.mark.skipif("LALE_BENCH_SLOW" not in os.environ, reason="compiles for half a minute: set LALE_BENCH_SLOW=1")
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["compile", "autotune"])
 def test_compiling_is_reported_apart(runtime):
     protocol = SpeedProtocol(runtime=runtime, rounds=6, min_seconds=0, max_seconds=0.1, warmup_seconds=0.1)
