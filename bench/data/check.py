@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,22 +18,11 @@ from bench.data.classes import Classes
 from bench.data.dataset import SPLITS, Progress, TileReport, tile_digest
 from bench.data.folder import THREADS, TileFiles, files_by_stem, read_table, read_tile, unmatched
 from bench.data.masks import MaskReader
+from bench.data.problems import Problem, Severity
 from bench.errors import BenchError
 
 NEARLY_ALL = 0.95
 """From this share of ignored pixels on, a tile is nearly empty; of one class, it is one of `one_class`."""
-
-Severity = Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing found. `kind` is missing, unmatched, unreadable, size, repeated, leak, manifest or empty; `text`
-    is a sentence that names the files."""
-
-    severity: Severity
-    kind: str
-    text: str
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from bench.data.bands import RGB, Band, is_rgb, measure_bands
 from bench.data.classes import Classes
+from bench.data.problems import Problem, label_problems
 from bench.errors import BenchError
 
 SPLITS = ("train", "val", "test")
@@ -34,9 +37,10 @@ class TileReport:
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set, decoded: `images` uint8 (N, H, W, 3) RGB, `masks` uint8 (N, H, W), `tiles` N names.
-
-    Mask values are class indices, or the class table's ignore_index. `digest` is the hash of all of it.
+    """One part of a data set, decoded: `images` (N, H, W, B) of uint8, uint16 or float32, `masks` uint8 (N, H, W),
+    the names of its N `tiles`, and for each of them the scene that it was cut from (its own name where that is not
+    known). Mask values are class indices, or the class table's ignore_index. `digest` is the hash of pixels and
+    tile names.
     """
 
     name: str
@@ -44,20 +48,38 @@ class Split:
     masks: np.ndarray
     tiles: tuple[str, ...]
     digest: str
+    scenes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scenes", tuple(self.scenes) or tuple(self.tiles))
 
     def __len__(self) -> int:
         return len(self.tiles)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Pixels of each mask value in each tile: int64 (N, 256)."""
+        return np.stack([np.bincount(mask.ravel(), minlength=256) for mask in self.masks])
 
 
 @dataclass(frozen=True)
 class DataSet:
     """Splits by name and their class table. `fingerprint` is a hash of the contents: pixels, tile names, splits
-    and class table; the same tiles have the same one wherever they lie and however they were compressed."""
+    and class table; the same tiles have the same one wherever they lie and however they were compressed.
+
+    `bands` describe the last axis of the images, with the mean, deviation and range of the training tiles (see
+    `Band`); those of 8-bit RGB are ImageNet's. `scenes_known` says whether the tiles' scenes were told by the data
+    or each tile stands for its own. `credit` is the line that captions owe the data's makers, empty for none.
+    """
 
     name: str
     classes: Classes
     fingerprint: str
     splits: Mapping[str, Split]
+    bands: tuple[Band, ...] = RGB
+    scenes_known: bool = False
+    credit: str = ""
+    stated_scope: str = ""
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
@@ -66,10 +88,55 @@ class DataSet:
         return self.splits[split]
 
     @property
+    def in_channels(self) -> int:
+        """How many bands a network of this data set takes."""
+        return len(self.bands)
+
+    @property
     def tile_size(self) -> tuple[int, int]:
         """(H, W) of every tile, in pixels."""
         height, width = next(iter(self.splits.values())).masks.shape[1:]
         return int(height), int(width)
+
+    @property
+    def scope(self) -> str:
+        """What a score on the test split holds for, in one sentence."""
+        if self.stated_scope:
+            return self.stated_scope
+        if not self.scenes_known:
+            return (
+                "Which tiles come from one scene is not known: each tile counts as a scene of its own, and intervals "
+                "are too narrow where tiles are neighbours."
+            )
+        scenes = {name: set(split.scenes) for name, split in self.splits.items()}
+        test, train = scenes.get("test", set()), scenes.get("train", set())
+        if shared := len(test & train):
+            return (
+                f"{shared} of the {len(test)} test scenes are in train too: scores hold for these test images, not "
+                "for new scenes."
+            )
+        return f"The {len(test)} test scenes are not in train: scores hold for new scenes like these."
+
+    def problems(self) -> list[Problem]:
+        """What is wrong or doubtful about the labels of the opened splits; each should be shown to the user."""
+        return label_problems(self.classes, self._counts)
+
+    def require_scorable(self, intervals: bool = False) -> None:
+        """Raise `BenchError` where a training on the opened splits could not be scored: a split without a labelled
+        pixel; with `intervals`, as a study needs, also fewer than two test tiles with labels."""
+        for problem in self.problems():
+            if problem.severity == "error" or (intervals and problem.kind == "few"):
+                raise BenchError(f"The data set {self.name} cannot be used: {problem.text}")
+
+    @property
+    def _counts(self) -> dict[str, np.ndarray]:
+        return {name: class_counts(split.values, self.classes) for name, split in self.splits.items()}
+
+
+def class_counts(values: np.ndarray, classes: Classes) -> np.ndarray:
+    """Pixels of each class, and last all others, from pixels of each mask value: (N, 256) to (N, C + 1)."""
+    known = values[:, : classes.num_classes]
+    return np.column_stack([known, values.sum(1) - known.sum(1)])
 
 
 def open_data(
@@ -101,8 +168,9 @@ def open_data(
 
 
 def tile_digest(image: np.ndarray, mask: np.ndarray) -> bytes:
-    """Hash of one decoded tile, image (H, W, 3) and mask (H, W), its size included."""
-    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    """Hash of one decoded tile, image (H, W, B) and mask (H, W), its size and type included."""
+    kind = "" if image.dtype == np.uint8 else str(image.dtype)
+    digest = hashlib.blake2b(f"{image.shape!r}{kind}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image))
     digest.update(np.ascontiguousarray(mask))
     return digest.digest()
@@ -116,10 +184,27 @@ def split_digest(tiles: Iterable[str], digests: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def assemble(name: str, classes: Classes, splits: Iterable[Split]) -> DataSet:
-    """The data set of these splits, with its fingerprint."""
+def assemble(
+    name: str,
+    classes: Classes,
+    splits: Iterable[Split],
+    *,
+    bands: tuple[Band, ...] | None = None,
+    scenes_known: bool = False,
+    credit: str = "",
+    scope: str = "",
+) -> DataSet:
+    """The data set of these splits, with its fingerprint. `bands` are measured on the train split where they are
+    not given and the images are not 8-bit RGB; `scope` is stated where the scenes do not tell it."""
     parts = {split.name: split for split in splits}
     content = [classes.to_dict(), {split.name: split.digest for split in parts.values()}]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    return DataSet(name, classes, fingerprint, parts)
+    if bands is None:
+        bands = _measured(parts)
+    return DataSet(name, classes, fingerprint, parts, bands, scenes_known, credit, scope)
+
+
+def _measured(parts: Mapping[str, Split]) -> tuple[Band, ...]:
+    images = parts.get("train", next(iter(parts.values()))).images
+    return RGB if is_rgb(images) else measure_bands(images, [f"band {i + 1}" for i in range(images.shape[-1])])

@@ -7,7 +7,7 @@ with a sentence, never dropped or mapped to a class silently.
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from bench.data.classes import read_classes
 from bench.data.dataset import MEMORY_LIMIT, DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.masks import MaskReader
 from bench.data.pixels import SUFFIXES, read_image
+from bench.data.scenes import scene_finder, scenes_of
 from bench.errors import BenchError
 
 THREADS = 4
@@ -57,7 +58,9 @@ def open_folder(
     else:
         store = SplitCache.of(cache, reader.classes)
         parts = [_on_disk(split, tiles, reader, size, report, store) for split, tiles in files.items()]
-    return assemble(name, reader.classes, parts)
+    finder = scene_finder(folder, None)
+    parts = [replace(part, scenes=scenes_of(part.tiles, finder)) for part in parts]
+    return assemble(name, reader.classes, parts, scenes_known=finder is not None)
 
 
 def read_table(folder: Path) -> tuple[str, MaskReader]:

@@ -70,7 +70,7 @@ def open_terrain(
         raise BenchError(f"{source} has no tile in the split {empty[0]}; give {empty[0]} at least 1.")
     report = TileReport(progress, sum(getattr(options, split) for split in splits), "generating terrain")
     parts = [_Part(options.seed, split, getattr(options, split), options.size) for split in splits]
-    return assemble("terrain", ARAS400K_CLASSES, [part.open(cache, report) for part in parts])
+    return assemble("terrain", ARAS400K_CLASSES, [part.open(cache, report) for part in parts], scenes_known=True)
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ class _Part:
         else:
             report(self.count)
         images, masks = map(np.array, store.load(digest))
-        return Split(self.split, images, masks, self._names(), digest)
+        return Split(self.split, images, masks, self._names(), digest, self._scenes())
 
     def _generated(self, report: TileReport) -> Split:
         images = np.empty((self.count, self.size, self.size, 3), np.uint8)
         masks = np.empty((self.count, self.size, self.size), np.uint8)
         digest = self._fill(report, images, masks)
-        return Split(self.split, images, masks, self._names(), digest)
+        return Split(self.split, images, masks, self._names(), digest, self._scenes())
 
     def _fill(self, report: TileReport, images: np.ndarray, masks: np.ndarray) -> str:
         """Generate into the arrays; the split's digest."""
@@ -116,6 +116,9 @@ class _Part:
 
     def _names(self) -> tuple[str, ...]:
         return tuple(f"{self.split}_{index:05d}" for index in range(self.count))
+
+    def _scenes(self) -> tuple[str, ...]:
+        return tuple(f"{self.split}_scene_{index // TILES_A_SCENE:04d}" for index in range(self.count))
 
 
 def make_tile(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
