@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from bench.cli.options import OUTPUT, PROGRESS, DataOption, JsonOption, print_json
+from bench.cli.options import DEFAULT_DATA, OUTPUT, PROGRESS, DataOption, JsonOption, print_json
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _shares(report: DataReport) -> Table:
 @app.command()
 def draw(
     out: Annotated[Path, typer.Argument(help="Image file to write, as tiles.png.")],
-    data: DataOption = "terrain",
+    data: DataOption = DEFAULT_DATA,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tiles: Annotated[int, typer.Option(help="How many, at even distances.")] = 4,
 ) -> None:

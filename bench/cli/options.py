@@ -14,12 +14,13 @@ from rich.console import Console
 from bench.errors import BenchError
 from bench.training.recipe import RECIPES, Recipe, recipe_named
 
+DEFAULT_DATA = "world"
 DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="`terrain` (generated, nothing to download), `terrain:size=128,train=512,seed=1`, or a folder of tiles "
-        "`{train,val,test}/{images,masks}`.",
+        help="`world` (real land, embedded), `world:tile=64`; `terrain` (generated), `terrain:size=128,seed=1`; or a "
+        "folder of tiles `{train,val,test}/{images,masks}`.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="`auto` takes a GPU where there is one; `cpu`, `cuda`, `cuda:1`.")]

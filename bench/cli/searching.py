@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import (
+    DEFAULT_DATA,
     OUTPUT,
     PROGRESS,
     BudgetOption,
@@ -64,7 +65,7 @@ def search(
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the proposals and the search's trainings.")] = 0,
     seeds: Annotated[str, typer.Option(help="Of the front's final trainings: how many, or which (not --seed).")] = "3",
-    data: DataOption = "terrain",
+    data: DataOption = DEFAULT_DATA,
     budget: BudgetOption = "quick",
     size: SizeOption = 256,
     device: DeviceOption = "auto",

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from bench.cli.options import (
+    DEFAULT_DATA,
     OUTPUT,
     PROGRESS,
     BudgetOption,
@@ -77,7 +78,7 @@ def study(
             "STUDY."
         ),
     ],
-    data: DataOption = "terrain",
+    data: DataOption = DEFAULT_DATA,
     budget: BudgetOption = "quick",
     seeds: SeedsOption = "3",
     variants: VariantsOption = None,

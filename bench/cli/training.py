@@ -13,6 +13,7 @@ from torch import nn
 import archs
 from archs.official.loading import is_safetensors, read_checkpoint
 from bench.cli.options import (
+    DEFAULT_DATA,
     OUTPUT,
     PROGRESS,
     BudgetOption,
@@ -30,7 +31,7 @@ from bench.errors import BenchError
 
 def train(
     name: Annotated[str, typer.Argument(help="An architecture's name, or the path of a saved config.")],
-    data: DataOption = "terrain",
+    data: DataOption = DEFAULT_DATA,
     budget: BudgetOption = "quick",
     seed: Annotated[int, typer.Option(help="Of weights, tile order and augmentation.")] = 0,
     device: DeviceOption = "auto",

@@ -149,15 +149,20 @@ def open_data(
 ) -> DataSet:
     """The data set that `source` names.
 
-    `source` is `"terrain"` (our generator), `"terrain:seed=1,size=64,train=256,val=64,test=64"` (any of these
-    options), or a folder of tiles (`bench.data.folder`). Only `splits` are read. A folder that decodes to more
-    than `memory_limit` bytes is decoded once into memory-mapped files under `cache` (default: the user's cache
-    folder); large generated splits are kept there too. `progress(done, total, what)` is told of every tile.
+    `source` is `"world"` (an embedded map of the Earth) or `"world:tile=64"`, `"terrain"` (our generator) or
+    `"terrain:seed=1,size=64,train=256,val=64,test=64"` (any of these options), or a folder of tiles
+    (`bench.data.folder`). Only `splits` are read. A folder that decodes to more than `memory_limit` bytes is decoded
+    once into memory-mapped files under `cache` (default: the user's cache folder); large generated splits are kept
+    there too. `progress(done, total, what)` is told of every tile.
 
     Raises `BenchError`, naming the file, for anything wrong with the tiles.
     """
     if not splits:
         raise BenchError("No split was asked for; ask for at least one of train, val and test.")
+    if str(source).split(":")[0] == "world":
+        from bench.data.world import open_world
+
+        return open_world(str(source), splits, progress=progress)
     if str(source).split(":")[0] == "terrain":
         from bench.data.terrain import open_terrain
 

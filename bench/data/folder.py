@@ -44,8 +44,8 @@ def open_folder(
     """The data set in `folder`; arguments and errors as in `bench.data.open_data`."""
     if not folder.is_dir():
         raise BenchError(
-            f"{folder} is neither a folder of tiles nor the word terrain; give a folder that holds "
-            "{train,val,test}/{images,masks}, or terrain."
+            f"{folder} is neither a folder of tiles nor an embedded set; give a folder that holds "
+            "{train,val,test}/{images,masks}, or world, or terrain."
         )
     name, reader = read_table(folder)
     files = {split: list_tiles(folder, split) for split in splits}
