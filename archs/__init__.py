@@ -35,7 +35,11 @@ from archs.registry import (
 from archs.registry import find_config as _find_config
 from archs.saved import from_dict, load_config, save_config, to_dict
 
+DEFAULT = "lale-s1"
+"""The architecture that commands take where none is named."""
+
 __all__ = [
+    "DEFAULT",
     "ArchConfig",
     "ArchError",
     "Check",

@@ -25,6 +25,7 @@ from archs.layers import (
     make_norm,
     require_choice,
 )
+from archs.searchable import ClosedFormCost, SearchSpace
 from archs.segmenter import Segmenter, pair
 
 
@@ -98,6 +99,19 @@ class LALEConfig:
     def build(self, num_classes: int, in_channels: int) -> Segmenter:
         """The network, with random weights (PyTorch's default initialisation; the authors' is not known)."""
         return pair(self, self.decoder_config(), num_classes, in_channels)
+
+    @staticmethod
+    def search_space() -> SearchSpace:
+        """What a search may change (see `archs.searchable`)."""
+        from archs.lale_space import SPACE
+
+        return SPACE
+
+    def closed_form_cost(self, size: tuple[int, int], num_classes: int, in_channels: int) -> ClosedFormCost:
+        """Parameters and MACs for one image of `size`, without building anything."""
+        from archs.lale_cost import lale_cost
+
+        return lale_cost(self, size, num_classes, in_channels)
 
 
 def _norm_act(c: LALEConfig, width: int) -> list[nn.Module]:

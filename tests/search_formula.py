@@ -13,11 +13,10 @@ from bench.engine import Cell, CellFailed, run_cells
 from bench.records import RecordStore
 from bench.search.evaluate import Score, TrainingFailed
 from bench.search.pricing import Pricer
-from bench.search.spaces import SPACES
 
 QUIET = Console(quiet=True)
 S1 = archs.config("lale-s1")
-ALL = tuple(SPACES["lale"].values)  # every field that can be searched
+ALL = tuple(S1.search_space().values)  # every field that can be searched
 
 
 def points(space):

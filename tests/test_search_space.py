@@ -97,7 +97,7 @@ def test_one_network_is_one_point():
 def test_fields_and_families_that_cannot_be_searched_are_named():
     with pytest.raises(BenchError, match=r"--free colour.*possible: widths"):
         space_of(S1, ("colour",))
-    with pytest.raises(BenchError, match=r"'smp' has no search space.*lale"):
+    with pytest.raises(BenchError, match=r"'smp' has no search space of its own.*decoder = .*--space FILE"):
         space_of(archs.config("smp/unet-efficientnet_b0"))
     with pytest.raises(BenchError, match=r"norm='layernorm' is not in the space"):
         space_of(S1, ("widths",)).params(replace(S1, norm="layernorm"))
@@ -144,10 +144,11 @@ def test_a_file_says_what_may_change_in_any_architecture(tmp_path):
             depths = [1, 2, 3]
             widths = [[32, 64], [64, 96], [96, 128], [160, 192], [256, 320]]
             fusion = ["sum", "concat"]
-            "decoder.width" = {from = 32, to = 96, step = 32}
+            decoder.width = {from = 32, to = 96, step = 32}
             """,
         )
     )
+    assert values["decoder"] == {"width": {"from": 32, "to": 96, "step": 32}}  # as TOML nests it
     space = space_of(base, values=values)
     assert space.free == ("encoder.depths", "encoder.widths", "decoder.fusion", "decoder.width")
     rows = {dimension.name: dimension.values for dimension in space.dimensions}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import archs
 from bench.cli.options import (
     DEFAULT_DATA,
     OUTPUT,
@@ -36,7 +37,7 @@ app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 def search(
     context: typer.Context,
     base: Annotated[str, typer.Option(help="The architecture around which to search, or a saved config's path.")] = (
-        "lale-s1"
+        archs.DEFAULT
     ),
     free: Annotated[
         str, typer.Option(help="Fields that may change, as `widths,depths`; empty: the family's own choice.")
@@ -99,7 +100,6 @@ def search(
     """
     if context.invoked_subcommand is not None:
         return None
-    import archs
     from bench.records.environment import resolve_device
     from bench.search import Budget, SearchPlan
     from bench.search.ladder import parse_ladder

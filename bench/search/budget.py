@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from bench.errors import BenchError
 
 
 @dataclass(frozen=True)
-class Cost:
+class StaticCost:
     """What a config costs before it is trained.
 
     Attributes:
-        params: trainable parameters and the others, in all.
+        params: trainable parameters.
         macs: exact plain multiply-accumulates of one image at the search's input size.
-        mib: the float32 safetensors file, in MiB of 2^20 bytes.
-        deployed_macs: exact plain MACs of the deployed form (`archs.deploy`); None for a network that has none.
-        activations: elements that one image's operators write, views left out.
+        counted: the other figures, by name, each counted when it is first asked for.
     """
 
     params: int
     macs: int
-    mib: float
-    deployed_macs: int | None = None
-    activations: int | None = None
+    counted: Mapping[str, Callable[[], Any]] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def mib(self) -> float:
+        """The float32 safetensors file, in MiB of 2^20 bytes."""
+        return self.counted["mib"]()
+
+    @cached_property
+    def deployed_macs(self) -> int | None:
+        """Exact plain MACs of the deployed form (`archs.deploy`); None for a network that has none."""
+        return self.counted["deployed_macs"]()
+
+    @cached_property
+    def activations(self) -> int:
+        """Elements that one image's operators write, views left out."""
+        return self.counted["activations"]()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All five figures, as JSON."""
+        names = ("params", "macs", "mib", "deployed_macs", "activations")
+        return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         return f"{self.macs / 1e9:.4g} GMACs, {self.params:,} parameters, {self.mib:.4g} MiB"
@@ -57,21 +74,21 @@ class Budget:
             if value is not None and not 0 < value < float("inf"):
                 raise BenchError(f"--{limit.name.replace('_', '-')} {value} is no limit: give a number above 0")
 
-    def excess(self, cost: Cost, latency_ms: float | None = None) -> dict[str, float]:
+    def excess(self, cost: StaticCost, latency_ms: float | None = None) -> dict[str, float]:
         """How many times each limit is used, by its name: above 1 breaks it. Unmeasured latency is left out."""
-        used = {
-            "max_gmacs": cost.macs / 1e9,
-            "max_params": cost.params,
-            "max_mib": cost.mib,
-            "max_latency_ms": latency_ms,
+        used: dict[str, Callable[[], float | None]] = {
+            "max_gmacs": lambda: cost.macs / 1e9,
+            "max_params": lambda: cost.params,
+            "max_mib": lambda: cost.mib,
+            "max_latency_ms": lambda: latency_ms,
             # What has no deployed form runs as it was trained.
-            "max_deployed_gmacs": (cost.macs if cost.deployed_macs is None else cost.deployed_macs) / 1e9,
-            "max_activations": cost.activations,
+            "max_deployed_gmacs": lambda: (cost.macs if cost.deployed_macs is None else cost.deployed_macs) / 1e9,
+            "max_activations": lambda: cost.activations,
         }
-        limits = {name: getattr(self, name) for name in used}
-        return {name: used[name] / limits[name] for name in used if limits[name] and used[name] is not None}
+        limited = {name: (getattr(self, name), used[name]()) for name in used if getattr(self, name)}
+        return {name: value / limit for name, (limit, value) in limited.items() if value is not None}
 
-    def broken(self, cost: Cost, latency_ms: float | None = None) -> list[str]:
+    def broken(self, cost: StaticCost, latency_ms: float | None = None) -> list[str]:
         """The names of the limits that do not hold."""
         return [name for name, times in self.excess(cost, latency_ms).items() if times > 1]
 
@@ -84,7 +101,7 @@ Latency = Callable[[Any], float]
 """Median milliseconds of one image, measured on the search's device (or read from its record)."""
 
 
-def impossible(budget: Budget, config: Any, cost: Cost, latency_ms: float | None) -> BenchError:
+def impossible(budget: Budget, config: Any, cost: StaticCost, latency_ms: float | None) -> BenchError:
     """The sentence for a budget that no config of the space meets: `config` is the smallest that was found."""
     broken = budget.broken(cost, latency_ms)
     limits = " and ".join(f"--{name.replace('_', '-')} {getattr(budget, name):g}" for name in broken)

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import BenchError
 from bench.search.feasible import FeasibleSpace
-from bench.search.pricing import CLOSED_FORMS
+from bench.search.pricing import has_closed_form
 from bench.search.space import Params
 
 KNOWN_COSTS = ("params", "macs")
@@ -192,7 +192,7 @@ class ExactCostEHVISampler(BaseSampler):
         codes = {d.name: d.codes for d in space.dimensions}
         drawn = [
             space.settled({name: values[self._rng.integers(len(values))] for name, values in codes.items()})
-            for _ in range(DRAWN if space.base.family in CLOSED_FORMS else FEWEST)
+            for _ in range(DRAWN if has_closed_form(space.base) else FEWEST)
         ]
         found = [point for point in drawn if feasible.fits(space.config(point))]
         found += [feasible.project(point) for point in drawn[: max(FEWEST - len(found), 0)]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
-from bench.search.budget import Cost
+from bench.search.budget import StaticCost
 from bench.search.pricing import Pricer
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Evaluator(Protocol):
     @property
     def determinants(self) -> Mapping[str, Any]: ...
 
-    def price(self, config: Any) -> Cost:
+    def price(self, config: Any) -> StaticCost:
         """The static cost, exact, at the search's input size."""
 
     def latency_ms(self, config: Any) -> float:

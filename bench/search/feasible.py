@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.search.budget import Budget, Cost, Latency, impossible
+from bench.search.budget import Budget, Latency, StaticCost, impossible
 from bench.search.space import Dimension, Params, Space
 
 BISECTIONS = 6
@@ -34,7 +34,7 @@ class FeasibleSpace:
 
     space: Space
     budget: Budget
-    price: Callable[[Any], Cost]
+    price: Callable[[Any], StaticCost]
     latency: Latency | None = None
 
     def fits(self, config: Any) -> bool:
@@ -43,7 +43,7 @@ class FeasibleSpace:
             return False
         return self.budget.max_latency_ms is None or not self.budget.broken(*self._measured(config))
 
-    def _measured(self, config: Any) -> tuple[Cost, float | None]:
+    def _measured(self, config: Any) -> tuple[StaticCost, float | None]:
         latency = self.latency(config) if self.latency and self.budget.max_latency_ms is not None else None
         return self.price(config), latency
 

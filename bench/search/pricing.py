@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 import archs
 from bench.counting import count_macs, measure_storage
-from bench.search.budget import Cost
-from bench.search.lale_cost import lale_blocks
-from bench.search.layers import Block, file_bytes
+from bench.search.budget import StaticCost
 
-MIB = 2**20
-Form = Callable[[Any, tuple[int, int], int, int], list[Block]]
-CLOSED_FORMS: dict[str, Form] = {"lale": lale_blocks}
-"""By family: the blocks of a config for (config, size, num_classes, in_channels). Must equal the counter."""
+if TYPE_CHECKING:
+    from bench.counting import MacCount
+
+
+def has_closed_form(config: Any) -> bool:
+    """Whether parameters and MACs of a config are known without building it, so that thousands can be priced."""
+    return hasattr(config, "closed_form_cost")
 
 
 @dataclass(frozen=True)
@@ -32,32 +35,42 @@ class Pricer:
     size: tuple[int, int]
     num_classes: int
     in_channels: int = 3
-    _known: dict[Any, Cost] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[Any, StaticCost] = field(default_factory=dict, repr=False, compare=False)
 
-    def __call__(self, config: Any) -> Cost:
+    def __call__(self, config: Any) -> StaticCost:
         """The cost of a config: in closed form, or counted on the meta device, where no weight is ever made."""
         if config not in self._known:
-            form = CLOSED_FORMS.get(config.family)
-            self._known[config] = self.count(config) if form is None else self._add_up(form, config)
+            self._known[config] = self._closed_form(config) if has_closed_form(config) else self.count(config)
         return self._known[config]
 
-    def _add_up(self, form: Form, config: Any) -> Cost:
-        blocks = form(config, self.size, self.num_classes, self.in_channels)
-        params, macs, written, folds = (sum(column) for column in zip(*(one[:4] for one in blocks), strict=True))
-        return Cost(params, macs, file_bytes(blocks) / MIB, macs - folds, written)
+    def _closed_form(self, config: Any) -> StaticCost:
+        params, macs, deployed = config.closed_form_cost(self.size, self.num_classes, self.in_channels)
+        activations = partial(self._activations, config)
+        return StaticCost(params, macs, self._counted(config, activations) | {"deployed_macs": lambda: deployed})
 
-    def count(self, config: Any) -> Cost:
+    def count(self, config: Any) -> StaticCost:
         """The cost by building the network and counting what it does; slow, and right for every family."""
+        model = self._on_meta(config)
+        found = self._count(model)
+        params, activations = sum(parameter.numel() for parameter in model.parameters()), found.activations
+        return StaticCost(params, found.total, self._counted(config, lambda: activations))
+
+    def _counted(self, config: Any, activations: Callable[[], int]) -> dict[str, Callable[[], Any]]:
+        return {
+            "mib": lambda: measure_storage(self._on_meta(config)).file_mib["float32"],
+            "deployed_macs": partial(self._deployed_macs, config),
+            "activations": activations,
+        }
+
+    def _on_meta(self, config: Any) -> nn.Module:
         with torch.device("meta"):
-            model = config.build(self.num_classes, self.in_channels).eval()
-        count = count_macs(model, self.size, in_channels=self.in_channels)
-        return Cost(
-            params=sum(parameter.numel() for parameter in model.parameters()),
-            macs=count.total,
-            mib=measure_storage(model).file_mib["float32"],
-            deployed_macs=self._deployed_macs(config),
-            activations=count.activations,
-        )
+            return config.build(self.num_classes, self.in_channels).eval()
+
+    def _count(self, model: nn.Module) -> MacCount:
+        return count_macs(model, self.size, in_channels=self.in_channels)
+
+    def _activations(self, config: Any) -> int:
+        return self._count(self._on_meta(config)).activations
 
     def _deployed_macs(self, config: Any) -> int | None:
         """Of the deployed form, whose making computes with the weights; None for a network that has none."""
@@ -65,4 +78,4 @@ class Pricer:
             deployed = archs.deploy(config.build(self.num_classes, self.in_channels).eval(), self.size)
         except Exception:  # a network of anyone's, taken apart, may raise anything
             return None
-        return count_macs(deployed, self.size, in_channels=self.in_channels).total
+        return self._count(deployed).total

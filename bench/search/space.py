@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import archs
+from archs.searchable import Fields, Rows, Settle
 from bench.errors import BenchError
 from bench.records.canonical import canonical_json
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import optuna
 
 Params = dict[str, int]
-Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Dimension:
         return fields[self.field] if self.element is None else fields[self.field][self.element]
 
 
-def _unchanged(fields: Fields, space: Space) -> Fields:
+def _unchanged(fields: Fields, rows: Rows, base: Fields) -> Fields:
     return fields
 
 
@@ -91,13 +91,12 @@ def _unchanged(fields: Fields, space: Space) -> Fields:
 class Space:
     """The free dimensions around a base config; every field that is not free keeps the base's value.
 
-    `settle(fields, space)` returns the nearest fields that satisfy the family's rules, changing free fields only.
-    It must leave its own answer as it is.
+    `settle` holds the family's rules between fields, see `archs.searchable`.
     """
 
     base: Any
     dimensions: tuple[Dimension, ...]
-    settle: Callable[[Fields, Space], Fields] = field(default=_unchanged, repr=False)
+    settle: Settle = field(default=_unchanged, repr=False)
 
     def __post_init__(self) -> None:
         if not self.dimensions:
@@ -113,13 +112,19 @@ class Space:
         """How many points there are, before rules make some of them equal."""
         return math.prod(len(dimension.values) for dimension in self.dimensions)
 
-    def values(self, name: str) -> tuple[tuple[Any, ...], ...]:
-        """The values of a free field, one tuple an element (one tuple in all for a field that is no tuple)."""
-        return tuple(dimension.values for dimension in self.dimensions if dimension.field == name)
+    @cached_property
+    def rows(self) -> Rows:
+        """By free field its values, one tuple an element (one tuple in all for a field that is no tuple)."""
+        return {name: tuple(one.values for one in self.dimensions if one.field == name) for name in self.free}
+
+    @cached_property
+    def base_fields(self) -> Fields:
+        """The fields of the base."""
+        return fields_of(self.base)
 
     def config(self, params: Mapping[str, int]) -> Any:
         """The valid config of a point."""
-        fields = fields_of(self.base)
+        fields = dict(self.base_fields)
         for dimension in self.dimensions:
             value = dimension.decode(params[dimension.name])
             if dimension.element is not None:
@@ -127,11 +132,11 @@ class Space:
                 changed[dimension.element] = value
                 value = tuple(changed)
             fields[dimension.field] = value
-        return with_fields(self.base, self.settle(fields, self))
+        return with_fields(self.base, self.settle(fields, self.rows, self.base_fields))
 
     def params(self, config: Any) -> Params:
         """The point of a config; raises BenchError if the config is not in the space."""
-        fields, base = fields_of(config), fields_of(self.base)
+        fields, base = fields_of(config), self.base_fields
         if type(config) is not type(self.base):
             raise BenchError(f"a {type(config).__name__} is no point of a space of {type(self.base).__name__}")
         for name in fields.keys() - set(self.free):

@@ -24,7 +24,7 @@ from bench.search.display import SearchDisplay
 from bench.search.evaluate import Evaluator, Score, TrainingFailed
 from bench.search.feasible import FeasibleSpace
 from bench.search.front import SearchResult, read_result
-from bench.search.pricing import CLOSED_FORMS
+from bench.search.pricing import has_closed_form
 from bench.search.samplers import POPULATION, FeasibleSampler, check_sampler
 from bench.search.space import Params, Space, config_key, fields_of
 from bench.search.spaces import space_of
@@ -87,8 +87,8 @@ class SearchPlan:
     def _is_priced(self) -> bool:
         """Whether hundreds of candidates can be priced for each training."""
         base = self.space.base if self.space else self.base
-        measured = "latency" in self.objectives or self.budget.max_latency_ms is not None
-        return not measured and getattr(base, "family", "") in CLOSED_FORMS
+        limits = (self.budget.max_latency_ms, self.budget.max_activations)
+        return has_closed_form(base) and "latency" not in self.objectives and limits == (None, None)
 
     def make_space(self) -> Space:
         """The space that is searched."""
@@ -234,7 +234,7 @@ class _Search:
             figures["latency"] = self.evaluator.latency_ms(config)
             trial.set_user_attr("latency_ms", figures["latency"] if math.isfinite(figures["latency"]) else None)
         trial.set_user_attr("config", archs.to_dict(config))
-        trial.set_user_attr("cost", asdict(cost))
+        trial.set_user_attr("cost", cost.to_dict())
         trial.set_user_attr(CONFIG_KEY, config_key(config))
         return figures
 

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 import archs
 from bench.engine import Cell, CellContext
-from bench.search.budget import Budget, Cost
+from bench.search.budget import Budget, StaticCost
 from bench.search.feasible import FeasibleSpace
 from bench.search.samplers import FeasibleSampler
 from bench.search.space import config_key
@@ -105,7 +105,7 @@ class _Search:
             "infeasible": int(np.isnan(observed).sum()),
         }
 
-    def price(self, config: Any) -> Cost:
+    def price(self, config: Any) -> StaticCost:
         """The exact cost; MACs below those of any trained config count as the least of these."""
         cost = self.land.price(config)
         return replace(cost, macs=max(cost.macs, self.floor))

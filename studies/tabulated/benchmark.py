@@ -29,7 +29,7 @@ import pandas as pd
 
 import archs
 from bench.errors import BenchError
-from bench.search.budget import Cost
+from bench.search.budget import StaticCost
 from bench.search.evaluate import Progress, Score
 from bench.search.pricing import Pricer
 from bench.search.space import Space, config_key
@@ -181,7 +181,7 @@ class Tabulated:
         """What can be searched."""
         return self.scope.space
 
-    def price(self, config: Any) -> Cost:
+    def price(self, config: Any) -> StaticCost:
         """The exact static cost."""
         return self.scope.price(config)
 
@@ -224,7 +224,7 @@ class TabulatedEvaluator:
         """The table and the model."""
         return {"tabulated": dict(self.land.about), "model": self.land.model, "noise": self.land.noise}
 
-    def price(self, config: Any) -> Cost:
+    def price(self, config: Any) -> StaticCost:
         """The exact static cost."""
         return self.land.price(config)
 
