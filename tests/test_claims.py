@@ -355,8 +355,6 @@ def test_the_report_holds_every_figure(tmp_path):
     assert frame["verdict"].tolist() == [UNTESTABLE, CONFIRMED, UNCONFIRMED, IMPOSSIBLE, UNTESTABLE, UNTESTABLE]
     assert {path.name for path in report.files} >= {
         "claims.md",
-        "claims.tex",
-        "claims-counts.svg",
         "claims-rates.png",
         SHORT,
     }

@@ -66,7 +66,7 @@ def test_a_race_is_recorded_and_reported(tmp_path, monkeypatch):
     assert any(f"{best} has" in sentence and "linknet; 2.5× was aimed at: " in sentence for sentence in quiet)
     assert "other processes had 0.7 of 1 cores beside 1 threads" in busy[0]
     assert not any("reached" in sentence or "not settled" in sentence for sentence in busy)
-    assert {path.name for path in found.files} == {"table.csv", "table.md", "table.tex"}
+    assert {path.name for path in found.files} == {"table.csv", "table.md"}
 
 
 def _findings_with(record: Record, cores: int, other_cores: float) -> list[str]:

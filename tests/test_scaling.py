@@ -116,9 +116,7 @@ def test_the_report_names_takeover_and_gaps(tmp_path):
     assert {path.name for path in report.files} >= {
         "growth.csv",
         "growth.md",
-        "growth.tex",
         "scaling.png",
-        "scaling.svg",
     }
     assert len(pd.read_csv(tmp_path / "points.csv")) == len(points)
 

@@ -85,7 +85,7 @@ def test_counts_are_those_of_the_network(finished):
 def test_tables_and_figures_are_written(finished):
     _, report = finished
     names = {path.name for path in report.files}
-    assert {"table.csv", "table.md", "table.tex", "ablation.png", "panels.png", "curves.svg", "f1-params.png"} <= names
+    assert {"table.csv", "table.md", "ablation.png", "panels.png", "curves.png", "f1-params.png"} <= names
     assert all(path.stat().st_size > 0 for path in report.files)
     assert pd.read_csv(report.folder / "table.csv")["variant"].tolist() == report.frame["variant"].tolist()
     assert any("commonest class" in sentence for sentence in report.findings)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.errors import BenchError
 from bench.report.columns import is_missing
+from bench.report.formats import also_writing
 from bench.report.markup import escape_latex, escape_markdown, one_line
 from bench.report.tables import COLUMNS, Column, Format, column, measured, rich_table, write_tables
 
@@ -35,7 +36,8 @@ def frame():
 
 @pytest.fixture
 def written(frame, tmp_path):
-    paths = write_tables(frame, [column(key) for key in COLUMN_KEYS], tmp_path / "new" / "table-v1.5", "All_of it")
+    with also_writing(["tex"]):
+        paths = write_tables(frame, [column(key) for key in COLUMN_KEYS], tmp_path / "new" / "table-v1.5", "All_of it")
     return {path.suffix[1:]: path for path in paths}
 
 
@@ -44,6 +46,11 @@ def html_rows(text):
     html = MarkdownIt("commonmark").enable("table").render(text)
     rows = re.findall(r"<tr>(.*?)</tr>", html, re.S)
     return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in rows]
+
+
+def test_latex_is_written_on_demand(frame, tmp_path):
+    paths = write_tables(frame, [column("variant")], tmp_path / "t")
+    assert [path.name for path in paths] == ["t.csv", "t.md"]
 
 
 def test_three_files_keep_the_whole_name(written):

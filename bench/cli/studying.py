@@ -178,10 +178,16 @@ def plot(
     data: Annotated[
         str | None, typer.Option(help="The data of the study, for panels of images; without it, panels are left out.")
     ] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="Also write `tex`, `svg` or `pdf`. May be repeated.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the tables and figures of a study or search again, from its records alone."""
-    _finish(folder, data, as_json)
+    """Make the tables (CSV, Markdown) and figures (PNG) of a study or search again, from its records alone."""
+    from bench.report.formats import also_writing
+
+    with also_writing(formats or []):
+        _finish(folder, data, as_json)
 
 
 def _finish(folder: Path, data: str | None, as_json: bool) -> None:

@@ -7,7 +7,7 @@ Every row of the frame is in every table. A row that failed or was skipped keeps
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.records.atomic import with_ending, write_atomically
 from bench.report.columns import COLUMNS, FORMATS, Column, Format, column, is_missing, measured, troubles
+from bench.report.formats import TABLES, chosen
 from bench.report.markup import escape_latex, escape_markdown, one_line
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Body:
 
 
 def write_tables(frame: pd.DataFrame, columns: Sequence[Column], stem: Path, caption: str = "") -> list[Path]:
-    """Write a frame as `stem.csv`, `stem.md` and `stem.tex`.
+    """Write a frame as `stem.csv` and `stem.md`, and as `stem.tex` where `bench.report.formats` asks for it.
 
     The CSV holds the raw values at full precision (counts, bytes, fractions, milliseconds), the bounds of the
     intervals, and status and reason. Markdown and LaTeX hold them printed, the best value of each column in
@@ -63,18 +64,19 @@ def write_tables(frame: pd.DataFrame, columns: Sequence[Column], stem: Path, cap
         caption: one or more sentences above the table.
 
     Returns:
-        The three paths.
+        The paths.
 
     Raises:
         BenchError: no columns are asked for, or one is not in the frame.
     """
     body = _body(frame, columns)
-    contents = {
-        "csv": _csv(frame, columns),
-        "md": _markdown(body, caption),
-        "tex": _latex(body, caption, "tab:" + re.sub(r"[^A-Za-z0-9]+", "-", stem.name).strip("-")),
+    label = "tab:" + re.sub(r"[^A-Za-z0-9]+", "-", stem.name).strip("-")
+    writers: dict[str, Callable[[], str]] = {
+        "csv": lambda: _csv(frame, columns),
+        "md": lambda: _markdown(body, caption),
+        "tex": lambda: _latex(body, caption, label),
     }
-    return [write_atomically(with_ending(stem, end), text.encode()) for end, text in contents.items()]
+    return [write_atomically(with_ending(stem, end), writers[end]().encode()) for end in chosen(TABLES)]
 
 
 def rich_table(frame: pd.DataFrame, columns: Sequence[Column], caption: str = "") -> "Table":

@@ -39,7 +39,7 @@ def draw_contest(
         note: beneath the figure.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
     """
     named = [sampler for sampler in samplers if sampler in set(runs["sampler"])]
     colours = {sampler: SIGNS[i % len(SIGNS)][0] for i, sampler in enumerate(named)}

@@ -46,7 +46,7 @@ def draw_scaling(points: pd.DataFrame, stem: Path) -> list[Path]:
         stem: path without an ending.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
     """
     rows = points[(points["batch"] == 1) & points["macs"].notna()].sort_values("side")
     variants = [v for v in dict.fromkeys(points["variant"]) if v in set(rows["variant"])]

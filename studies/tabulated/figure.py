@@ -26,7 +26,7 @@ def draw_tabulated(
         stem: path without an ending.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
     """
     with sheet(WIDTH, 3.9) as figure:
         heading(figure, f"{len(f1)} configs of LALE, trained, and a surrogate over them")

@@ -60,7 +60,7 @@ def draw_ablation(frame: pd.DataFrame, stem: Path, *, base: str = "", title: str
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
 
     Raises:
         BenchError: the frame lacks a column.

@@ -50,7 +50,7 @@ def draw_confusion(
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
 
     Raises:
         BenchError: the matrix is not square, or has another number of classes.

@@ -51,7 +51,7 @@ def draw_curves(
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
 
     Raises:
         BenchError: there is no variant.

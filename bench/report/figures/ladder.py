@@ -32,7 +32,7 @@ def draw_ladder(rungs: pd.DataFrame, stem: Path, *, title: str = "", note: str =
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG; nothing where no rung could be judged.
+        The figure's files; nothing where no rung could be judged.
     """
     judged = rungs[rungs["tau"].notna()].reset_index(drop=True)
     if judged.empty:

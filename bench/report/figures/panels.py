@@ -60,7 +60,7 @@ def draw_panels(
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
 
     Raises:
         BenchError: there is no tile, or the shapes do not fit each other.

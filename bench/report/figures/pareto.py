@@ -16,6 +16,7 @@ from bench.report.figures.style import (
     GREY,
     INK,
     PAPER,
+    SMALL,
     WIDTH,
     axes,
     heading,
@@ -29,28 +30,28 @@ from bench.stats.pareto import pareto_front
 COSTS = ("params", "macs", "storage_bytes", "latency_ms", "throughput", "activations")
 _CAUTION = "The front is that of the point estimates: where intervals overlap, the order is not settled."
 NAMED = 8  # variants that are not drawn are named up to so many of one reason
-_RADIUS = 4.6  # points; half the width of a marker with its edge
+_FEWEST = 6  # points that say what a usual score is
 
 
 def draw_pareto(
     frame: pd.DataFrame, x: str, stem: Path, *, y: str = "f1", title: str = "", note: str = ""
 ) -> list[Path]:
-    """Draw one quantity against another, with the Pareto front and a label on every point.
+    """Draw one quantity against another, with the Pareto front; the front and the base have labels.
 
     Any two of `bench.report.columns.COLUMNS` that have a better end can be drawn: "f1" against "params", or without
     any training "params" against "macs".
 
     Args:
         frame: one row a variant: variant, family, x and y in raw units, and where they are known the bounds of
-            their intervals, status and reason. Variants that failed or were skipped and those without a value
-            are named beneath the figure.
+            their intervals, base, status and reason. Variants that failed or were skipped and those without a
+            value are named beneath the figure.
         x, y: keys of the columns.
         stem: path without an ending.
         title: above the figure; made of the two quantities if empty.
         note: sentences beneath it (data, seeds, device).
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
 
     Raises:
         BenchError: an unknown column, or one that is not in the frame.
@@ -62,12 +63,13 @@ def draw_pareto(
     with sheet(WIDTH, 4.9) as figure:
         heading(figure, title or f"{yc.header} against {_inside_sentence(xc.header)}")
         ax = axes(figure, left=0.75, right=0.2, top=0.5 + _legend(figure, drawn, xc, yc), bottom=0.58)
-        _scale(ax, drawn, xc, yc)
+        below = _far_below(drawn, yc)
+        _scale(ax, drawn, below, xc, yc)
         draw_staircase(ax, staircase_corners(ax, drawn, xc, yc))
-        _draw_points(ax, drawn, mask[shown], xc, yc)
-        lost = _draw_labels(ax, drawn, mask[shown], xc, yc)
+        _draw_points(ax, drawn, mask[shown], below, xc, yc)
+        _draw_labels(ax, drawn[~below], mask[shown][~below], xc, yc)
         caution = _CAUTION if np.isfinite(_intervals(drawn, yc)).any() else ""
-        return save(figure, stem, [note, caution, _absent(frame, shown, xc, yc), _unlabelled(drawn, lost)])
+        return save(figure, stem, [note, caution, _absent(frame, shown, xc, yc)])
 
 
 def draw_fronts(frame: pd.DataFrame, stem: Path, *, y: str = "f1", note: str = "") -> list[Path]:
@@ -85,49 +87,56 @@ def _intervals(frame: pd.DataFrame, c: Column) -> np.ndarray:
     return np.maximum(np.stack([value - low, high - value]), 0)
 
 
-def _scale(ax: Axes, frame: pd.DataFrame, xc: Column, yc: Column) -> None:
-    """Limits that hold every point and interval."""
-    for which, c in (("x", xc), ("y", yc)):
-        bounds = [printed(frame, c, key) for key in (c.key, c.low or "", c.high or "")]
+def _scale(ax: Axes, frame: pd.DataFrame, below: np.ndarray, xc: Column, yc: Column) -> None:
+    """Limits that hold every point and interval but those that are far below."""
+    for which, c, rows in (("x", xc, frame), ("y", yc, frame[~below])):
+        bounds = [printed(rows, c, key) for key in (c.key, c.low or "", c.high or "")]
         apply_scale(ax, which, np.concatenate(bounds), c)
     if frame.empty:
         ax.text(0.5, 0.5, "nothing measured yet", transform=ax.transAxes, ha="center", color=GREY)
 
 
-def _draw_points(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, yc: Column) -> None:
+def _draw_points(ax: Axes, frame: pd.DataFrame, front: np.ndarray, below: np.ndarray, xc: Column, yc: Column) -> None:
     looks = signs(_families(frame))
     xs, ys = printed(frame, xc), printed(frame, yc)
-    points = np.stack([xs, ys], axis=1)
-    bars = [_bars(points, _intervals(frame, c), axis) for axis, c in enumerate((xc, yc))]
+    x_errors, y_errors = _intervals(frame, xc), _intervals(frame, yc)
     for i, family in enumerate(_families(frame)):
         colour, marker = looks[family]
-        for x0, y0, x1, y1 in (known[i] for known in bars if np.isfinite(known[i]).all()):
-            ax.plot([x0, x1], [y0, y1], color=colour, lw=1.1, alpha=0.45, solid_capstyle="butt", zorder=2.5)
+        if below[i]:
+            _draw_below(ax, xs[i], f"↓ {_variants(frame)[i]}: {ys[i]:.1f} {yc.style.unit}", looks[family])
+            continue
         edge, size, alpha = (INK, 8.2, 1.0) if front[i] else (PAPER, 6.6, 0.8)
+        ax.errorbar(xs[i], ys[i], y_errors[:, i : i + 1], x_errors[:, i : i + 1], fmt="none", ecolor=colour,
+                    elinewidth=1.1, alpha=0.45, zorder=2.5)  # fmt: skip
         ax.plot(xs[i], ys[i], marker, color=colour, ms=size, mec=edge, mew=1.0, alpha=alpha, zorder=4 + front[i])
 
 
-def _draw_labels(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, yc: Column) -> list[int]:
-    corners = staircase_corners(ax, frame, xc, yc)
-    lines = np.concatenate([corners[:-1], corners[1:]], axis=1) if len(corners) else np.zeros((0, 4))
-    points = np.stack([printed(frame, xc), printed(frame, yc)], axis=1)
-    bars = [_bars(points, _intervals(frame, c), axis) for axis, c in enumerate((xc, yc))]
-    return annotate(
-        ax,
-        points,
-        _variants(frame),
-        strong=list(front),
-        radius=_RADIUS,
-        lines=np.concatenate([lines, *(known[np.isfinite(known).all(axis=1)] for known in bars)]),
-    )
+def _draw_labels(ax: Axes, frame: pd.DataFrame, front: np.ndarray, xc: Column, yc: Column) -> None:
+    bases = set(frame["base"]) if "base" in frame.columns else set()
+    named = [i for i, name in enumerate(_variants(frame)) if front[i] or name in bases]
+    annotate(ax, np.stack([printed(frame, xc), printed(frame, yc)], axis=1), _variants(frame), named)
 
 
-def _bars(points: np.ndarray, errors: np.ndarray, axis: int) -> np.ndarray:
-    """(rows, 4) interval bars as segments x0, y0, x1, y1; NaN where there is no interval."""
-    low, high = points.copy(), points.copy()
-    low[:, axis] -= errors[0]
-    high[:, axis] += errors[1]
-    return np.concatenate([low, high], axis=1)
+def _far_below(frame: pd.DataFrame, yc: Column) -> np.ndarray:
+    """Whether a score lies so far below the others that an axis down to it would crowd them.
+
+    Beyond Tukey's outer fence, and a quarter of the height of all other points and intervals beneath them.
+    """
+    ys = printed(frame, yc)
+    if yc.style.unit != "%" or len(ys) < _FEWEST:
+        return np.zeros(len(ys), bool)
+    quarter, three = np.quantile(ys, (0.25, 0.75))
+    usual = ys >= quarter - 3 * (three - quarter)
+    bounds = np.concatenate([printed(frame, yc, key)[usual] for key in (yc.key, yc.low or "", yc.high or "")])
+    return ~usual & (ys < np.nanmin(bounds) - (np.nanmax(bounds) - np.nanmin(bounds)) / 4)
+
+
+def _draw_below(ax: Axes, x: float, text: str, looks: tuple[str, str]) -> None:
+    """A point beneath the axis: its marker on the edge, with its value."""
+    edge = ax.get_xaxis_transform()
+    ax.plot(x, 0.03, looks[1], color=looks[0], ms=7, mec=PAPER, mew=0.8, transform=edge, zorder=6)
+    words = {"fontsize": SMALL, "color": GREY, "va": "center"}
+    ax.annotate(text, (x, 0.03), (7, 0), xycoords=edge, textcoords="offset points", **words)
 
 
 def _legend(figure: Figure, frame: pd.DataFrame, xc: Column, yc: Column) -> float:
@@ -165,10 +174,6 @@ def _absent(frame: pd.DataFrame, shown: np.ndarray, xc: Column, yc: Column) -> s
 def _some(variants: list[str]) -> str:
     """By name, or by number where that would drown the figure; the table beside it names all."""
     return ", ".join(variants) if len(variants) <= NAMED else f"{len(variants)} variants"
-
-
-def _unlabelled(frame: pd.DataFrame, lost: list[int]) -> str:
-    return f"Without a label for want of room: {', '.join(_variants(frame)[i] for i in lost)}." if lost else ""
 
 
 def _inside_sentence(header: str) -> str:

@@ -55,7 +55,7 @@ def draw_per_class(
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
 
     Raises:
         BenchError: a variant has not one score a class.

@@ -36,7 +36,6 @@ from bench.stats.pareto import hypervolume_trace, pareto_front
 
 _TIME = LinearSegmentedColormap.from_list("time", ["#cfe3f1", "#5aa0cf", "#08527f"])
 _KNOWN = "#e69f00"
-_RADIUS = 4.4
 
 
 def draw_search(
@@ -61,7 +60,7 @@ def draw_search(
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
 
     Raises:
         BenchError: an unknown column, or one that is not in the frame.
@@ -77,14 +76,10 @@ def draw_search(
         apply_scale(ax, "x", np.append(xs, [] if edge is None else edge), xc, room=0.11)
         apply_scale(ax, "y", ys, yc)
         _shade_budget(ax, edge, xc)
-        corners = staircase_corners(ax, frame, xc, yc, edge)
-        draw_staircase(ax, corners)
+        draw_staircase(ax, staircase_corners(ax, frame, xc, yc, edge))
         _draw_trials(figure, ax, xs, ys, front, _known(frame))
-        lost = _label_trials(ax, frame, xs, ys, front, corners)
-        names = ", ".join(str(frame["variant"].iloc[i]) for i in lost)
-        return save(
-            figure, stem, [note, _failures(frame), f"Without a label for want of room: {names}." if lost else ""]
-        )
+        _label_trials(ax, frame, xs, ys, front)
+        return save(figure, stem, [note, _failures(frame)])
 
 
 def draw_hypervolume(
@@ -108,7 +103,7 @@ def draw_hypervolume(
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG.
+        The figure's files.
 
     Raises:
         BenchError: there is no search, or a column is missing.
@@ -199,20 +194,11 @@ def _time_bar(figure: Figure, ax: Axes, points: object) -> None:
     bar.ax.set_title("trial", fontsize=SMALL, color=GREY, loc="left", pad=5)
 
 
-def _label_trials(
-    ax: Axes, frame: pd.DataFrame, xs: np.ndarray, ys: np.ndarray, front: np.ndarray, corners: np.ndarray
-) -> list[int]:
-    """Names of the front's members and of the known configs; returns the rows that found no room."""
-    known = _known(frame)
-    shown = np.isfinite(xs) & np.isfinite(ys)
-    named = np.flatnonzero(shown & (front | known))
-    points = np.stack([xs, ys], axis=1)
-    lines = np.concatenate([corners[:-1], corners[1:]], axis=1) if len(corners) else None
-    texts = [_name(frame, i) for i in named]
-    strong = [bool(front[i]) for i in named]
-    rest = np.setdiff1d(np.flatnonzero(shown), named)
-    lost = annotate(ax, points[named], texts, strong=strong, radius=_RADIUS, obstacles=points[rest], lines=lines)
-    return [int(named[i]) for i in lost]
+def _label_trials(ax: Axes, frame: pd.DataFrame, xs: np.ndarray, ys: np.ndarray, front: np.ndarray) -> None:
+    """Names of the front's members and of the known configs."""
+    shown = np.flatnonzero(np.isfinite(xs) & np.isfinite(ys))
+    points, texts = np.stack([xs, ys], axis=1)[shown], [_name(frame, i) for i in shown]
+    annotate(ax, points, texts, np.flatnonzero((front | _known(frame))[shown]))
 
 
 def _name(frame: pd.DataFrame, i: int) -> str:

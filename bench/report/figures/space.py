@@ -54,7 +54,7 @@ def draw_parallel(
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG; nothing where fewer than two trials have a score.
+        The figure's files; nothing where fewer than two trials have a score.
     """
     scored = trials[trials["f1"].notna()].sort_values("f1").reset_index(drop=True)
     varied = {name: values for name, values in dimensions.items() if len(set(scored[name])) > 1}
@@ -141,7 +141,7 @@ def draw_importance(found: pd.DataFrame, stem: Path, *, title: str = "", note: s
         title, note: above and beneath the figure.
 
     Returns:
-        The PNG and the SVG; nothing for an empty frame.
+        The figure's files; nothing for an empty frame.
     """
     if found.empty:
         return []

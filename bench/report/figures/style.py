@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox, blended_transform_factory
 
 from bench.records.atomic import with_ending, write_atomically
+from bench.report.formats import FIGURES, chosen
 from bench.report.markup import one_line
 
 INK, GREY, FAINT, PAPER = "#1f2933", "#5f6b7a", "#e3e7ec", "#ffffff"
@@ -28,6 +29,11 @@ MARGIN = 0.15
 SMALL, TEXT, TITLE = 8.5, 9.5, 11.5  # points
 
 _LEGEND_ROW = 0.2  # inches
+_UNDATED: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 # Okabe and Ito's palette without its yellow, which vanishes on white; a marker each, for print without colour.
 SIGNS = (
@@ -84,18 +90,17 @@ def sheet(width: float, height: float) -> Iterator[Figure]:
 
 
 def save(figure: Figure, stem: Path, notes: Iterable[str] = ()) -> list[Path]:
-    """Write `stem.png` and `stem.svg`, without dates or versions in them. Call it inside the `sheet` block.
+    """Write `stem.png`, and whatever else `bench.report.formats` asks for, without dates or versions in them.
 
-    The notes, a paragraph each, are small print that is added below the sheet.
+    The notes, a paragraph each, are small print that is added below the sheet. Call it inside the `sheet` block.
     """
     below = _write_below(figure, notes)
     width, height = figure.get_size_inches()
-    metadata: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    page = Bbox([[0, -below], [width, height]])
     paths = []
-    for ending, entries in metadata.items():
+    for ending in chosen(FIGURES):
         content = io.BytesIO()
-        page = Bbox([[0, -below], [width, height]])
-        figure.savefig(content, format=ending, metadata=entries, bbox_inches=page)
+        figure.savefig(content, format=ending, metadata=_UNDATED[ending], bbox_inches=page)
         paths.append(write_atomically(with_ending(stem, ending), content.getvalue()))
     return paths
 

@@ -1,0 +1,34 @@
+"""In which files a report is written: CSV, Markdown and PNG by default; LaTeX, SVG and PDF on demand."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from bench.errors import BenchError
+
+TABLES, FIGURES = ("csv", "md", "tex"), ("png", "svg", "pdf")
+DEFAULT = ("csv", "md", "png")
+_chosen: ContextVar[tuple[str, ...]] = ContextVar("formats", default=DEFAULT)
+
+
+@contextmanager
+def also_writing(formats: Iterable[str]) -> Iterator[None]:
+    """Write these formats too while the block lasts.
+
+    Raises:
+        BenchError: a format that is not known.
+    """
+    asked = tuple(formats)
+    for name in asked:
+        if name not in TABLES + FIGURES:
+            raise BenchError(f"Format {name!r} is not known; there are: {', '.join(TABLES + FIGURES)}.")
+    token = _chosen.set(tuple(dict.fromkeys((*_chosen.get(), *asked))))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def chosen(kinds: Sequence[str]) -> list[str]:
+    """Those of `kinds` (`TABLES` or `FIGURES`) that are to be written."""
+    return [kind for kind in kinds if kind in _chosen.get()]
