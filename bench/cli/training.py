@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 import archs
@@ -26,6 +25,7 @@ from bench.cli.options import (
     print_json,
     recipe_from,
 )
+from bench.engine.display import Display
 from bench.errors import BenchError
 
 
@@ -62,8 +62,8 @@ def train(
     if weights is not None:
         _start_from(model, weights)
     out.mkdir(parents=True, exist_ok=True)
-    with _progress() as progress:
-        task = progress.add_task(name, total=recipe.steps, note="")
+    with Display(1, console=PROGRESS, what="trainings") as display:
+        display.begin(name, name)
         result = train_model(
             model,
             tiles,
@@ -71,7 +71,7 @@ def train(
             seed=seed,
             device=resolve_device(device),
             folder=out / "checkpoints",
-            on_step=lambda step, _total, loss: progress.update(task, completed=step, note=f"loss {loss:.3f}"),
+            on_step=lambda step, total, loss: display.step(name, step, total, f"loss {loss:.3f}"),
         )
     if result.status == "failed":
         raise BenchError(f"the training of {name} failed: {result.reason}")
@@ -114,14 +114,3 @@ def _is_ours(model: nn.Module, weights: Path) -> bool:
         return False
     names = set(read_checkpoint(weights))
     return bool(names & set(model.state_dict()))
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=PROGRESS,
-    )

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.engine.display import duration
 from bench.records import Record, record_key
 
 Progress = Callable[[int, int, str], None]
@@ -18,7 +19,7 @@ class CellContext:
 
     Attributes:
         scratch: an existing folder of the cell's own; it survives a kill and goes away once the record is written,
-            so a training keeps its checkpoints there.
+            so a training keeps its checkpoints there. Its name is the cell's key.
         progress: to be called now and then with how far the cell is; cheap.
     """
 
@@ -38,7 +39,8 @@ class Cell:
             `CellFailed` keeps a partial result.
         cost: size in any unit that is the same for all cells of the kind; only for estimates of time.
         untimed: whether nothing in it is timed and one core is enough, so that it may be measured beside others, by
-            another process if `run` can be pickled.
+            another process if `run` can be pickled. A timed cell is measured alone.
+        long: whether an untimed cell takes minutes (a training), so that a process of its own pays from two cells on.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Cell:
     run: Callable[[CellContext], Mapping[str, Any]] = field(repr=False, compare=False)
     cost: float = 1.0
     untimed: bool = False
+    long: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -66,13 +69,19 @@ class Outcome:
         cell: the cell.
         status: "ok" or "failed", as its record says.
         record: its record.
-        fresh: whether this run measured it; False if it was recorded already or another process did.
+        fresh: whether this run measured it; False if it was recorded already or another run did.
     """
 
     cell: Cell
     status: Literal["ok", "failed"]
     record: Record
     fresh: bool
+
+    def __str__(self) -> str:
+        took = f"in {duration(self.record.seconds)}" if self.fresh else "by another process"
+        if self.status == "failed":
+            return f"{self.cell.label}: FAILED {took}: {self.record.reason}"
+        return f"{self.cell.label}: ok {took}"
 
 
 class CellFailed(Exception):

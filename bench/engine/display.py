@@ -1,13 +1,11 @@
-"""What people see of a run: bars on a terminal, one line a cell everywhere."""
+"""What people see of a run: a bar for all, one for each thing that runs, one line a thing that is done."""
 
 import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from bench.engine.cells import Cell, Outcome
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 LOG_EVERY_S = 60.0  # without a terminal, how often a long cell says how far it is
 
@@ -16,15 +14,18 @@ class Display:
     """Progress of a run as a context manager; without a terminal only the lines are printed.
 
     Args:
-        total: cells of the run.
-        recorded: how many of them are recorded already.
+        total: how many there are, of what `what` names.
+        done: how many of them are done already.
         console: where to; standard error by default.
+        what: name of the bar for all.
     """
 
-    def __init__(self, total: int, recorded: int, console: Console | None) -> None:
+    def __init__(self, total: int, done: int = 0, console: Console | None = None, what: str = "cells") -> None:
         self.console = console or Console(stderr=True)
-        self.total, self.done = total, recorded
-        self._label, self._waiting, self._said = "", "", time.monotonic()
+        self.total, self.done = total, done
+        self._running: dict[str, tuple[TaskID, str]] = {}
+        self._said: dict[str, float] = {}
+        self._waiting = ""
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -35,8 +36,7 @@ class Display:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._study = self._bars.add_task("cells", total=total, completed=recorded, note="")
-        self._cell = self._bars.add_task("", total=None, visible=False, note="")
+        self._all = self._bars.add_task(what, total=total, completed=done, note="")
 
     def __enter__(self) -> "Display":
         self._bars.start()
@@ -47,36 +47,45 @@ class Display:
     ) -> None:
         self._bars.stop()
 
-    def begin(self, cell: Cell, left_s: float | None) -> None:
-        """A cell starts; `left_s` is about how long all that is missing will take."""
-        self._bars.update(self._study, note=f"about {duration(left_s)} left" if left_s is not None else "")
-        self._label, self._said = cell.label, time.monotonic()
-        self._bars.reset(self._cell, total=None, visible=True, description=escape(cell.label), note="")
+    def begin(self, key: str, label: str, left_s: float | None = None) -> None:
+        """Something starts; `left_s` is about how long all that is missing will take."""
+        self._bars.update(self._all, note=f"about {duration(left_s)} left" if left_s is not None else "")
+        self.drop(key)
+        self._running[key] = (self._bars.add_task(escape(label), total=None, note=""), label)
+        self._said[key] = time.monotonic()
 
-    def step(self, done: int, total: int, note: str) -> None:
-        """The running cell got on: `done` of `total` steps."""
-        self._bars.update(self._cell, completed=done, total=total, note=escape(note))
-        if not self.console.is_terminal and time.monotonic() - self._said > LOG_EVERY_S:
-            self.say(f"    {self._label}: {done}/{total} {note}")
+    def step(self, key: str, done: int, total: int, note: str) -> None:
+        """It got on: `done` of `total` steps."""
+        if key not in self._running:
+            return
+        task, label = self._running[key]
+        self._bars.update(task, completed=done, total=total, note=escape(note))
+        if not self.console.is_terminal and time.monotonic() - self._said[key] > LOG_EVERY_S:
+            self._said[key] = time.monotonic()
+            self.say(f"    {label}: {done}/{total} {note}")
 
-    def end(self, outcome: Outcome) -> None:
-        """A cell has its record."""
+    def drop(self, key: str) -> None:
+        """It runs no more."""
+        if key in self._running:
+            self._bars.remove_task(self._running.pop(key)[0])
+
+    def end(self, key: str, line: str) -> None:
+        """It is done, as `line` says."""
         self.done += 1
-        self._bars.update(self._study, completed=self.done)
-        self._bars.update(self._cell, visible=False)
-        self.say(f"[{self.done}/{self.total}] {_line(outcome)}")
+        self.drop(key)
+        self._bars.update(self._all, completed=self.done)
+        self.say(f"[{self.done}/{self.total}] {line}")
 
     def wait(self, held: int) -> None:
         """Nothing to do but to wait for cells that other processes hold."""
         note = f"waiting for cells that other processes hold: {held}"
-        self._bars.update(self._study, note=note)
+        self._bars.update(self._all, note=note)
         if not self.console.is_terminal and note != self._waiting:
             self.say(note)
         self._waiting = note
 
     def say(self, text: str) -> None:
         """One line of its own."""
-        self._said = time.monotonic()
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -85,10 +94,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _line(outcome: Outcome) -> str:
-    took = f"in {duration(outcome.record.seconds)}" if outcome.fresh else "by another process"
-    if outcome.status == "failed":
-        return f"{outcome.cell.label}: FAILED {took}: {outcome.record.reason}"
-    return f"{outcome.cell.label}: ok {took}"

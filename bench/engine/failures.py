@@ -11,9 +11,10 @@ from typing import Any
 
 from bench.engine.cells import CellFailed
 from bench.errors import BenchError
-from bench.records import anonymised
+from bench.records import Record, anonymised
 
 TAIL = 4  # frames of a traceback that a record keeps
+NO_MEMORY = "out of memory"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXT = ("No space left on device", "Disk quota exceeded")  # as libraries in Rust and C++ report it
 
@@ -35,9 +36,14 @@ def describe(error: Exception) -> Failure:
         return Failure(_one_line(error.reason), error.result)
     if _is_sentence(error):
         return Failure(_one_line(str(error)), {})
-    name = "out of memory" if _is_out_of_memory(error) else type(error).__name__
+    name = NO_MEMORY if _is_out_of_memory(error) else type(error).__name__
     said = str(error).strip()
     return Failure(_one_line(f"{name}: {said}" if said else name), {"traceback": _tail(error)})
+
+
+def found_no_memory(record: Record) -> bool:
+    """Whether the cell failed for want of memory, which may be there once nothing else runs."""
+    return record.status == "failed" and record.reason.startswith(NO_MEMORY)
 
 
 def is_full_disk(error: BaseException | None) -> bool:
@@ -65,7 +71,7 @@ def _is_sentence(error: Exception) -> bool:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    return isinstance(error, MemoryError) or NO_MEMORY in str(error).lower()
 
 
 def _one_line(text: str) -> str:

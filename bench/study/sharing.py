@@ -141,14 +141,15 @@ class _Shared:
         trial.set_user_attr("fresh", outcome.fresh)
         trial.set_user_attr(RECORD, pack_record(outcome.record))
         display.done = self._decided()
-        display.end(outcome)
+        display.end(cell.key, str(outcome))
         return outcome.record.seconds
 
     def _measure(self, cell: Cell, display: Display) -> Any:
         from dataclasses import replace
 
-        display.begin(cell, None)
-        shown = replace(cell, run=lambda context: cell.run(replace(context, progress=display.step)))
+        display.begin(cell.key, cell.label)
+        progress = partial(display.step, cell.key)
+        shown = replace(cell, run=lambda context: cell.run(replace(context, progress=progress)))
         where = environment(self.plan.manifest.device)
         return run_cells([shown], self.plan.store, environment=where, console=Console(quiet=True))[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,8 @@ def train_cell(
 ) -> Cell:
     """One training. With `test` the best weights are scored on the test tiles, once; a search leaves it out.
 
-    Threads are no determinant: they change the last bits of a run, not what it stands for, and the record's
-    environment names them.
+    Threads are no determinant: they change the last bits of a run, not what it stands for. The record names those of
+    every sitting; equal threads throughout give equal figures, to the bit, in whichever process.
 
     Args:
         weights: a folder that the best weights are written to, as `<key>.safetensors`.
@@ -55,30 +56,41 @@ def train_cell(
         "versions": versions("torch", *network_libraries(config)),
     }
 
-    def run(context: CellContext) -> Mapping[str, Any]:
-        from bench.training.trainer import train_config
+    run = partial(_train, config, data, recipe, seed, device, test, weights)
+    cost = _train_cost(config, recipe)
+    return Cell("train", f"{label}, seed {seed}", determinants, run, cost=cost, untimed=True, long=True)
 
-        model, result = train_config(
-            config,
-            data,
-            recipe,
-            seed,
-            device=device,
-            folder=context.scratch,
-            on_step=lambda step, total, loss: context.progress(step, total, f"loss {loss:.3f}"),
-            test=test,
-        )
-        figures = _train_figures(result)
-        if result.status == "failed":
-            raise CellFailed(result.reason, figures)
-        if test:
-            figures["panels"] = _panels(model, data, recipe, device)
-        if weights is not None:
-            _keep_weights(model, weights / f"{cell.key}.safetensors")
-        return figures
 
-    cell = Cell("train", f"{label}, seed {seed}", determinants, run, cost=_train_cost(config, recipe))
-    return cell
+def _train(
+    config: ArchConfig,
+    data: DataSet,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    test: bool,
+    weights: Path | None,
+    context: CellContext,
+) -> Mapping[str, Any]:
+    from bench.training.trainer import train_config
+
+    model, result = train_config(
+        config,
+        data,
+        recipe,
+        seed,
+        device=device,
+        folder=context.scratch,
+        on_step=lambda step, total, loss: context.progress(step, total, f"loss {loss:.3f}"),
+        test=test,
+    )
+    figures = _train_figures(result)
+    if result.status == "failed":
+        raise CellFailed(result.reason, figures)
+    if test:
+        figures["panels"] = _panels(model, data, recipe, device)
+    if weights is not None:
+        _keep_weights(model, weights / f"{context.scratch.name}.safetensors")
+    return figures
 
 
 def panel_indices(tiles: int) -> list[int]:
@@ -99,6 +111,7 @@ def _train_figures(result: TrainResult) -> dict[str, Any]:
         "history": result.history,
         "train_seconds": result.seconds,
         "peak_bytes": result.peak_bytes,
+        "threads": result.threads,
     }
     for field in ("val_confusion", "test_confusions", "test_boundary_confusions"):
         matrix = getattr(result, field)

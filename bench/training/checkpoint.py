@@ -43,6 +43,8 @@ class TrainState:
     """pooled validation confusion at the best step"""
     seconds: float = 0.0
     """training and validation so far, over all sittings"""
+    threads: list[int] = field(default_factory=list)
+    """of PyTorch, in each sitting that had another number than the one before"""
 
     @property
     def validations(self) -> list[float]:

@@ -67,6 +67,8 @@ class TrainResult:
     """training and validation, over all sittings"""
     peak_bytes: int | None
     """most GPU memory allocated in this sitting; None on a CPU, where the process shares its memory"""
+    threads: list[int]
+    """PyTorch's threads: several numbers where the run was resumed with another one"""
 
 
 def train_config(
@@ -161,9 +163,11 @@ class _Run:
         """The state of the folder's checkpoint, model and optimiser with it, or a fresh one."""
         determinants = {"recipe": self.recipe.to_dict(), "data": self.data.fingerprint, "seed": self.seed}
         run = run_signature(self.model, determinants)
-        if self.folder is None:
-            return TrainState(run)
-        return load_checkpoint(self.folder, self.model, self.optimiser, run) or TrainState(run)
+        found = self.folder and load_checkpoint(self.folder, self.model, self.optimiser, run)
+        state = found or TrainState(run)
+        if state.threads[-1:] != [torch.get_num_threads()]:
+            state.threads.append(torch.get_num_threads())
+        return state
 
     def train(self, on_step: OnStep) -> str:
         """Steps until the budget or the early stop; the reason of a failure, or nothing."""
@@ -277,6 +281,7 @@ class _Run:
             test_confusions=tested,
             test_boundary_confusions=boundaries,
             seconds=state.seconds,
+            threads=state.threads,
             peak_bytes=torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None,
         )
 
