@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.folds import divide
+from bench.data import Classes, open_data
+from bench.data.bands import measure_bands
+from bench.data.dataset import Split, assemble
+from bench.data.folds import divide, fold
+from bench.errors import BenchError
 
 
 @st.composite
@@ -69,3 +73,86 @@ class TestDivide:
 
     def test_fewer_scenes_than_parts_leave_the_last_parts_empty(self):
         assert sorted(divide(["a", "b"], np.array([[5, 1], [2, 2]]), (0.4, 0.3, 0.3))) == [0, 1]
+
+
+CLASSES = Classes(("Land", "Sea"), ((200, 180, 90), (0, 0, 255)))
+
+
+def toy(scenes=7, bands=3, dtype=np.uint8, names="{split}{i}"):
+    """Three splits of 14, 7 and 7 tiles; tile i of a split was cut from scene i % scenes, which no split respects."""
+    rng = np.random.default_rng(0)
+    splits = []
+    for split, count in (("train", 14), ("val", 7), ("test", 7)):
+        images = rng.integers(0, 200, (count, 4, 4, bands)).astype(dtype)
+        masks = rng.integers(0, 2, (count, 4, 4)).astype(np.uint8)
+        tiles = tuple(names.format(split=split, i=i) for i in range(count))
+        told = tuple(f"s{i % scenes}" for i in range(count)) if scenes else ()
+        splits.append(Split(split, images, masks, tiles, split, told))
+    return assemble("toy", CLASSES, splits, scenes_known=bool(scenes), credit="by nobody")
+
+
+def pixels(data):
+    """Image, mask and scene of every tile of all splits, by name."""
+    return {
+        tile: (image.tobytes(), mask.tobytes(), scene)
+        for split in data.splits.values()
+        for tile, image, mask, scene in zip(split.tiles, split.images, split.masks, split.scenes, strict=True)
+    }
+
+
+class TestFold:
+    def test_over_the_folds_every_tile_is_tested_once_and_validated_once(self):
+        data = toy()
+        for split in ("test", "val"):
+            tiles = [tile for k in range(1, 6) for tile in fold(data, k, 5)[split].tiles]
+            assert sorted(tiles) == sorted(pixels(data))
+
+    @pytest.mark.parametrize("k", [1, 2, 3])
+    def test_a_fold_holds_every_tile_as_it_was_and_no_scene_twice(self, k):
+        data = toy()
+        folded = fold(data, k, 3)
+        assert pixels(folded) == pixels(data)
+        train, val, test = (set(folded[split].scenes) for split in ("train", "val", "test"))
+        assert not (train & val or train & test or val & test) and len(train | val | test) == 7
+        assert "not in train" in folded.scope and "not in train" not in data.scope
+        assert (folded.credit, folded.scenes_known, folded.classes) == ("by nobody", True, CLASSES)
+
+    def test_fold_k_is_validated_on_what_the_next_one_tests(self):
+        data = toy()
+        folds = [fold(data, k, 4) for k in (1, 2, 3, 4)]
+        for this, following in zip(folds, [*folds[1:], folds[0]], strict=True):
+            assert set(this["val"].tiles) == set(following["test"].tiles)
+
+    def test_the_identity_of_a_fold_is_its_tiles(self):
+        data = toy()
+        folds = [fold(data, k, 5) for k in range(1, 6)]
+        assert [(f.fold.k, f.fold.of) for f in folds] == [(k, 5) for k in range(1, 6)]
+        assert len({f.fold.digest for f in folds}) == len({f.fingerprint for f in folds}) == 5
+        assert fold(toy(), 1, 5).fold == folds[0].fold and fold(data, 1, 4).fold.digest != folds[0].fold.digest
+        assert data.fold is None
+
+    def test_tiles_without_known_scenes_are_scenes_even_where_splits_share_their_names(self):
+        data = toy(scenes=0, names="{i:02d}")
+        tiles = [tile for k in range(1, 5) for tile in fold(data, k, 4)["test"].tiles]
+        assert len(set(tiles)) == len(tiles) == 28 and "val/03" in tiles and "12" in tiles
+
+    def test_bands_are_measured_on_the_training_tiles_of_the_fold(self):
+        folded = fold(toy(bands=5, dtype=np.uint16), 1, 5)
+        assert folded.bands == measure_bands(folded["train"].images, [f"band {i}" for i in range(1, 6)])
+        assert fold(toy(), 1, 5).bands == toy().bands
+
+    def test_folds_of_world_hold_every_class_to_a_quarter(self):
+        """Snow lies in 20 scenes of which three hold most: no division of whole scenes is more even."""
+        data = open_data("world")
+        counts = [np.bincount(fold(data, k, 5)["test"].masks.ravel(), minlength=10) for k in range(1, 6)]
+        shares = np.array(counts) / np.sum(counts, 0)
+        np.testing.assert_allclose(shares, 0.2, rtol=0.25)
+
+    @pytest.mark.parametrize(("k", "of"), [(0, 5), (6, 5), (1, 2)])
+    def test_another_fold_is_refused(self, k, of):
+        with pytest.raises(BenchError, match=f"no fold {k}/{of}"):
+            fold(toy(), k, of)
+
+    def test_more_folds_than_scenes_are_refused(self):
+        with pytest.raises(BenchError, match="has 7 scenes; 8 folds"):
+            fold(toy(), 1, 8)

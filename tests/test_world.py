@@ -50,6 +50,16 @@ class TestCut:
                 np.testing.assert_array_equal(split.images[3], np.asarray(image.crop(window)))
                 np.testing.assert_array_equal(split.masks[3], np.asarray(labels.crop(window)))
 
+    def test_tiles_know_their_scene_and_captions_the_credit(self, data):
+        told = {scene.name: set(scene.tiles) for scene in world_scenes()}
+        for split in data.splits.values():
+            for tile, scene in zip(split.tiles, split.scenes, strict=True):
+                assert tuple(map(int, re.findall(r"\d+", tile))) in told[scene]
+        assert data.scenes_known and data.scope.endswith("other blocks of this map.")
+        assert "NASA Earth Observatory" in data.credit and "MCD12C1" in data.credit
+        scenes = [set(split.scenes) for split in data.splits.values()]
+        assert not (scenes[0] & scenes[1] or scenes[0] & scenes[2] or scenes[1] & scenes[2])
+
     def test_every_tile_has_land_and_known_classes(self, data):
         masks = np.concatenate([split.masks for split in data.splits.values()])
         assert (np.mean(masks != 0, axis=(1, 2)) >= 0.05).all() and masks.max() < data.classes.num_classes == 10

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,6 +63,14 @@ class Split:
         return np.stack([np.bincount(mask.ravel(), minlength=256) for mask in self.masks])
 
 
+class Fold(NamedTuple):
+    """Fold `k` of `of`, and a hash of the names of its tiles, split by split."""
+
+    k: int
+    of: int
+    digest: str
+
+
 @dataclass(frozen=True)
 class DataSet:
     """Splits by name and their class table. `fingerprint` is a hash of the contents: pixels, tile names, splits
@@ -70,6 +79,7 @@ class DataSet:
     `bands` describe the last axis of the images, with the mean, deviation and range of the training tiles (see
     `Band`); those of 8-bit RGB are ImageNet's. `scenes_known` says whether the tiles' scenes were told by the data
     or each tile stands for its own. `credit` is the line that captions owe the data's makers, empty for none.
+    `fold` says which fold this is, where `bench.data.folds.fold` made it.
     """
 
     name: str
@@ -80,6 +90,7 @@ class DataSet:
     scenes_known: bool = False
     credit: str = ""
     stated_scope: str = ""
+    fold: Fold | None = None
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:

@@ -6,10 +6,18 @@ multi-label data", ECML PKDD 2011): what holds much of something rare is placed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from bench.data.bands import Band, is_rgb, measure_bands
+from bench.data.dataset import SPLITS, DataSet, Fold, Split, assemble, split_digest, tile_digest
+from bench.errors import BenchError
 
 REFINED_UP_TO = 512
 """Scenes up to which the parts are refined; among more, those placed last even out what the first ones tilted."""
@@ -35,6 +43,76 @@ def divide(
     found = np.empty(len(names), int)
     found[order] = division.parts
     return found
+
+
+def fold(data: DataSet, k: int, of: int) -> DataSet:
+    """Fold `k` (1 to `of`) of a data set: tested on part k, validated on the next one, trained on the rest.
+
+    The tiles of all opened splits are pooled, and their scenes divided into `of` parts, so that over the folds every
+    scene is tested once. `DataSet.fold` of the result says which fold it is, and what tiles it is made of.
+
+    Raises:
+        BenchError: there is no such fold, or there are fewer scenes than folds.
+    """
+    if not (of >= 3 and 1 <= k <= of):
+        raise BenchError(f"There is no fold {k}/{of}; 1/5 to 5/5 are the folds of five, and three is the least.")
+    pool = _Pool(data)
+    scenes = sorted(set(pool.scenes))
+    if len(scenes) < of:
+        raise BenchError(f"The data set {data.name} has {len(scenes)} scenes; {of} folds need at least as many.")
+    parts = dict(zip(scenes, divide(scenes, pool.amounts(scenes), (1 / of,) * of), strict=True))
+    role = {(k - 1) % of: "test", k % of: "val"}
+    roles = np.array([role.get(parts[scene], "train") for scene in pool.scenes])
+    return pool.dealt({split: np.flatnonzero(roles == split) for split in SPLITS}, k, of)
+
+
+class _Pool:
+    """The tiles of all splits in one row; a name that two splits use is told apart by its split."""
+
+    def __init__(self, data: DataSet) -> None:
+        self.data, self.splits = data, [data.splits[name] for name in sorted(data.splits)]
+        uses = Counter(tile for split in self.splits for tile in split.tiles)
+        self.tiles, self.scenes = [], []
+        for split in self.splits:
+            for tile, scene in zip(split.tiles, split.scenes, strict=True):
+                name = f"{split.name}/{tile}" if uses[tile] > 1 else tile
+                self.tiles.append(name)
+                self.scenes.append(name if scene == tile else scene)
+
+    def amounts(self, scenes: Sequence[str]) -> Int[np.ndarray, "scenes classes"]:
+        """Pixels of each class in each scene; `scenes` are sorted."""
+        values = np.concatenate([split.values for split in self.splits])[:, : self.data.classes.num_classes]
+        amounts = np.zeros((len(scenes), values.shape[1]), int)
+        np.add.at(amounts, np.searchsorted(scenes, self.scenes), values)
+        return amounts
+
+    def dealt(self, rows: Mapping[str, Int[np.ndarray, " tiles"]], k: int, of: int) -> DataSet:
+        """The data set whose splits are these rows of the pool, its bands measured on the new training tiles."""
+        data = self.data
+        parts = [self._split(name, chosen) for name, chosen in rows.items()]
+        lists = json.dumps({part.name: part.tiles for part in parts})
+        digest = hashlib.blake2b(lists.encode(), digest_size=16).hexdigest()
+        bands = data.bands if is_rgb(parts[0].images) else _measured_anew(data.bands, parts[0].images)
+        told = {"scenes_known": data.scenes_known, "credit": data.credit, "scope": data.stated_scope}
+        return replace(assemble(data.name, data.classes, parts, bands=bands, **told), fold=Fold(k, of, digest))
+
+    def _split(self, name: str, rows: Int[np.ndarray, " tiles"]) -> Split:
+        images, masks = self._stacked("images", rows), self._stacked("masks", rows)
+        tiles, scenes = (tuple(names[row] for row in rows) for names in (self.tiles, self.scenes))
+        return Split(name, images, masks, tiles, split_digest(tiles, map(tile_digest, images, masks)), scenes)
+
+    def _stacked(self, kind: str, rows: Int[np.ndarray, " tiles"]) -> np.ndarray:
+        """Images or masks of these rows, which ascend."""
+        ends = np.cumsum([len(split) for split in self.splits])
+        held = np.split(rows, np.searchsorted(rows, ends[:-1]))
+        starts = ends - [len(split) for split in self.splits]
+        pairs = zip(self.splits, held, starts, strict=True)
+        return np.concatenate([getattr(split, kind)[mine - start] for split, mine, start in pairs])
+
+
+def _measured_anew(bands: Sequence[Band], images: np.ndarray) -> tuple[Band, ...]:
+    measured = measure_bands(images, [band.name for band in bands])
+    return tuple(replace(new, scale=old.scale, nodata=old.nodata) for new, old in zip(measured, bands, strict=True))
 
 
 class _Division:
