@@ -115,7 +115,7 @@ class TestTiling:
     def test_progress_tells_of_every_source(self, sources, tmp_path):
         seen = []
         cut(sources, tmp_path / "out", progress=lambda done, total, what: seen.append((done, total, what)))
-        assert seen == [(i, 4, "cutting images") for i in range(1, 5)]
+        assert seen == [(i, 4, "cutting out") for i in range(1, 5)]
 
 
 class TestTilingRefusals:

@@ -27,16 +27,19 @@ from bench.errors import BenchError
 
 @dataclass(frozen=True)
 class Cut:
-    """How to cut. `size` and `overlap` in pixels; `split` the shares of source images that go to train, val and
-    test, drawn by `seed`; tiles with more than `max_ignored` of their pixels ignored are left out."""
+    """How to cut. `size` and `overlap` in pixels (a size of None leaves images whole); `split` the shares of source
+    images that go to train, val and test, drawn by `seed`; tiles with more than `max_ignored` of their pixels ignored
+    are left out."""
 
-    size: int = 256
+    size: int | None = 256
     overlap: int = 0
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     seed: int = 0
     max_ignored: float = 0.5
 
     def __post_init__(self) -> None:
+        if self.size is None:
+            return
         if self.size < 1:
             raise BenchError(f"The tile size is {self.size}; it must be at least 1 pixel.")
         if not 0 <= self.overlap < self.size:
@@ -45,6 +48,15 @@ class Cut:
             raise BenchError(f"The split is {self.split}; it must be three shares for train, val, test that add to 1.")
         if not 0 <= self.max_ignored <= 1:
             raise BenchError(f"The limit of ignored pixels is {self.max_ignored}; it must be a share from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A large image and its mask, the split that its tiles go to, and the scene that they belong to."""
+
+    files: TileFiles
+    split: str
+    scene: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ def tile_folder(
 
     Masks are read by `classes` (a table, or a `classes.json`; default: the one beside the masks, else the ARAS400k
     colours) and written as class indices. Writes `{train,val,test}/{images,masks}`, `classes.json` and
-    `manifest.csv` (name, split, source_image, x, y; x and y are the tile's left and top pixel in its source).
+    `manifest.csv` (name, split, scene, source_image, x, y; x and y are the tile's left and top pixel in its source).
 
     Raises `BenchError`, naming the file, for what cannot be read, for too few images to fill the splits, for an
     `out` that holds something already, and for a full disk; `out` is then as it was.
@@ -88,14 +100,28 @@ def tile_folder(
     reader = _reader(masks, classes)
     sources = _sources(images, masks)
     where = assign_splits([source.name for source in sources], cut.split, cut.seed)
-    report = TileReport(progress, len(sources), f"cutting {images.name}")
+    placed = [Source(files, where[files.name], files.name) for files in sources]
+    return cut_sources(placed, reader, out, cut, {"dataset": out.name, **reader.classes.to_dict()}, progress)
+
+
+def cut_sources(
+    sources: Sequence[Source],
+    reader: MaskReader,
+    out: Path,
+    cut: Cut,
+    table: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> Tiling:
+    """Cut these sources into the data set `out`, whose `classes.json` is `table`; otherwise as `tile_folder`."""
+    report = TileReport(progress, len(sources), f"cutting {table['dataset']}")
     with _whole(out) as draft:
         job = _Job(draft, cut, reader)
         for source in sources:
-            job.cut_source(source, where[source.name])
+            job.cut_source(source)
             report()
-        job.finish(out.name)
-    return Tiling(out, job.count(), _count(where), job.left_out, 1 - job.covered / max(1, job.pixels))
+        job.finish(table)
+    counts = _count({source.files.name: source.split for source in sources})
+    return Tiling(out, job.count(), counts, job.left_out, 1 - job.covered / max(1, job.pixels))
 
 
 def assign_splits(names: Sequence[str], shares: Sequence[float], seed: int) -> dict[str, str]:
@@ -162,43 +188,46 @@ class _Job:
     folder: Path
     cut: Cut
     reader: MaskReader
-    rows: list[tuple[str, str, str, int, int]] = field(default_factory=list)
+    rows: list[tuple[str, str, str, str, int, int]] = field(default_factory=list)
     left_out: int = 0
     pixels: int = 0
     covered: int = 0
 
-    def cut_source(self, source: TileFiles, split: str) -> None:
-        """Write the tiles of one source image to `split`."""
+    def cut_source(self, source: Source) -> None:
+        """Write the tiles of one source image to its split."""
         with any_size():
-            image, mask = read_tile(source, self.reader, None)
+            image, mask = read_tile(source.files, self.reader, None)
         height, width = mask.shape
+        self.pixels += height * width
+        if self.cut.size is None:
+            self.covered += height * width
+            return self._keep(source, source.files.name, 0, 0, image, mask)
         side, step = self.cut.size, self.cut.size - self.cut.overlap
         if min(height, width) < side:
             raise BenchError(
-                f"{source.image} is {width}x{height} pixels, smaller than a tile of {side}; choose a smaller size or "
-                "remove the image."
+                f"{source.files.image} is {width}x{height} pixels, smaller than a tile of {side}; choose a smaller "
+                "size or remove the image."
             )
         tops, lefts = range(0, height - side + 1, step), range(0, width - side + 1, step)
-        self.pixels += height * width
         self.covered += (tops[-1] + side) * (lefts[-1] + side)
         for top in tops:
             for left in lefts:
                 part = slice(top, top + side), slice(left, left + side)
-                self._keep(source, split, left, top, image[part], mask[part])
+                self._keep(source, f"{source.files.name}_x{left:05d}_y{top:05d}", left, top, image[part], mask[part])
+        return None
 
-    def _keep(self, source: TileFiles, split: str, left: int, top: int, image: np.ndarray, mask: np.ndarray) -> None:
+    def _keep(self, source: Source, name: str, left: int, top: int, image: np.ndarray, mask: np.ndarray) -> None:
         ignore = self.reader.classes.ignore_index
         if ignore is not None and np.mean(mask == ignore) > self.cut.max_ignored:
             self.left_out += 1
             return
-        name = f"{source.name}_x{left:05d}_y{top:05d}"
         for kind, pixels in (("images", image), ("masks", mask)):
-            target = self.folder / split / kind
+            target = self.folder / source.split / kind
             target.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(target / f"{name}.png")
-        self.rows.append((name, split, source.name, left, top))
+        self.rows.append((name, source.split, source.scene, source.files.name, left, top))
 
-    def finish(self, name: str) -> None:
+    def finish(self, table: Mapping[str, Any]) -> None:
         """Write the class table and the manifest. Raises `BenchError` where a split got no tile."""
         for split, share in zip(SPLITS, self.cut.split, strict=True):
             if share > 0 and not self.count()[split]:
@@ -206,10 +235,9 @@ class _Job:
                     f"The split {split} would be empty: more than {self.cut.max_ignored:.0%} of every tile is ignored; "
                     "raise that limit, or choose another seed."
                 )
-        table = {"dataset": name, **self.reader.classes.to_dict()}
         (self.folder / "classes.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
         with (self.folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("name", "split", "source_image", "x", "y"), *sorted(self.rows)])
+            csv.writer(file).writerows([("name", "split", "scene", "source_image", "x", "y"), *sorted(self.rows)])
 
     def count(self) -> dict[str, int]:
         """Tiles a split."""
