@@ -1,0 +1,1 @@
+"""Whole scenes to class maps: windows are read, predicted, blended and written as they come."""

@@ -1,0 +1,190 @@
+"""From a trained network and the path of a scene to a map on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import archs
+from archs import InputRule
+from bench.errors import BenchError
+from bench.scenes.output import TIFF_SUFFIXES, Draft, Layer, require_room
+from bench.scenes.predict import Timing, WindowNetwork, predict_scene
+from bench.scenes.source import GEO_SUFFIXES, PICTURE_SUFFIXES, Scene, open_scene
+from bench.scenes.windows import Grid, grid
+from bench.speed.protocol import SpeedProtocol
+from bench.training.trained import TrainedNetwork
+
+SAMPLE = "sample"
+"""The scene that comes with the suite: Europe and North Africa out of the embedded data set."""
+PIXELS_A_BATCH = 1 << 20  # what keeps the memory of a batch far below a GiB
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How scenes are turned into maps.
+
+    Attributes:
+        window: side of a window in pixels.
+        overlap: of neighbouring windows, at least, in pixels.
+        blend: over so many pixels one window's answer fades into the next one's.
+        batch: windows a call; None takes as many as have `PIXELS_A_BATCH` pixels.
+        form, runtime, precision: as those of `measure`.
+        device: where the network runs.
+        probabilities: whether the probability of each class is written too.
+    """
+
+    window: int = 512
+    overlap: int = 64
+    blend: int = 32
+    batch: int | None = None
+    form: str = "deployed"
+    runtime: str = "eager"
+    precision: str = "fp32"
+    device: str = "cpu"
+    probabilities: bool = False
+
+    def protocol(self, tiling: Grid) -> SpeedProtocol:
+        """How the network is run on the windows of a scene."""
+        height, width = tiling.side
+        batch = self.batch or max(1, PIXELS_A_BATCH // (height * width))
+        own = self.runtime in ("eager", "compile", "autotune")
+        return SpeedProtocol(
+            batch=min(batch, len(tiling)),
+            form=self.form,
+            runtime=self.runtime,
+            precision=self.precision,
+            memory_format="channels_last" if own else "contiguous",
+        )
+
+
+@dataclass(frozen=True)
+class Map:
+    """A finished map. `timing` is None where it was there already; `pixel_area` is in square metres, if known."""
+
+    path: Path
+    size: tuple[int, int]
+    timing: Timing | None = None
+    pixel_area: float | None = None
+
+
+def find_scenes(scene: str) -> list[Path]:
+    """The files that a user means: one file, all scenes of a folder, or a pattern.
+
+    Raises:
+        BenchError: there is none.
+    """
+    path = Path(scene)
+    if path.is_file() or scene == SAMPLE:
+        return [path]
+    found = path.iterdir() if path.is_dir() else Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
+    known = GEO_SUFFIXES | PICTURE_SUFFIXES
+    scenes = sorted(file for file in found if file.suffix.lower() in known and not file.name.startswith("."))
+    if not scenes:
+        raise BenchError(
+            f"there is no scene {scene}; give a GeoTIFF, PNG or JPEG, a folder of them, a pattern in quotes, or "
+            f"`{SAMPLE}`"
+        )
+    return scenes
+
+
+def output_path(scene: Path, out: Path, many: bool, georeferenced: bool) -> Path:
+    """Where a scene's map goes: `out` itself if it names a file, else a file of the scene's name in the folder `out`."""
+    if not many and out.suffix.lower() in (*TIFF_SUFFIXES, ".png"):
+        return out
+    return out / f"{scene.stem}{'.tif' if georeferenced else '.png'}"
+
+
+def map_scene(
+    trained: TrainedNetwork,
+    path: Path,
+    out: Path,
+    how: Mapping,
+    *,
+    many: bool = False,
+    overwrite: bool = False,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> Map:
+    """Map one scene; killed, the same call goes on where it stopped.
+
+    Args:
+        out: of the map: a .tif or .png file, or a folder.
+        many: `out` is a folder whatever it is called.
+        overwrite: replace a map that another network, or other settings, made.
+
+    Raises:
+        BenchError: the scene has other bands than the network takes, cannot be read, or `out` holds another map.
+    """
+    with _opened(path) as scene:
+        _require_bands(trained, scene)
+        target = output_path(path, out, many, scene.place.crs is not None)
+        tiling = grid(scene.height, scene.width, how.window, how.overlap, how.blend, _input_rule(trained).fixed)
+        layers = _layers(trained, target, how.probabilities)
+        drafts = [Draft(layer, scene.height, scene.width, _signature(trained, path, how, layer)) for layer in layers]
+        size = (scene.height, scene.width)
+        if all(draft.finished for draft in drafts):
+            return Map(target, size)
+        _refuse_other_maps(drafts, overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        require_room(layers, *size)
+        network = WindowNetwork(trained, tiling.side, how.protocol(tiling), how.device)
+        timing = predict_scene(scene, network, trained.scale, tiling, drafts[0], *drafts[1:], on_window=on_window)
+        for draft in drafts:
+            draft.finish(scene.place)
+        return Map(target, size, timing, scene.place.pixel_area(*size))
+
+
+def _opened(path: Path) -> AbstractContextManager[Scene]:
+    if path.name == SAMPLE and not path.is_file():
+        from bench.data.world import sample_scene
+
+        return nullcontext(sample_scene())
+    return open_scene(path)
+
+
+def _require_bands(trained: TrainedNetwork, scene: Scene) -> None:
+    if scene.bands != trained.scale.bands:
+        raise BenchError(
+            f"{scene.name} has {scene.bands} bands and {trained.name} takes {trained.scale.bands}: give a scene with "
+            "the bands of its training data, in their order"
+        )
+
+
+def _input_rule(trained: TrainedNetwork) -> InputRule:
+    """What the network's architecture says of its input; any size where the config is of no registered entry."""
+    rules = (archs.entry(name).inputs for name in archs.names() if archs.entry(name).config == trained.config)
+    return next(rules, InputRule())
+
+
+def _layers(trained: TrainedNetwork, target: Path, probabilities: bool) -> list[Layer]:
+    if probabilities and target.suffix.lower() not in TIFF_SUFFIXES:
+        target_of_all = target.with_name(f"{target.stem}-probabilities.tif")
+    else:
+        target_of_all = target.with_name(f"{target.stem}-probabilities{target.suffix}")
+    classes = Layer(target, 1, ("class",), trained.colours)
+    return [classes, *([Layer(target_of_all, len(trained.names), trained.names)] if probabilities else [])]
+
+
+def _signature(trained: TrainedNetwork, path: Path, how: Mapping, layer: Layer) -> dict[str, Any]:
+    """What determines the bytes of a map."""
+    settings = asdict(how)
+    del settings["batch"], settings["device"], settings["probabilities"]
+    file = path.stat() if path.is_file() else None
+    return {
+        "scene": [path.name, file.st_size, file.st_mtime_ns] if file else [path.name],
+        "weights": hashlib.sha256(trained.weights.read_bytes()).hexdigest(),
+        "settings": settings,
+        "bands": layer.bands,
+    }
+
+
+def _refuse_other_maps(drafts: list[Draft], overwrite: bool) -> None:
+    for draft in drafts:
+        if draft.layer.path.exists() and not overwrite:
+            raise BenchError(
+                f"{draft.layer.path} is there and was made otherwise; give another place, or --overwrite to replace it"
+            )

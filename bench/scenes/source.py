@@ -1,0 +1,171 @@
+"""Scenes to read from: GeoTIFFs by windows through rasterio, pictures (PNG, JPEG) as a whole through Pillow."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from bench.errors import BenchError
+
+GEO_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2"})
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+CACHE_BYTES = 96 << 20  # GDAL would take a twentieth of the machine's memory
+METRES_PER_DEGREE = 111_320.0  # of latitude; of longitude times the cosine of the latitude
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a scene lies: rasterio's CRS and affine transform, None where the file says nothing."""
+
+    crs: Any = None
+    transform: Any = None
+
+    def pixel_area(self, height: int, width: int) -> float | None:
+        """Square metres of the scene's middle pixel; None where the file does not say."""
+        if self.crs is None or self.transform is None:
+            return None
+        area = abs(self.transform.determinant)
+        if self.crs.is_projected:
+            return area * self.crs.linear_units_factor[1] ** 2
+        latitude = (self.transform @ (width / 2, height / 2))[1]
+        return area * METRES_PER_DEGREE**2 * float(np.cos(np.radians(latitude)))
+
+
+class Scene(Protocol):
+    """A scene of `bands` x `height` x `width` pixels."""
+
+    name: str
+    bands: int
+    height: int
+    width: int
+    dtype: np.dtype
+    place: Georeference
+
+    def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "c h w"]:
+        """The pixels of a window that lies inside the scene, in the file's own numbers."""
+        ...
+
+    def valid(self, top: int, left: int, height: int, width: int) -> Bool[np.ndarray, "h w"]:
+        """Where the window holds data."""
+        ...
+
+
+class RasterScene:
+    """A raster that rasterio reads; an alpha band is its mask and no band of the picture."""
+
+    def __init__(self, path: Path, source: Any) -> None:
+        self.name, self._source = path.name, source
+        alpha = [i for i, role in zip(source.indexes, source.colorinterp, strict=True) if role.name == "alpha"]
+        self._indexes = [i for i in source.indexes if i not in alpha]
+        self.bands, self.height, self.width = len(self._indexes), source.height, source.width
+        self.dtype = np.dtype(source.dtypes[0])
+        placed = source.crs is not None
+        self.place = Georeference(source.crs, source.transform) if placed else Georeference()
+
+    def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "c h w"]:
+        return self._source.read(self._indexes, window=_window(top, left, height, width))
+
+    def valid(self, top: int, left: int, height: int, width: int) -> Bool[np.ndarray, "h w"]:
+        return self._source.dataset_mask(window=_window(top, left, height, width)) > 0
+
+
+class PictureScene:
+    """A picture that Pillow decodes as a whole, turned as its EXIF orientation says; transparent pixels hold no data."""
+
+    place = Georeference()
+
+    def __init__(self, path: Path, pixels: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"]) -> None:
+        self.name, self._pixels, self._valid = path.name, pixels, valid
+        self.bands, self.height, self.width = pixels.shape
+        self.dtype = pixels.dtype
+
+    def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "c h w"]:
+        return self._pixels[:, top : top + height, left : left + width]
+
+    def valid(self, top: int, left: int, height: int, width: int) -> Bool[np.ndarray, "h w"]:
+        return self._valid[top : top + height, left : left + width]
+
+
+@contextmanager
+def open_scene(path: Path) -> Iterator[Scene]:
+    """The scene in a file.
+
+    Raises:
+        BenchError: there is no such file, it is no picture, it is damaged, or rasterio is needed and missing.
+    """
+    if not path.is_file():
+        raise BenchError(f"there is no scene {path}; give a GeoTIFF, a PNG, a JPEG, a folder of them, or a pattern")
+    suffix = path.suffix.lower()
+    if suffix in PICTURE_SUFFIXES:
+        yield _picture(path)
+    elif suffix in GEO_SUFFIXES:
+        with _raster(path) as scene:
+            yield scene
+    else:
+        known = ", ".join(sorted(GEO_SUFFIXES | PICTURE_SUFFIXES))
+        raise BenchError(f"{path.name} is no scene that can be read; give one of {known}")
+
+
+@contextmanager
+def _raster(path: Path) -> Iterator[Scene]:
+    rasterio = require_rasterio()
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path) as source:
+                yield RasterScene(path, source)
+        except rasterio.errors.RasterioError as error:
+            raise BenchError(f"{path.name} cannot be read ({_said(error)}): it is damaged, or no raster") from error
+
+
+def require_rasterio() -> Any:
+    """The package rasterio.
+
+    Raises:
+        BenchError: it is not installed.
+    """
+    try:
+        import rasterio
+        import rasterio.errors
+    except ImportError:
+        raise BenchError("GeoTIFF needs rasterio, which is not installed: pip install 'lale-bench[geo]'") from None
+    return rasterio
+
+
+def _picture(path: Path) -> PictureScene:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as opened:
+                turned = ImageOps.exif_transpose(opened)
+                mode = turned.mode
+                pixels = np.asarray(turned if mode in ("L", "RGB", "RGBA", "I;16") else turned.convert("RGB"))
+        except Image.DecompressionBombError:
+            raise BenchError(
+                f"{path.name} is too large to be decoded as a whole; save it as a GeoTIFF, which is read by windows"
+            ) from None
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise BenchError(f"{path.name} cannot be read ({_said(error)}): it is damaged, or no picture") from error
+    planes = np.atleast_3d(pixels).transpose(2, 0, 1)
+    if mode == "RGBA":
+        return PictureScene(path, planes[:3], planes[3] > 0)
+    return PictureScene(path, planes, np.ones(planes.shape[1:], bool))
+
+
+def _window(top: int, left: int, height: int, width: int) -> Any:
+    from rasterio.windows import Window
+
+    return Window(left, top, width, height)
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

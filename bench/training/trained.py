@@ -1,0 +1,164 @@
+"""A trained network as files: config, weights, classes, and how its pixels are scaled.
+
+A folder that `lale-bench train` wrote, a member of a search's front, or `NAME@DATA`, weights that come with the suite.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+import archs
+from archs import ArchConfig
+from bench.errors import BenchError
+from bench.training.augment import IMAGENET_MEAN, IMAGENET_STD
+
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+BYTES = 255.0  # the range of 8-bit pixels, in whose shares ImageNet's figures are given
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """A band's pixels become (value - mean) / deviation; both in the numbers of the file, one a band."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @property
+    def bands(self) -> int:
+        return len(self.mean)
+
+    def apply(self, pixels: Shaped[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Scaled pixels in float32."""
+        batch = torch.from_numpy(pixels.astype(np.float32))
+        mean, deviation = torch.tensor(self.mean), torch.tensor(self.deviation)
+        return batch.sub_(mean.view(-1, 1, 1)).div_(deviation.view(-1, 1, 1))
+
+
+RGB_SCALE = InputScale(tuple(BYTES * m for m in IMAGENET_MEAN), tuple(BYTES * s for s in IMAGENET_STD))
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What is needed to run a network on new land.
+
+    Attributes:
+        name: of the folder or file, or NAME@DATA.
+        config: of the network.
+        weights: safetensors file.
+        names, colours: of the classes.
+        scale: of the input.
+        trained_on: name of the data set.
+        tile_size: (height, width) of the tiles that it was trained and tested on; None if the file does not say.
+    """
+
+    name: str
+    config: ArchConfig
+    weights: Path
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    scale: InputScale
+    trained_on: str
+    tile_size: tuple[int, int] | None = None
+
+    def build(self) -> nn.Module:
+        """The network with its weights, in evaluation mode.
+
+        Raises:
+            BenchError: the weights are of another network.
+        """
+        from bench.training.checkpoint import load_weights
+
+        model = archs.build(self.config, len(self.names), self.scale.bands)
+        load_weights(model, self.weights)
+        return model.eval()
+
+
+def describe_training(data: Any) -> dict[str, Any]:
+    """What `config.json` remembers of the data set that a network was trained on; `open_trained` reads it."""
+    rows = zip(data.classes.names, data.classes.colours, strict=True)
+    return {
+        "trained_on": data.name,
+        "num_classes": data.classes.num_classes,
+        "classes": [{"name": name, "rgb": list(colour)} for name, colour in rows],
+        "tile_size": list(data.tile_size),
+        "input": {"mean": list(RGB_SCALE.mean), "deviation": list(RGB_SCALE.deviation)},
+    }
+
+
+def open_trained(network: str) -> TrainedNetwork:
+    """The trained network that a user names.
+
+    Args:
+        network: a folder with `config.json` and `weights.safetensors`, the path of a saved config with weights of the
+            same name beside it, or `NAME@DATA`.
+
+    Raises:
+        BenchError: there is none, or what is there is incomplete.
+    """
+    path = _config_path(network)
+    config = archs.load_config(path)
+    meta = json.loads(path.read_text(encoding="utf-8"))
+    weights = weights_beside(path)
+    if weights is None:
+        raise BenchError(f"{network} has no weights beside its config: train it, or give the folder of its training")
+    classes = meta.get("classes") or _unnamed(int(meta.get("num_classes", 7)))
+    scale = (
+        InputScale(tuple(meta["input"]["mean"]), tuple(meta["input"]["deviation"])) if "input" in meta else RGB_SCALE
+    )
+    return TrainedNetwork(
+        name=network if "@" in network else path.parent.name if path.name == CONFIG else path.stem,
+        config=config,
+        weights=weights,
+        names=tuple(str(row["name"]) for row in classes),
+        colours=tuple((int(r), int(g), int(b)) for r, g, b in (row["rgb"] for row in classes)),
+        scale=scale,
+        trained_on=str(meta.get("trained_on", "")),
+        tile_size=_pair(meta.get("tile_size")),
+    )
+
+
+def committed() -> dict[str, Path]:
+    """The networks whose weights come with the suite, as NAME@DATA: the folder of each."""
+    root = Path(archs.__file__).parent / "weights"
+    return {folder.name: folder for folder in sorted(root.glob("*@*")) if (folder / CONFIG).is_file()}
+
+
+def weights_beside(config: Path) -> Path | None:
+    """The weights that lie beside a saved config: of the same name, or `weights.safetensors` beside `config.json`."""
+    beside = [config.with_suffix(".safetensors")]
+    beside += [config.with_name(WEIGHTS)] if config.name == CONFIG else []
+    return next((file for file in beside if file.is_file()), None)
+
+
+def _config_path(network: str) -> Path:
+    known = committed()
+    if network in known:
+        return known[network] / CONFIG
+    path = Path(network)
+    if (path / CONFIG).is_file():
+        return path / CONFIG
+    if path.suffix == ".json" and path.is_file():
+        return path
+    at_hand = f" or one of {', '.join(known)}" if known else ""
+    raise BenchError(
+        f"{network} is no trained network: give a folder that `lale-bench train` wrote, a member of a search's front "
+        f"(front/NAME.json){at_hand}"
+    )
+
+
+def _unnamed(count: int) -> Sequence[dict[str, Any]]:
+    """Classes of a config that does not name them: numbers, in evenly spread greys."""
+    return [{"name": f"class {k}", "rgb": [round(255 * k / max(1, count - 1))] * 3} for k in range(count)]
+
+
+def _pair(sides: Any) -> tuple[int, int] | None:
+    return (int(sides[0]), int(sides[1])) if sides else None
