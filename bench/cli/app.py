@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from archs.errors import ArchError
-from bench.cli import catalogue, data, exporting, measuring, searching, studying, training, worker
+from bench.cli import catalogue, data, exporting, measuring, scenes, searching, studying, training, worker
 from bench.engine import StudyInterrupted
 from bench.errors import BenchError
 
@@ -46,6 +46,7 @@ app.command("verify")(catalogue.verify)
 app.command("measure")(measuring.measure)
 app.command("export")(exporting.export)
 app.command("train")(training.train)
+app.command("predict")(scenes.predict)
 app.command("study")(studying.study)
 app.command("plot")(studying.plot)
 app.add_typer(searching.app, name="search")

@@ -52,6 +52,7 @@ def train(
     from bench.training.checkpoint import save_weights
     from bench.training.metrics import scores
     from bench.training.order import seed_everything
+    from bench.training.trained import describe_training
     from bench.training.trainer import train as train_model
 
     config = archs.config(name, **parse_settings(settings))
@@ -76,7 +77,7 @@ def train(
     if result.status == "failed":
         raise BenchError(f"the training of {name} failed: {result.reason}")
     save_weights(model, out / "weights.safetensors")
-    archs.save_config(config, out / "config.json", trained_on=tiles.name, num_classes=tiles.classes.num_classes)
+    archs.save_config(config, out / "config.json", **describe_training(tiles))
     found = scores(result.test_confusions.sum(axis=0))
     report = {
         "name": name,

@@ -93,7 +93,7 @@ def find_scenes(scene: str) -> list[Path]:
 
 
 def output_path(scene: Path, out: Path, many: bool, georeferenced: bool) -> Path:
-    """Where a scene's map goes: `out` itself if it names a file, else a file of the scene's name in the folder `out`."""
+    """Where a scene's map goes: `out` if it names a file, else a file of the scene's name in the folder `out`."""
     if not many and out.suffix.lower() in (*TIFF_SUFFIXES, ".png"):
         return out
     return out / f"{scene.stem}{'.tif' if georeferenced else '.png'}"
@@ -132,7 +132,7 @@ def map_scene(
         target.parent.mkdir(parents=True, exist_ok=True)
         require_room(layers, *size)
         network = WindowNetwork(trained, tiling.side, how.protocol(tiling), how.device)
-        timing = predict_scene(scene, network, trained.scale, tiling, drafts[0], *drafts[1:], on_window=on_window)
+        timing = predict_scene(scene, network, tiling, drafts[0], *drafts[1:], on_window=on_window)
         for draft in drafts:
             draft.finish(scene.place)
         return Map(target, size, timing, scene.place.pixel_area(*size))
@@ -147,9 +147,9 @@ def _opened(path: Path) -> AbstractContextManager[Scene]:
 
 
 def _require_bands(trained: TrainedNetwork, scene: Scene) -> None:
-    if scene.bands != trained.scale.bands:
+    if scene.bands != len(trained.bands):
         raise BenchError(
-            f"{scene.name} has {scene.bands} bands and {trained.name} takes {trained.scale.bands}: give a scene with "
+            f"{scene.name} has {scene.bands} bands and {trained.name} takes {len(trained.bands)}: give a scene with "
             "the bands of its training data, in their order"
         )
 

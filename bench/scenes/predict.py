@@ -23,7 +23,7 @@ from bench.scenes.output import NO_DATA, Draft
 from bench.scenes.source import Scene
 from bench.scenes.windows import Grid, Span
 from bench.speed.protocol import SpeedProtocol
-from bench.training.trained import InputScale, TrainedNetwork
+from bench.training.trained import TrainedNetwork
 
 Windows = list[tuple[int, int]]
 """Row and column in the grid."""
@@ -57,10 +57,11 @@ class WindowNetwork:
         from bench.speed.runtimes import Workshop, input_type, prepare, refuse_other_output
 
         model = trained.build().to(device)
-        wanted = torch.randn(protocol.batch, trained.scale.bands, *side, generator=torch.Generator().manual_seed(0))
+        wanted = torch.randn(protocol.batch, len(trained.bands), *side, generator=torch.Generator().manual_seed(0))
         self._input = wanted.to(device, input_type(protocol))
         if protocol.memory_format == "channels_last":
             self._input = self._input.contiguous(memory_format=torch.channels_last)
+        self.trained = trained
         self.batch, self.seconds, self.windows = protocol.batch, 0.0, 0
         cache = Workshop()
         with torch.inference_mode():
@@ -82,7 +83,6 @@ class WindowNetwork:
 def predict_scene(
     scene: Scene,
     network: WindowNetwork,
-    scale: InputScale,
     tiling: Grid,
     classes: Draft,
     probabilities: Draft | None = None,
@@ -104,7 +104,7 @@ def predict_scene(
     start = time.perf_counter()
     rows = _Rows(scene, tiling, drafts)
     before = len(tiling.columns) * max(0, first - 1)
-    for count, ((row, column), logits) in enumerate(_predicted(scene, network, scale, tiling, max(0, first - 1)), 1):
+    for count, ((row, column), logits) in enumerate(_predicted(scene, network, tiling, max(0, first - 1)), 1):
         rows.add(row, column, logits, write=row >= first)
         on_window(before + count, len(tiling))
     height, width = tiling.side
@@ -126,28 +126,30 @@ def _first_row(rows: Sequence[Span], drafts: Sequence[Draft]) -> int:
 
 
 def _predicted(
-    scene: Scene, network: WindowNetwork, scale: InputScale, tiling: Grid, first: int
+    scene: Scene, network: WindowNetwork, tiling: Grid, first: int
 ) -> Iterator[tuple[tuple[int, int], Tensor | None]]:
-    """Windows in order with their logits (k, h, w); None for a window without data. The next batch is read meanwhile."""
+    """Windows in order with their logits (k, h, w), None where there is no data; the next batch is read meanwhile."""
     order = ((row, column) for row in range(first, len(tiling.rows)) for column in range(len(tiling.columns)))
     with ThreadPoolExecutor(1) as reader:
-        due = reader.submit(_read_batch, scene, scale, tiling, list(islice(order, network.batch)))
+        due = reader.submit(_read_batch, scene, network.trained, tiling, list(islice(order, network.batch)))
         while (batch := due.result())[0]:
-            due = reader.submit(_read_batch, scene, scale, tiling, list(islice(order, network.batch)))
+            due = reader.submit(_read_batch, scene, network.trained, tiling, list(islice(order, network.batch)))
             windows, images, held = batch
             logits = iter(network(images)) if len(images) else iter(())
             for window, holds in zip(windows, held, strict=True):
                 yield window, next(logits) if holds else None
 
 
-def _read_batch(scene: Scene, scale: InputScale, tiling: Grid, windows: Windows) -> tuple[Windows, Tensor, list[bool]]:
+def _read_batch(
+    scene: Scene, trained: TrainedNetwork, tiling: Grid, windows: Windows
+) -> tuple[Windows, Tensor, list[bool]]:
     """The pixels of the windows that hold data, scaled, and which those are."""
     found, held = [], []
     for row, column in windows:
         pixels = _read_window(scene, tiling, row, column)
         held.append(pixels is not None)
         found += [] if pixels is None else [pixels]
-    images = scale.apply(np.stack(found)) if found else torch.empty(0)
+    images = trained.scaled(np.stack(found)) if found else torch.empty(0)
     return windows, images, held
 
 

@@ -77,12 +77,16 @@ class RasterScene:
 
 
 class PictureScene:
-    """A picture that Pillow decodes as a whole, turned as its EXIF orientation says; transparent pixels hold no data."""
+    """A picture, decoded as a whole and turned as its EXIF orientation says; transparent pixels hold no data."""
 
-    place = Georeference()
-
-    def __init__(self, path: Path, pixels: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"]) -> None:
-        self.name, self._pixels, self._valid = path.name, pixels, valid
+    def __init__(
+        self,
+        name: str,
+        pixels: Shaped[np.ndarray, "c h w"],
+        valid: Bool[np.ndarray, "h w"],
+        place: Georeference = Georeference(),
+    ) -> None:
+        self.name, self._pixels, self._valid, self.place = name, pixels, valid, place
         self.bands, self.height, self.width = pixels.shape
         self.dtype = pixels.dtype
 
@@ -157,8 +161,8 @@ def _picture(path: Path) -> PictureScene:
             raise BenchError(f"{path.name} cannot be read ({_said(error)}): it is damaged, or no picture") from error
     planes = np.atleast_3d(pixels).transpose(2, 0, 1)
     if mode == "RGBA":
-        return PictureScene(path, planes[:3], planes[3] > 0)
-    return PictureScene(path, planes, np.ones(planes.shape[1:], bool))
+        return PictureScene(path.name, planes[:3], planes[3] > 0)
+    return PictureScene(path.name, planes, np.ones(planes.shape[1:], bool))
 
 
 def _window(top: int, left: int, height: int, width: int) -> Any:

@@ -9,6 +9,7 @@ sees less of the scene there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float32
@@ -94,7 +95,7 @@ def spans(length: int, side: int, overlap: int, blend: int) -> tuple[Span, ...]:
     """The windows along an axis of `length` pixels; the last one ends at most `STRIDE` - 1 px beyond it."""
     origins = _origins(length, side, overlap)
     blend = min([blend, *np.diff(origins).tolist()])  # or a pixel would lie in the blends of both neighbours
-    middles = [(after + before + side) // 2 for before, after in zip(origins, origins[1:], strict=False)]
+    middles = [(after + before + side) // 2 for before, after in pairwise(origins)]
     starts = [0, *(middle - blend // 2 for middle in middles)]
     ends = [*(middle - blend // 2 + blend for middle in middles), length]
     last = len(origins) - 1

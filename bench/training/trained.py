@@ -18,32 +18,11 @@ from torch import Tensor, nn
 
 import archs
 from archs import ArchConfig
+from bench.data import DataSet
+from bench.data.bands import RGB, Band
 from bench.errors import BenchError
-from bench.training.augment import IMAGENET_MEAN, IMAGENET_STD
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
-BYTES = 255.0  # the range of 8-bit pixels, in whose shares ImageNet's figures are given
-
-
-@dataclass(frozen=True)
-class InputScale:
-    """A band's pixels become (value - mean) / deviation; both in the numbers of the file, one a band."""
-
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-    @property
-    def bands(self) -> int:
-        return len(self.mean)
-
-    def apply(self, pixels: Shaped[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Scaled pixels in float32."""
-        batch = torch.from_numpy(pixels.astype(np.float32))
-        mean, deviation = torch.tensor(self.mean), torch.tensor(self.deviation)
-        return batch.sub_(mean.view(-1, 1, 1)).div_(deviation.view(-1, 1, 1))
-
-
-RGB_SCALE = InputScale(tuple(BYTES * m for m in IMAGENET_MEAN), tuple(BYTES * s for s in IMAGENET_STD))
 
 
 @dataclass(frozen=True)
@@ -55,7 +34,7 @@ class TrainedNetwork:
         config: of the network.
         weights: safetensors file.
         names, colours: of the classes.
-        scale: of the input.
+        bands: of the images, with what scales them.
         trained_on: name of the data set.
         tile_size: (height, width) of the tiles that it was trained and tested on; None if the file does not say.
     """
@@ -65,7 +44,7 @@ class TrainedNetwork:
     weights: Path
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
-    scale: InputScale
+    bands: tuple[Band, ...]
     trained_on: str
     tile_size: tuple[int, int] | None = None
 
@@ -77,12 +56,19 @@ class TrainedNetwork:
         """
         from bench.training.checkpoint import load_weights
 
-        model = archs.build(self.config, len(self.names), self.scale.bands)
+        model = archs.build(self.config, len(self.names), len(self.bands))
         load_weights(model, self.weights)
         return model.eval()
 
+    def scaled(self, pixels: Shaped[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """What the network takes, in float32, of pixels in the numbers of the file."""
+        figures = np.array([(b.low, b.high - b.low, b.mean, b.deviation) for b in self.bands]).T
+        low, span, mean, deviation = (torch.tensor(row, dtype=torch.float32).view(-1, 1, 1) for row in figures)
+        batch = torch.from_numpy(pixels.astype(np.float32))
+        return batch.mul_(1 / (span * deviation)).sub_(low / (span * deviation) + mean / deviation)
 
-def describe_training(data: Any) -> dict[str, Any]:
+
+def describe_training(data: DataSet) -> dict[str, Any]:
     """What `config.json` remembers of the data set that a network was trained on; `open_trained` reads it."""
     rows = zip(data.classes.names, data.classes.colours, strict=True)
     return {
@@ -90,7 +76,8 @@ def describe_training(data: Any) -> dict[str, Any]:
         "num_classes": data.classes.num_classes,
         "classes": [{"name": name, "rgb": list(colour)} for name, colour in rows],
         "tile_size": list(data.tile_size),
-        "input": {"mean": list(RGB_SCALE.mean), "deviation": list(RGB_SCALE.deviation)},
+        "bands": [band.to_dict() for band in data.bands],
+        "credit": data.credit,
     }
 
 
@@ -111,16 +98,14 @@ def open_trained(network: str) -> TrainedNetwork:
     if weights is None:
         raise BenchError(f"{network} has no weights beside its config: train it, or give the folder of its training")
     classes = meta.get("classes") or _unnamed(int(meta.get("num_classes", 7)))
-    scale = (
-        InputScale(tuple(meta["input"]["mean"]), tuple(meta["input"]["deviation"])) if "input" in meta else RGB_SCALE
-    )
+    bands = tuple(Band(**band) for band in meta["bands"]) if "bands" in meta else RGB
     return TrainedNetwork(
         name=network if "@" in network else path.parent.name if path.name == CONFIG else path.stem,
         config=config,
         weights=weights,
         names=tuple(str(row["name"]) for row in classes),
         colours=tuple((int(r), int(g), int(b)) for r, g, b in (row["rgb"] for row in classes)),
-        scale=scale,
+        bands=bands,
         trained_on=str(meta.get("trained_on", "")),
         tile_size=_pair(meta.get("tile_size")),
     )

@@ -1,0 +1,120 @@
+"""`predict`: class maps of whole scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.options import PROGRESS, DeviceOption, JsonOption, print_json
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.scenes.mapping import Map, Mapping
+    from bench.training.trained import TrainedNetwork
+
+
+def predict(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help="A folder that `train` wrote, a member of a search's front (`front/NAME.json`), or a network whose "
+            "weights come with the suite, as `lale-s1@world`."
+        ),
+    ],
+    scene: Annotated[
+        str,
+        typer.Argument(help="A GeoTIFF, PNG or JPEG, a folder of them, a pattern in quotes, or `sample`."),
+    ],
+    out: Annotated[Path, typer.Argument(help="The map, as .tif or .png, or a folder.")],
+    window: Annotated[int, typer.Option(help="Side in pixels of a window, a multiple of 32.")] = 512,
+    overlap: Annotated[int, typer.Option(help="Pixels that neighbouring windows share, at least.")] = 64,
+    blend: Annotated[int, typer.Option(help="Pixels over which one window fades into the next.")] = 32,
+    batch: Annotated[int | None, typer.Option(help="Windows a call; by default one million pixels' worth.")] = None,
+    form: Annotated[str, typer.Option(help="`deployed` or `trained`.")] = "deployed",
+    runtime: Annotated[str, typer.Option(help="As of `measure`: eager, compile, openvino and others.")] = "eager",
+    precision: Annotated[str, typer.Option(help="As of `measure`: fp32, bf16 and others.")] = "fp32",
+    device: DeviceOption = "auto",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each class too, a byte each (255 is 1).")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a map that was made otherwise.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Map scenes of any size with a trained network.
+
+    Windows are read, predicted, blended and written as they come, so memory does not grow with the scene. The map is a
+    Cloud Optimized GeoTIFF with the scene's coordinates and a colour table, or a palette PNG. Killed, the same command
+    goes on. A scene that cannot be mapped is named with the reason, and the others go on.
+    """
+    from bench.records.environment import resolve_device
+    from bench.scenes.mapping import Mapping, find_scenes
+    from bench.training.trained import open_trained
+
+    scenes = find_scenes(scene)
+    trained = open_trained(network)
+    how = Mapping(window, overlap, blend, batch, form, runtime, precision, resolve_device(device), probabilities)
+    reports = [_map_one(trained, path, out, how, len(scenes) > 1 or Path(scene).is_dir(), overwrite) for path in scenes]
+    if as_json:
+        print_json(reports)
+    failed = [report for report in reports if "problem" in report]
+    if len(scenes) == 1 and failed:
+        raise BenchError(failed[0]["problem"])
+    if failed:
+        raise BenchError(f"{len(failed)} of {len(scenes)} scenes were not mapped: {failed[0]['problem']}")
+
+
+def _map_one(
+    trained: TrainedNetwork, path: Path, out: Path, how: Mapping, many: bool, overwrite: bool
+) -> dict[str, Any]:
+    """What became of one scene; a problem with one must not cost the others their maps."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bench.scenes.mapping import map_scene
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
+    try:
+        with Progress(*columns, TimeRemainingColumn(), console=PROGRESS, transient=True) as progress:
+            task = progress.add_task(escape(path.name), total=None)
+
+            def on_window(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            found = map_scene(trained, path, out, how, many=many, overwrite=overwrite, on_window=on_window)
+    except BenchError as error:
+        if many:
+            PROGRESS.print(f"{path.name}: {error}", markup=False, highlight=False)
+        return {"scene": path.name, "problem": str(error)}
+    PROGRESS.print(f"{path.name}: {_sentence(found)}", markup=False, highlight=False)
+    return {"scene": path.name, **_report(found)}
+
+
+def _report(found: Map) -> dict[str, Any]:
+    """Rates of one map as plain JSON; None where nothing was computed, or the pixel size is not known."""
+    report: dict[str, Any] = {"map": str(found.path), "height": found.size[0], "width": found.size[1]}
+    if found.timing is None:
+        return report | {"pixels_per_s": None, "km2_per_s": None}
+    timing = found.timing
+    rate = timing.useful / timing.seconds
+    bare = timing.processed / timing.network_seconds if timing.network_seconds else None
+    return report | {
+        "pixels_per_s": rate,
+        "km2_per_s": rate * found.pixel_area / 1e6 if found.pixel_area else None,
+        "network_share_processed": timing.network_seconds / timing.seconds,
+        "network_share_useful": rate / bare if bare else None,
+    }
+
+
+def _sentence(found: Map) -> str:
+    report = _report(found)
+    if report["pixels_per_s"] is None:
+        return f"{found.path} is there already"
+    land = f", {report['km2_per_s']:,.3g} km2/s" if report["km2_per_s"] else ""
+    share = report["network_share_useful"]
+    ratio = f" ({share:.0%} of it over useful pixels)" if share else ""
+    return (
+        f"{found.path}, {found.size[1]} x {found.size[0]} px: {report['pixels_per_s']:,.0f} px/s{land}; "
+        f"{report['network_share_processed']:.0%} of the time in the network{ratio}"
+    )
