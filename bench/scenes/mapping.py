@@ -14,7 +14,7 @@ from archs import InputRule
 from bench.errors import BenchError
 from bench.scenes.output import TIFF_SUFFIXES, Draft, Layer, require_room
 from bench.scenes.predict import Timing, WindowNetwork, predict_scene
-from bench.scenes.source import GEO_SUFFIXES, PICTURE_SUFFIXES, Scene, open_scene
+from bench.scenes.source import GEO_SUFFIXES, PICTURE_SUFFIXES, Scene, open_scene, sample_scene
 from bench.scenes.windows import Grid, grid
 from bench.speed.protocol import SpeedProtocol
 from bench.training.trained import TrainedNetwork
@@ -51,10 +51,11 @@ class Mapping:
     def protocol(self, tiling: Grid) -> SpeedProtocol:
         """How the network is run on the windows of a scene."""
         height, width = tiling.side
-        batch = self.batch or max(1, PIXELS_A_BATCH // (height * width))
+        most = self.batch or max(1, PIXELS_A_BATCH // (height * width))
+        calls = -(-len(tiling) // most)
         own = self.runtime in ("eager", "compile", "autotune")
         return SpeedProtocol(
-            batch=min(batch, len(tiling)),
+            batch=-(-len(tiling) // calls),  # even calls: what fills up the last one is computed for nothing
             form=self.form,
             runtime=self.runtime,
             precision=self.precision,
@@ -140,9 +141,7 @@ def map_scene(
 
 def _opened(path: Path) -> AbstractContextManager[Scene]:
     if path.name == SAMPLE and not path.is_file():
-        from bench.data.world import sample_scene
-
-        return nullcontext(sample_scene())
+        return nullcontext(sample_scene(SAMPLE))
     return open_scene(path)
 
 

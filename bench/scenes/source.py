@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from bench.errors import BenchError
 GEO_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2"})
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 CACHE_BYTES = 96 << 20  # GDAL would take a twentieth of the machine's memory
+SAMPLE_BLOCK = 2572, 256, 1024, 768  # left, top, width, height in pixels of the embedded map
 METRES_PER_DEGREE = 111_320.0  # of latitude; of longitude times the cosine of the latitude
 
 
@@ -34,7 +36,7 @@ class Georeference:
         area = abs(self.transform.determinant)
         if self.crs.is_projected:
             return area * self.crs.linear_units_factor[1] ** 2
-        latitude = (self.transform @ (width / 2, height / 2))[1]
+        latitude = self.transform.d * width / 2 + self.transform.e * height / 2 + self.transform.f
         return area * METRES_PER_DEGREE**2 * float(np.cos(np.radians(latitude)))
 
 
@@ -115,6 +117,25 @@ def open_scene(path: Path) -> Iterator[Scene]:
     else:
         known = ", ".join(sorted(GEO_SUFFIXES | PICTURE_SUFFIXES))
         raise BenchError(f"{path.name} is no scene that can be read; give one of {known}")
+
+
+def sample_scene(name: str) -> Scene:
+    """Europe, North Africa and the Near East out of the embedded map (see `bench.data.world`), in degrees."""
+    from bench.data.world import world_picture
+
+    left, top, width, height = SAMPLE_BLOCK
+    pixels = world_picture()[top : top + height, left : left + width].transpose(2, 0, 1)
+    return PictureScene(name, pixels, np.ones((height, width), bool), _degrees(left, top))
+
+
+def _degrees(left: int, top: int) -> Georeference:
+    """Longitude and latitude of the embedded map; none without rasterio, which maps with coordinates need."""
+    if find_spec("rasterio") is None:
+        return Georeference()
+    from rasterio.crs import CRS
+    from rasterio.transform import from_origin
+
+    return Georeference(CRS.from_epsg(4326), from_origin(left / 15 - 180, 90 - top / 15, 1 / 15, 1 / 15))
 
 
 @contextmanager

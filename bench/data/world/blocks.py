@@ -105,6 +105,11 @@ def _split(name: str, scenes: Sequence[Scene], side: int, report: TileReport) ->
     return Split(name, images, masks, tiles, split_digest(tiles, map(tile_digest, images, masks)), names)
 
 
+def world_picture() -> UInt8[np.ndarray, "2700 5400 3"]:
+    """The whole picture in RGB; its upper left corner is 180 W, 90 N, a pixel is 1/15 degree."""
+    return _map()[0]
+
+
 @cache
 def _map() -> tuple[UInt8[np.ndarray, "2700 5400 3"], UInt8[np.ndarray, "2700 5400"]]:
     """Image and class indices of the whole map, decoded once a process."""

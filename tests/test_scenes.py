@@ -1,0 +1,285 @@
+"""Whole scenes to maps: windows, blends, resuming, coordinates, memory."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+import archs
+from bench.cli.app import run
+from bench.errors import BenchError
+from bench.scenes.mapping import Mapping, find_scenes, map_scene
+from bench.scenes.output import NO_DATA
+from bench.scenes.source import open_scene
+from bench.scenes.windows import STRIDE, grid, spans
+from bench.training.checkpoint import save_weights
+from bench.training.trained import open_trained
+
+CLASSES = [{"name": f"c{k}", "rgb": [40 * k, 10, 200 - 40 * k]} for k in range(4)]
+SMALL = Mapping(window=64, overlap=32, blend=16)
+
+
+@dataclass(frozen=True)
+class NearConfig:
+    """Two convolutions: a pixel's class depends on what is at most two pixels away."""
+
+    family: ClassVar[str] = "near"
+    width: int = 8
+
+    def build(self, num_classes: int, in_channels: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(in_channels, self.width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(self.width, num_classes, 3, padding=1),
+        )
+
+
+archs.register_family(NearConfig)
+
+
+def trained_folder(folder: Path, bands: int = 3) -> Path:
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    save_weights(archs.build(NearConfig(), 4, bands), folder / "weights.safetensors")
+    described = [{"name": f"b{i}", "mean": 0.5, "deviation": 0.2, "low": 0, "high": 255} for i in range(bands)]
+    archs.save_config(NearConfig(), folder / "config.json", num_classes=4, classes=CLASSES, bands=described)
+    return folder
+
+
+def picture(path: Path, height: int, width: int, seed: int = 0) -> np.ndarray:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def raster(path: Path, pixels: np.ndarray, **profile: object) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    from rasterio.transform import from_origin
+
+    bands, height, width = pixels.shape
+    profile = {"crs": "EPSG:32640", "transform": from_origin(500_000, 2_780_000, 0.5, 0.5), **profile}
+    with rasterio.open(path, "w", "GTiff", width, height, bands, dtype=pixels.dtype, **profile) as file:
+        file.write(pixels)
+
+
+def whole(trained, pixels: np.ndarray) -> np.ndarray:
+    """Class map of the whole image at once."""
+    with torch.inference_mode():
+        return trained.build()(trained.scaled(pixels[None])).argmax(1)[0].numpy()
+
+
+@given(length=st.integers(1, 3000), sides=st.integers(2, 20), overlap=st.integers(0, 320), blend=st.integers(0, 320))
+def test_windows_cover_an_axis_and_their_weights_add_up_to_one(length, sides, overlap, blend):
+    side = min(sides * STRIDE, -(-length // STRIDE) * STRIDE)
+    overlap, blend = min(overlap, side // 2), min(blend, overlap, side // 2)
+    found = spans(length, side, overlap, blend)
+    total = np.zeros(length)
+    for span in found:
+        assert span.origin % STRIDE == 0
+        assert span.origin <= span.low < span.high <= min(length, span.origin + side)
+        total[span.low : span.high] += span.weights
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    assert found[-1].origin + side - length < STRIDE
+
+
+def test_a_grid_that_cannot_be_is_refused_in_a_sentence():
+    for window, overlap, blend in ((100, 32, 16), (64, 40, 16), (64, 16, 32)):
+        with pytest.raises(BenchError, match="give"):
+            grid(500, 500, window, overlap, blend)
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (192, 256), (320, 96)])
+def test_where_context_is_bounded_the_map_is_that_of_the_whole_image(tmp_path, height, width):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    pixels = picture(tmp_path / "scene.png", height, width)
+    found = map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", SMALL)
+    drawn = np.asarray(Image.open(found.path))
+    np.testing.assert_array_equal(drawn, whole(trained, pixels.transpose(2, 0, 1)))
+    assert found.timing.useful == height * width
+
+
+def test_a_side_that_the_stride_does_not_divide_differs_at_its_edge_alone(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    pixels = picture(tmp_path / "scene.png", 101, 157)
+    found = map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", SMALL)
+    drawn = np.asarray(Image.open(found.path))
+    assert drawn.shape == (101, 157)
+    np.testing.assert_array_equal(drawn[:-2, :-2], whole(trained, pixels.transpose(2, 0, 1))[:-2, :-2])
+
+
+def test_a_geotiff_keeps_its_place_its_holes_and_gets_colours(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    pixels = np.random.default_rng(1).integers(1, 256, (3, 200, 300), np.uint8)
+    pixels[:, 50:90, 100:220] = 0
+    raster(tmp_path / "scene.tif", pixels, nodata=0)
+    found = map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
+    with rasterio.open(tmp_path / "scene.tif") as scene, rasterio.open(found.path) as drawn:
+        assert (drawn.crs, drawn.transform, drawn.shape) == (scene.crs, scene.transform, scene.shape)
+        assert drawn.nodata == NO_DATA
+        assert drawn.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert drawn.colormap(1)[2] == (80, 10, 120, 255)
+        classes = drawn.read(1)
+    np.testing.assert_array_equal(classes == NO_DATA, (pixels == 0).all(0))
+    inside = classes != NO_DATA
+    np.testing.assert_array_equal(classes[inside], whole(trained, pixels)[inside])
+    assert found.pixel_area == pytest.approx(0.25)
+
+
+def test_probabilities_are_bytes_that_add_up_and_agree_with_the_classes(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 130, 140)
+    how = Mapping(window=64, overlap=32, blend=16, probabilities=True)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", how)
+    with rasterio.open(tmp_path / "map-probabilities.tif") as file:
+        shares, names = file.read().astype(int), file.descriptions
+    with rasterio.open(tmp_path / "map.tif") as file:
+        classes = file.read(1)
+    assert names == ("c0", "c1", "c2", "c3")
+    assert np.abs(shares.sum(0) - 255).max() <= 2  # each is rounded
+    best = np.take_along_axis(shares, classes[None].astype(int), 0)[0]
+    assert (best >= shares.max(0)).all()
+
+
+@pytest.mark.parametrize("stop", [1, 9, 20])
+def test_a_map_that_was_interrupted_goes_on_and_is_the_same(tmp_path, stop):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 230, 300)
+    straight = map_scene(trained, tmp_path / "scene.png", tmp_path / "straight.png", SMALL)
+    windows = []
+
+    def interrupt(done: int, total: int) -> None:
+        if done == stop:
+            raise KeyboardInterrupt
+
+    def count(done: int, total: int) -> None:
+        windows.append(done)
+
+    with pytest.raises(KeyboardInterrupt):
+        map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", SMALL, on_window=interrupt)
+    assert not (tmp_path / "map.png").exists()
+    again = map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", SMALL, on_window=count)
+    np.testing.assert_array_equal(np.asarray(Image.open(again.path)), np.asarray(Image.open(straight.path)))
+    if stop == 20:  # rows that were done are not made again
+        assert len(windows) < windows[-1]
+        assert again.timing.useful < straight.timing.useful
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_finished_map_is_not_made_again_nor_overwritten_by_another(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 64, 64)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", SMALL)
+    assert map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", SMALL).timing is None
+    other = Mapping(window=64, overlap=16, blend=16)
+    with pytest.raises(BenchError, match="--overwrite"):
+        map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", other)
+    assert map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", other, overwrite=True).timing is not None
+
+
+def test_a_folder_goes_on_past_scenes_that_cannot_be_mapped(tmp_path, capsys):
+    folder = trained_folder(tmp_path / "net")
+    (tmp_path / "in").mkdir()
+    picture(tmp_path / "in" / "a [1].png", 64, 96)
+    (tmp_path / "in" / "b.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "in" / "c.png")
+    picture(tmp_path / "in" / "d.png", 64, 64)
+    (tmp_path / "in" / "Thumbs.db").write_bytes(b"")
+    code = run(["predict", str(folder), str(tmp_path / "in"), str(tmp_path / "out"), "--json", "--window", "64",
+                "--overlap", "32", "--blend", "16"])  # fmt: skip
+    said = capsys.readouterr()
+    reports = {report["scene"]: report for report in json.loads(said.out)}
+    assert code == 1
+    assert "damaged" in reports["b.png"]["problem"]
+    assert "1 bands" in reports["c.png"]["problem"] and "takes 3" in reports["c.png"]["problem"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a [1].png", "d.png"]
+    assert "a [1].png" in said.err
+    assert reports["d.png"]["pixels_per_s"] > 0
+
+
+def test_a_scene_with_twelve_bands_of_16_bits_is_mapped(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net", bands=12)))
+    pixels = np.random.default_rng(1).integers(0, 10_000, (12, 96, 128), np.uint16)
+    raster(tmp_path / "scene.tif", pixels)
+    found = map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
+    with rasterio.open(found.path) as drawn:
+        np.testing.assert_array_equal(drawn.read(1), whole(trained, pixels))
+
+
+def test_exif_turns_are_made_and_transparency_is_no_data(tmp_path):
+    turned = Image.fromarray(np.zeros((20, 40, 3), np.uint8))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    with open_scene(tmp_path / "turned.jpg") as scene:
+        assert (scene.height, scene.width, scene.bands) == (40, 20, 3)
+    clear = np.zeros((20, 40, 4), np.uint8)
+    clear[:, 10:, 3] = 255
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    with open_scene(tmp_path / "clear.png") as scene:
+        assert scene.bands == 3
+        np.testing.assert_array_equal(scene.valid(0, 0, 20, 40), clear[:, :, 3] > 0)
+
+
+def test_what_is_no_scene_or_no_network_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(BenchError, match="there is no scene"):
+        find_scenes(str(tmp_path / "nothing*.tif"))
+    with pytest.raises(BenchError, match="no trained network"):
+        open_trained(str(tmp_path))
+    folder = trained_folder(tmp_path / "net")
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(BenchError, match="no weights"):
+        open_trained(str(folder))
+
+
+def test_the_sample_scene_has_its_place(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    found = map_scene(trained, Path("sample"), tmp_path / "map.tif", Mapping(window=256))
+    with rasterio.open(found.path) as drawn:
+        row, column = drawn.index(12.5, 41.9)  # Rome
+        assert 0 <= row < drawn.height and 0 <= column < drawn.width
+        assert drawn.crs.to_epsg() == 4326
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import tests.test_scenes as here
+from bench.scenes.mapping import Mapping, map_scene
+from bench.training.trained import open_trained
+trained = open_trained(sys.argv[2])
+map_scene(trained, Path(sys.argv[3]), Path(sys.argv[4]), Mapping())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_scene_20000_px_wide_is_mapped_within_a_gib_torch_included(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    config, folder = archs.config("lale-s1"), tmp_path / "net"
+    folder.mkdir()
+    save_weights(archs.build(config, 7, 3), folder / "weights.safetensors")
+    archs.save_config(config, folder / "config.json", num_classes=7)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 100, 20_000), np.uint8)
+    raster(tmp_path / "scene.tif", np.repeat(pixels, 12, axis=1))
+    code = [sys.executable, "-c", MEASURED, str(Path(__file__).parent.parent), str(folder), str(tmp_path / "scene.tif")]
+    done = subprocess.run([*code, str(tmp_path / "map.tif")], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 1024
+    with rasterio.open(tmp_path / "map.tif") as drawn:
+        assert drawn.shape == (1200, 20_000)
