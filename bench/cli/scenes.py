@@ -31,7 +31,9 @@ def predict(
     window: Annotated[int, typer.Option(help="Side in pixels of a window, a multiple of 32.")] = 512,
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring windows share, at least.")] = 64,
     blend: Annotated[int, typer.Option(help="Pixels over which one window fades into the next.")] = 32,
-    batch: Annotated[int | None, typer.Option(help="Windows a call; by default one million pixels' worth.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Windows a call; by default as many as have 512 x 512 pixels.")
+    ] = None,
     form: Annotated[str, typer.Option(help="`deployed` or `trained`.")] = "deployed",
     runtime: Annotated[str, typer.Option(help="As of `measure`: eager, compile, openvino and others.")] = "eager",
     precision: Annotated[str, typer.Option(help="As of `measure`: fp32, bf16 and others.")] = "fp32",

@@ -21,7 +21,7 @@ from bench.training.trained import TrainedNetwork
 
 SAMPLE = "sample"
 """The scene that comes with the suite: Europe and North Africa out of the embedded data set."""
-PIXELS_A_BATCH = 1 << 20  # what keeps the memory of a batch far below a GiB
+PIXELS_A_BATCH = 1 << 18  # what keeps the memory of a batch far below a GiB
 
 
 @dataclass(frozen=True)

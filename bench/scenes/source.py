@@ -17,7 +17,7 @@ from bench.errors import BenchError
 
 GEO_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2"})
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-CACHE_BYTES = 96 << 20  # GDAL would take a twentieth of the machine's memory
+CACHE_BYTES = 48 << 20  # GDAL would take a twentieth of the machine's memory
 SAMPLE_BLOCK = 2572, 256, 1024, 768  # left, top, width, height in pixels of the embedded map
 METRES_PER_DEGREE = 111_320.0  # of latitude; of longitude times the cosine of the latitude
 
