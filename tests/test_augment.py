@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.data.bands import Band
 from bench.errors import BenchError
 from bench.training.augment import augment, draw, move, normalise, relight
 from bench.training.order import batch_indices, derive_seed, generator, seed_everything
@@ -120,6 +121,28 @@ def test_brightness_and_contrast_stay_within_their_limits_and_the_byte():
     tile = 17
     expected = (images[tile].double() * draws.contrast[tile] + 255 * draws.brightness[tile]).clamp(0, 255)
     torch.testing.assert_close(lit[tile], expected.float())
+
+
+BANDS = (
+    Band("near infrared", 0.4, 0.2, 100, 4100, scale=1e-4),
+    Band("height", 0.1, 0.5, -20.0, 380.0),
+)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_other_bands_are_lit_within_their_own_range_and_normalised_by_their_own_figures(kind):
+    rng = np.random.default_rng(0)
+    low, high = (100, 4100) if kind is np.uint16 else (-20, 380)
+    images = torch.from_numpy(rng.uniform(max(low, 0), high, (50, 3, 3, 2)).astype(kind))
+    draws = draw(replace(STILL, brightness_contrast=1.0), 50, 3, 3, generator(5, "test"))
+    lit, _ = augment(images, torch.zeros(50, 3, 3, dtype=torch.uint8), STILL, generator(5, "test"), BANDS)
+    for i, band in enumerate(BANDS):
+        span, above = band.high - band.low, images[..., i].double() - band.low
+        expected = above * draws.contrast.view(-1, 1, 1) + span * draws.brightness.view(-1, 1, 1)
+        clipped = expected.clamp(min(0, above.min().item()), max(span, above.max().item()))
+        torch.testing.assert_close(relight(images, draws, BANDS)[..., i].double(), clipped, rtol=1e-5, atol=1e-2)
+        still = (above / span - band.mean) / band.deviation
+        torch.testing.assert_close(lit[:, i].double(), still, rtol=1e-5, atol=1e-5)  # nothing drawn, nothing clipped
 
 
 def test_brightness_and_contrast_touch_as_many_tiles_as_their_probability():

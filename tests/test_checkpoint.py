@@ -76,6 +76,27 @@ def test_a_run_in_bf16_with_another_schedule_resumes_alike(tmp_path):
     assert_same_run(sitting(tmp_path, recipe), sitting(recipe=recipe))
 
 
+@pytest.mark.parametrize("changes", [{"ema": 0.8}, {"select": "last"}, {"ema": 0.8, "select": "last"}])
+def test_a_run_that_averages_or_keeps_the_last_weights_resumes_alike(tmp_path, changes):
+    recipe = replace(RECIPE, **changes)
+    for step in (4, 7):
+        with pytest.raises(PulledPlug):
+            sitting(tmp_path, recipe, on_step=stop_at(step))
+    assert_same_run(sitting(tmp_path, recipe), sitting(recipe=recipe))
+
+
+def test_a_run_names_the_threads_of_all_its_sittings(tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with pytest.raises(PulledPlug):
+            sitting(tmp_path, on_step=stop_at(5))
+        torch.set_num_threads(2)
+        assert sitting(tmp_path)[1].threads == [1, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_resumed_run_repeats_no_more_than_the_checkpoint_interval(tmp_path):
     with pytest.raises(PulledPlug):
         sitting(tmp_path, on_step=stop_at(11))

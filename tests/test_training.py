@@ -12,13 +12,16 @@ from tinyland import CLASSES, IGNORED, still_network, tiny_network, tinyland
 from torch import nn
 
 import archs
+from bench.data.bands import measure_bands
 from bench.data.dataset import DataSet, Split
 from bench.errors import BenchError
+from bench.training.baseline import colour_baseline, majority_baseline
+from bench.training.initial import initial_network
 from bench.training.metrics import confusion, scores
 from bench.training.order import seed_everything
 from bench.training.predict import NonFiniteError, predict
 from bench.training.recipe import RECIPES, Recipe, recipe_named
-from bench.training.schedule import learning_rate, plateaus, should_stop
+from bench.training.schedule import learning_rate, plateaus, should_stop, still_rising
 from bench.training.tiles import HeldTiles, HostTiles
 from bench.training.trainer import shorten_norm_memory, train, train_config
 
@@ -67,6 +70,13 @@ def test_how_often_checkpoints_are_written_does_not_name_the_recipe():
     assert Recipe(checkpoint_every=7).to_dict() == Recipe().to_dict()
 
 
+def test_fields_that_came_later_leave_old_records_valid():
+    assert not {"ema", "select", "init"} & Recipe().to_dict().keys()
+    changed = Recipe(ema=0.9, select="last", init="name")
+    assert {"ema": 0.9, "select": "last", "init": "name"}.items() <= changed.to_dict().items()
+    assert Recipe.from_dict(changed.to_dict()) == changed
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -89,6 +99,10 @@ def test_how_often_checkpoints_are_written_does_not_name_the_recipe():
         ("plateau_patience", 0),
         ("precision", "fp16"),
         ("channels_last", 1),
+        ("ema", 1.0),
+        ("ema", 0),
+        ("select", "first"),
+        ("init", "random"),
         ("flip_horizontal", 1.1),
         ("flip_vertical", -0.1),
         ("quarter_turn", math.nan),
@@ -305,6 +319,125 @@ def test_an_auxiliary_head_trains_along():
     before = TwoHeads().extra.weight.clone()
     model, _ = trained(network=TwoHeads)
     assert (model.extra.weight - before).abs().max() > 1e-3
+
+
+# ------------------------------------------------------------------------------------------- which weights are kept
+
+
+def test_the_last_weights_are_kept_where_the_recipe_says_so():
+    recipe = replace(SHORT, steps=24, eval_every=2, lr=30.0)  # validations go up and down
+    best, _ = trained(recipe)
+    last, result = trained(replace(recipe, select="last"))
+    until_the_end, _ = trained(replace(recipe, eval_every=24))
+    assert result.best_step == 24
+    assert scores(result.val_confusion).macro_f1 == result.history[-1]["macro_f1"]
+    assert same_weights(last, until_the_end)
+    assert not same_weights(last, best)
+
+
+def test_averaged_weights_are_the_moving_average_of_every_step():
+    decay, data = 0.6, tinyland()
+    recipe = replace(SHORT, ema=decay, select="last")
+    after = []
+    for steps in range(1, SHORT.steps + 1):
+        seed_everything(0)
+        model = tiny_network()
+        train(model, data, replace(SHORT, steps=steps, eval_every=99, select="last"), seed=0)
+        after.append(model.state_dict())
+    expected = after[0]
+    for number, newest in enumerate(after[1:], start=1):
+        share = min(decay, (1 + number) / (10 + number))
+        expected = {name: share * expected[name] + (1 - share) * value for name, value in newest.items()}
+    model, result = trained(recipe, data=data)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():  # batch norm's statistics as well
+            torch.testing.assert_close(value, expected[name], msg=name)
+    found = confusion(predict(model, data["val"].images), data["val"].masks, 3, IGNORED).sum(axis=0)
+    np.testing.assert_array_equal(found, result.val_confusion)
+
+
+def test_what_is_averaged_trains_as_if_it_were_not():
+    losses = [[entry["loss"] for entry in trained(replace(SHORT, ema=ema))[1].history] for ema in (None, 0.9)]
+    assert losses[0] == losses[1]
+
+
+# ------------------------------------------------------------------------------------------------- initial weights
+
+
+@pytest.mark.parametrize("name", ["lale-s1", "lwganet-l0", "smp/linknet-mobilenet_v2"])
+def test_initial_weights_by_name_are_those_of_the_networks_own_distribution(name):
+    config, recipe = archs.config(name), Recipe(init="name")
+    own, ours = initial_network(config, 5, 3, Recipe(), 0), initial_network(config, 5, 3, recipe, 0)
+    again, other = initial_network(config, 5, 3, recipe, 0), initial_network(config, 5, 3, recipe, 1)
+    assert same_weights(ours, again)
+    changed = 0
+    for (key, a), b, c in zip(own.named_parameters(), ours.parameters(), other.parameters(), strict=True):
+        if a.numel() < 2 or a.std() == 0:
+            assert torch.equal(a, b), key  # a constant stays one
+            continue
+        assert not torch.equal(a, b) and not torch.equal(b, c), key
+        changed += a.numel()
+        if a.numel() > 5000:
+            assert b.std().item() == pytest.approx(a.std().item(), rel=0.1), key
+            assert b.abs().max().item() == pytest.approx(a.abs().max().item(), rel=0.3), key
+    assert changed > 0.9 * sum(p.numel() for p in own.parameters())
+
+
+def test_variants_share_initial_weights_by_name_where_shapes_agree():
+    one, other = (
+        dict(initial_network(archs.config("lale-s1", **fields), 5, 3, Recipe(init="name"), 7).named_parameters())
+        for fields in ({}, {"conv_stages": 1, "norm": "batchnorm"})
+    )
+    shared = [name for name in one.keys() & other.keys() if one[name].shape == other[name].shape]
+    assert len(shared) > 50
+    assert all(torch.equal(one[name], other[name]) for name in shared)
+    by_order = [
+        dict(initial_network(archs.config("lale-s1", **fields), 5, 3, Recipe(), 7).named_parameters())
+        for fields in ({}, {"conv_stages": 1})
+    ]
+    assert not all(torch.equal(by_order[0][n], by_order[1][n]) for n in shared if n in by_order[1])
+
+
+# ------------------------------------------------------------------------------------------------------ bands
+
+
+def test_networks_are_built_for_the_bands_of_the_data_and_train_on_them():
+    data = tinyland(32, 32, train=4)
+    splits = {
+        name: replace(split, images=np.concatenate([split.images, split.images[..., :2]], -1) * np.uint16(200))
+        for name, split in data.splits.items()
+    }
+    many = replace(data, splits=splits, bands=measure_bands(splits["train"].images, "abcde"))
+    recipe = replace(RECIPES["smoke"], steps=2, eval_every=2, warmup_steps=0, batch=2, crop=None)
+    model, result = train_config(archs.config("lale-s1"), many, recipe, 0)
+    assert result.status == "ok"
+    assert next(model.parameters()).shape[1] == 5
+    assert predict(model, splits["test"].images, bands=many.bands).shape == (4, 32, 32)
+    colour, majority = (scores(baseline(many)).macro_f1 for baseline in (colour_baseline, majority_baseline))
+    assert 1 > colour > majority + 0.2
+
+
+# ------------------------------------------------------------------------------------------------------ still rising
+
+
+def history(*scores, every=10):
+    return [{"step": every * (i + 1), "macro_f1": score} for i, score in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "rising"),
+    [
+        ((), True),
+        ((0.5,), True),  # nothing before its last fifth
+        ((0.50, 0.60, 0.70, 0.71, 0.7101), True),  # its best is its last
+        ((0.50, 0.60, 0.70, 0.71, 0.7099), False),
+        ((0.50, 0.60, 0.70, 0.70, 0.70, 0.70, 0.70, 0.70, 0.704, 0.70), True),  # the last fifth brought 0.4 points
+        ((0.50, 0.60, 0.70, 0.70, 0.70, 0.70, 0.70, 0.70, 0.702, 0.70), False),
+        ((0.70, 0.60, 0.50, 0.40, 0.30), False),
+    ],
+)
+def test_a_training_was_still_rising_if_its_end_brought_something(scores, rising):
+    assert still_rising(history(*scores)) is rising
 
 
 # ------------------------------------------------------------------------------------------------------ failures

@@ -1,4 +1,4 @@
-"""Augmentation of a whole uint8 batch on the device, with a handful of tensor operations.
+"""Augmentation of a whole batch of stored pixels on the device, with a handful of tensor operations.
 
 Crop, flips and turns only say from where each output pixel is read. They are composed into one index map, and one
 gather moves image and mask together: a mask cannot come apart from its image.
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8, UInt16
 from torch import Tensor
 
+from bench.data.bands import RGB, Band
 from bench.errors import BenchError
 from bench.training.recipe import Recipe
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of values in 0..1
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Stored = UInt8[Tensor, "n h w b"] | UInt16[Tensor, "n h w b"] | Float[Tensor, "n h w b"]
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,7 @@ def _axis(length: int, flipped: Bool[Tensor, " n"]) -> Int64[Tensor, "n length"]
     return torch.where(flipped[:, None], forward.flip(0), forward)
 
 
-def move(
-    images: UInt8[Tensor, "n h w 3"], masks: UInt8[Tensor, "n h w"], draws: Draws
-) -> tuple[UInt8[Tensor, "n i j 3"], UInt8[Tensor, "n i j"]]:
+def move(images: Stored, masks: UInt8[Tensor, "n h w"], draws: Draws) -> tuple[Stored, UInt8[Tensor, "n i j"]]:
     """Crop, flip and turn images and masks alike, by one index map."""
     count, height, width = masks.shape
     first = torch.arange(0, masks.numel(), height * width, device=masks.device).view(count, 1, 1)
@@ -101,31 +99,62 @@ def move(
     return images.reshape(-1, images.shape[-1])[index], masks.reshape(-1)[index]
 
 
-def relight(images: UInt8[Tensor, "n h w 3"], draws: Draws) -> Float[Tensor, "n h w 3"]:
-    """Contrast, then brightness, kept within the range of a byte.
+def relight(images: Stored, draws: Draws, bands: tuple[Band, ...] = RGB) -> Float[Tensor, "n h w b"]:
+    """Contrast, then brightness, of each band within its own range; the result in stored values less the band's low.
 
-    x' = clip(contrast * x + brightness * 255, 0, 255), one contrast and one brightness a tile.
+    With u = x - low: u' = clip(contrast * u + brightness * (high - low), 0, high - low), one contrast and one
+    brightness a tile. The ranges of bands of more than 8 bits leave out their rarest values: there the clip lets a
+    value go as far as the batch's own.
     """
     contrast, brightness = draws.contrast.view(-1, 1, 1, 1), draws.brightness.view(-1, 1, 1, 1)
-    return (images.float() * contrast + brightness * 255).clamp_(0, 255)
+    span = _figures(bands, images.device).span
+    above = _above_low(images, bands)
+    lowest, highest = torch.zeros_like(span), span
+    if images.dtype != torch.uint8:
+        lowest, highest = above.amin((0, 1, 2)).clamp_max(0), torch.maximum(span, above.amax((0, 1, 2)))
+    return (above * contrast + brightness * span).clamp_(lowest, highest)
 
 
-def normalise(images: UInt8[Tensor, "n h w 3"] | Float[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
-    """Values in 0..255 to values in 0..1 less the ImageNet mean, over its deviation; channels-last memory."""
-    scale, shift = _imagenet(images.device)
-    return (images.float() * scale - shift).permute(0, 3, 1, 2)
+def normalise(images: Stored, bands: tuple[Band, ...] = RGB) -> Float[Tensor, "n b h w"]:
+    """What a network sees of stored pixels: `((x - low) / (high - low) - mean) / deviation`, channels-last memory."""
+    return _normalise_above(_above_low(images, bands), bands)
+
+
+def _above_low(images: Stored, bands: tuple[Band, ...]) -> Float[Tensor, "n h w b"]:
+    values = images.float()
+    return values - _figures(bands, images.device).low if any(band.low for band in bands) else values
+
+
+def _normalise_above(above: Float[Tensor, "n h w b"], bands: tuple[Band, ...]) -> Float[Tensor, "n b h w"]:
+    figures = _figures(bands, above.device)
+    return (above * figures.scale - figures.shift).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """Of each band, float32 (B,): see `normalise`; `scale` and `shift` make it one product and one difference."""
+
+    low: Tensor
+    span: Tensor
+    scale: Tensor
+    shift: Tensor
 
 
 @lru_cache(maxsize=8)
-def _imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    return (1 / (255 * std)).to(device), (mean / std).to(device)
+def _figures(bands: tuple[Band, ...], device: torch.device) -> _Figures:
+    rows = [(band.low, band.high - band.low, band.mean, band.deviation) for band in bands]
+    low, span, mean, deviation = torch.tensor(rows).T
+    return _Figures(*(value.contiguous().to(device) for value in (low, span, 1 / (span * deviation), mean / deviation)))
 
 
 def augment(
-    images: UInt8[Tensor, "n h w 3"], masks: UInt8[Tensor, "n h w"], recipe: Recipe, rng: torch.Generator
-) -> tuple[Float[Tensor, "n 3 i j"], UInt8[Tensor, "n i j"]]:
+    images: Stored,
+    masks: UInt8[Tensor, "n h w"],
+    recipe: Recipe,
+    rng: torch.Generator,
+    bands: tuple[Band, ...] = RGB,
+) -> tuple[Float[Tensor, "n b i j"], UInt8[Tensor, "n i j"]]:
     """One training batch: image batch (channels-last memory) and masks, all chance drawn from `rng`."""
     draws = draw(recipe, len(images), images.shape[1], images.shape[2], rng, images.device)
     images, masks = move(images, masks, draws)
-    return normalise(relight(images, draws)), masks
+    return _normalise_above(relight(images, draws, bands), bands), masks

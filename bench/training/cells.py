@@ -133,7 +133,8 @@ def _panels(model: torch.nn.Module, data: DataSet, recipe: Recipe, device: str) 
 
     test = data["test"]
     indices = panel_indices(len(test.tiles))
-    predictions = predict(model, test.images[indices], batch=1, device=device, precision=recipe.precision)
+    chosen = test.images[indices]
+    predictions = predict(model, chosen, batch=1, device=device, precision=recipe.precision, bands=data.bands)
     return {"indices": indices, "predictions": pack_array(np.asarray(predictions, dtype=np.uint8))}
 
 

@@ -47,7 +47,7 @@ def _class_maps(model: nn.Module, tiles: Tiles, recipe: Recipe) -> Iterator[Clas
     first, levels = 0, []
     while first < len(tiles):
         images, truth = tiles.take(torch.arange(first, min(first + _batch(recipe, tiles), len(tiles))))
-        pred, level = predict_batch(model, images, recipe.precision)
+        pred, level = predict_batch(model, images, recipe.precision, tiles.bands)
         levels.append(level)
         yield pred, truth
         first += len(truth)

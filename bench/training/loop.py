@@ -22,10 +22,10 @@ READ_EVERY = 16
 
 def training_batch(
     tiles: Tiles, recipe: Recipe, seed: int, step: int
-) -> tuple[Float[Tensor, "n 3 h w"], UInt8[Tensor, "n h w"]]:
+) -> tuple[Float[Tensor, "n b h w"], UInt8[Tensor, "n h w"]]:
     """The augmented batch of one step, the same for every network trained under this seed."""
     images, masks = tiles.take(batch_indices(seed, step, recipe.batch, len(tiles)))
-    batch, masks = augment(images, masks, recipe, generator(seed, "augment", step))
+    batch, masks = augment(images, masks, recipe, generator(seed, "augment", step), tiles.bands)
     return (batch if recipe.channels_last else batch.contiguous()), masks
 
 
@@ -34,7 +34,7 @@ def descend(
     optimiser: torch.optim.Optimizer,
     loss: Loss,
     recipe: Recipe,
-    batch: Float[Tensor, "n 3 h w"],
+    batch: Float[Tensor, "n b h w"],
     truth: UInt8[Tensor, "n h w"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """One optimiser step; its loss and the norm of its gradient before clipping, both left on the device.
@@ -53,7 +53,7 @@ def descend(
 
 
 def _loss_or_sentence(
-    model: nn.Module, loss: Loss, batch: Float[Tensor, "n 3 h w"], truth: UInt8[Tensor, "n h w"]
+    model: nn.Module, loss: Loss, batch: Float[Tensor, "n b h w"], truth: UInt8[Tensor, "n h w"]
 ) -> Float[Tensor, ""]:
     try:
         return _loss(model, loss, batch, truth)
@@ -68,7 +68,7 @@ def _loss_or_sentence(
 
 
 def _loss(
-    model: nn.Module, loss: Loss, batch: Float[Tensor, "n 3 h w"], truth: UInt8[Tensor, "n h w"]
+    model: nn.Module, loss: Loss, batch: Float[Tensor, "n b h w"], truth: UInt8[Tensor, "n h w"]
 ) -> Float[Tensor, ""]:
     """The loss of the logits, and of each auxiliary head by its weight where the network has some."""
     if not hasattr(model, "forward_aux"):

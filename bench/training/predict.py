@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from bench.data.bands import RGB, Band
 from bench.errors import BenchError
-from bench.training.augment import normalise
+from bench.training.augment import Stored, normalise
 
 
 class NonFiniteError(BenchError):
@@ -23,10 +24,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 def predict_batch(
-    model: nn.Module, images: UInt8[Tensor, "n h w 3"], precision: str
+    model: nn.Module, images: Stored, precision: str, bands: tuple[Band, ...] = RGB
 ) -> tuple[UInt8[Tensor, "n h w"], Float[Tensor, ""]]:
     """Class maps of one batch on its device, and a number that is finite only if every winning logit is."""
-    batch = normalise(images)
+    batch = normalise(images, bands)
     with torch.inference_mode(), autocast(images.device, precision):
         winner, classes = model(batch).max(dim=1)
     return classes.to(torch.uint8), winner.float().sum()
@@ -34,31 +35,30 @@ def predict_batch(
 
 def predict(
     model: nn.Module,
-    images: UInt8[np.ndarray, "n h w 3"],
+    images: np.ndarray,
     batch: int = 8,
     device: str | torch.device = "cpu",
     precision: str = "fp32",
+    bands: tuple[Band, ...] = RGB,
 ) -> UInt8[np.ndarray, "n h w"]:
-    """Class maps of RGB tiles, `batch` at a time; the model is moved to `device` and left in its mode.
+    """Class maps of tiles (N, H, W, B) of stored pixels, `batch` at a time; the model is moved to `device` and left
+    in its mode.
 
     Raises `NonFiniteError` when the network gives logits that are not finite.
     """
     device = torch.device(device)
     training = model.training
     model.to(device).eval()
+    maps = []
     try:
-        maps = [_predict_one(model, images[i : i + batch], device, precision) for i in range(0, len(images), batch)]
+        for first in range(0, len(images), batch):
+            tiles = torch.tensor(images[first : first + batch], device=device)
+            classes, level = predict_batch(model, tiles, precision, bands)
+            require_finite(level)
+            maps.append(classes.cpu().numpy())
     finally:
         model.train(training)
     return np.concatenate(maps) if maps else np.zeros(images.shape[:3], np.uint8)
-
-
-def _predict_one(
-    model: nn.Module, images: UInt8[np.ndarray, "n h w 3"], device: torch.device, precision: str
-) -> UInt8[np.ndarray, "n h w"]:
-    classes, level = predict_batch(model, torch.tensor(images, device=device), precision)
-    require_finite(level)
-    return classes.cpu().numpy()
 
 
 def require_finite(level: Float[Tensor, ""]) -> None:

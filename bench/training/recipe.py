@@ -18,6 +18,8 @@ PAPER_EPOCH = 80_192 // 24 + 1  # 3,342 batches of 24 hold the 80,192 training t
 SCHEDULES = ("plateau", "cosine", "constant")
 LOSSES = ("dice", "ce", "dice+ce")
 PRECISIONS = ("fp32", "bf16")
+SELECTIONS = ("best", "last")
+INITS = ("order", "name")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ class Recipe:
     plateau_patience: int = 3
     """validations without a better macro F1 after which the rate is multiplied by `plateau_factor`"""
 
+    # Weights
+    ema: float | None = None
+    """decay a step of a moving average of the weights, which is what is validated and kept; None averages none"""
+    select: Literal["best", "last"] = "best"
+    """which validation's weights are kept: those of the best macro F1, or the last ones"""
+    init: Literal["order", "name"] = "order"
+    """what seeds initial weights: their order in the network, or the name of each, which variants share"""
+
     # Arithmetic
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast for forward and evaluation, weights and optimiser in float32"""
@@ -86,10 +96,13 @@ class Recipe:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field that determines the result, JSON-able: what a record's key is hashed from."""
+        """Every field that determines the result, JSON-able: what a record's key is hashed from.
+
+        Fields that came later are left out at their default, so that what was recorded before them stays valid.
+        """
         values = asdict(self)
         del values["checkpoint_every"]
-        return values
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -99,6 +112,9 @@ class Recipe:
             if name not in known:
                 raise BenchError(f"A recipe has no field {name!r}; its fields are {', '.join(known)}.")
         return cls(**values)
+
+
+_LATER = MappingProxyType({"ema": None, "select": "best", "init": "order"})
 
 
 def _passes(holds: Callable[[Any], bool], value: object) -> bool:
@@ -139,6 +155,9 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = MappingProxyType(
         "warmup_steps": _whole(0),
         "plateau_factor": (lambda v: 0 < v < 1, "between 0 and 1, neither included"),
         "plateau_patience": _whole(1),
+        "ema": (lambda v: v is None or 0 < v < 1, "None or between 0 and 1, neither included"),
+        "select": _one_of(SELECTIONS),
+        "init": _one_of(INITS),
         "precision": _one_of(PRECISIONS),
         "channels_last": (lambda v: type(v) is bool, "true or false"),
         "flip_horizontal": _share,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bench.training.recipe import Recipe
 
@@ -55,3 +56,19 @@ def waited_since_best(validations: Sequence[float]) -> int:
         else:
             waited += 1
     return waited
+
+
+def still_rising(history: Sequence[Mapping[str, Any]], points: float = 0.3) -> bool:
+    """Whether a training was not done when it ended, as the `history` of its record tells.
+
+    It was still rising if its best validation was its last one, or if the last fifth of its steps brought `points` or
+    more of macro F1 (in percent points) over the best before; and where nothing was validated before, as one cannot
+    know.
+    """
+    if not history:
+        return True
+    scores = [entry["macro_f1"] for entry in history]
+    before = [entry["macro_f1"] for entry in history if entry["step"] <= 0.8 * history[-1]["step"]]
+    if not before or waited_since_best(scores) == 0:
+        return True
+    return 100 * (max(scores) - max(before)) >= points

@@ -9,16 +9,20 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from bench.data.bands import RGB, Band
 from bench.data.dataset import Split
+from bench.training.augment import Stored
 
-Batch = tuple[UInt8[Tensor, "n h w 3"], UInt8[Tensor, "n h w"]]
+Batch = tuple[Stored, UInt8[Tensor, "n h w"]]
 
 
 class Tiles(Protocol):
-    """Images and masks as uint8, decoded once, given by index as tensors on the device."""
+    """Images as stored and masks as uint8, decoded once, given by index as tensors on the device."""
 
     size: tuple[int, int]
     """height and width in pixels"""
+    bands: tuple[Band, ...]
+    """of the images' last axis"""
 
     def __len__(self) -> int: ...
 
@@ -30,7 +34,8 @@ class Tiles(Protocol):
 class HeldTiles:
     """A whole split on the device: a batch is one gather, and nothing crosses to the device while training."""
 
-    def __init__(self, split: Split, device: torch.device) -> None:
+    def __init__(self, split: Split, device: torch.device, bands: tuple[Band, ...] = RGB) -> None:
+        self.bands = bands
         self.images = torch.tensor(np.asarray(split.images), device=device)
         self.masks = torch.tensor(np.asarray(split.masks), device=device)
         self.size = tuple(self.masks.shape[1:])
@@ -46,8 +51,8 @@ class HeldTiles:
 class HostTiles:
     """A split left where it is, in memory or in a mapped file: each batch copies its own tiles to the device."""
 
-    def __init__(self, split: Split, device: torch.device) -> None:
-        self.split, self.device = split, device
+    def __init__(self, split: Split, device: torch.device, bands: tuple[Band, ...] = RGB) -> None:
+        self.split, self.device, self.bands = split, device, bands
         self.size = tuple(split.masks.shape[1:])
 
     def __len__(self) -> int:
@@ -61,10 +66,10 @@ class HostTiles:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
 
-def place_tiles(split: Split, device: torch.device) -> Tiles:
+def place_tiles(split: Split, device: torch.device, bands: tuple[Band, ...] = RGB) -> Tiles:
     """On a GPU the split moves there if it takes at most half of the free memory; else it stays where it is."""
     if device.type != "cuda":
-        return HostTiles(split, device)
+        return HostTiles(split, device, bands)
     free, _ = torch.cuda.mem_get_info(device)
     fits = split.images.nbytes + split.masks.nbytes <= free // 2
-    return HeldTiles(split, device) if fits else HostTiles(split, device)
+    return (HeldTiles if fits else HostTiles)(split, device, bands)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from bench.data.dataset import DataSet
 from bench.errors import BenchError
@@ -25,10 +26,10 @@ from bench.training.checkpoint import (
     save_weights,
 )
 from bench.training.evaluate import evaluate, evaluate_with_boundaries
+from bench.training.initial import Config, initial_network
 from bench.training.loop import LossWatch, descend, seed_step, set_rate, training_batch
 from bench.training.loss import make_loss
 from bench.training.metrics import scores
-from bench.training.order import seed_everything
 from bench.training.predict import NonFiniteError
 from bench.training.recipe import Recipe
 from bench.training.schedule import learning_rate, should_stop
@@ -36,12 +37,6 @@ from bench.training.tiles import place_tiles
 
 OnStep = Callable[[int, int, float], None]
 """Called after each step with (steps done, steps at most, the loss as last read from the device)."""
-
-
-class Config(Protocol):
-    """What `archs` calls a config: it builds its own module."""
-
-    def build(self, num_classes: int, in_channels: int) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class TrainResult:
     steps: int
     """optimiser steps done: fewer than the recipe's after an early stop or a failure"""
     best_step: int
-    """the step of the best validation macro F1; 0 if no validation was reached"""
+    """the step of the weights kept, of the best validation macro F1 or of the last; 0 if none was reached"""
     history: list[dict[str, Any]]
     """one entry a validation: step, loss (mean since the last), lr, macro_f1, macro_iou"""
     val_confusion: Int64[np.ndarray, "c c"] | None
@@ -82,9 +77,8 @@ def train_config(
     on_step: OnStep | None = None,
     test: bool = True,
 ) -> tuple[nn.Module, TrainResult]:
-    """Build the config's network under `seed`, then `train` it under the same seed; network and result."""
-    seed_everything(seed)
-    model = config.build(num_classes=data.classes.num_classes, in_channels=3)
+    """Build the config's network for the data's bands under `seed`, then `train` it under it; network and result."""
+    model = initial_network(config, data.classes.num_classes, data.in_channels, recipe, seed)
     result = train(model, data, recipe, seed=seed, device=device, folder=folder, on_step=on_step, test=test)
     return model, result
 
@@ -100,7 +94,7 @@ def train(
     on_step: OnStep | None = None,
     test: bool = True,
 ) -> TrainResult:
-    """Train a network and leave it with the weights of its best validation macro F1.
+    """Train a network and leave it with the weights of its best validation macro F1, or as the recipe selects.
 
     Equal arguments give equal results; on a CPU with equal threads to the bit. With a `folder`, checkpoints are
     written there, and a run that was killed goes on from the last one to the same result. The test split is looked
@@ -133,6 +127,22 @@ def shorten_norm_memory(model: nn.Module, steps: int) -> None:
             module.momentum = max(module.momentum, min(1.0, 10 / steps))
 
 
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the network that becomes the moving average of its weights and floating-point buffers (batch norm's
+    statistics among them), with `min(decay, (1 + n) / (10 + n))` after n updates, so that a short training soon
+    forgets its initial weights."""
+
+    def move(average: list[Tensor], newest: list[Tensor], updates: Tensor | int) -> None:
+        if average[0].is_floating_point():
+            share = min(decay, (1 + int(updates)) / (10 + int(updates)))
+            torch._foreach_lerp_(average, newest, 1 - share)
+        else:
+            torch._foreach_copy_(average, newest)
+
+    average = AveragedModel(model, multi_avg_fn=move, use_buffers=True)
+    return average.requires_grad_(False)
+
+
 def _silent(step: int, total: int, loss: float) -> None:
     """The progress callback of nobody."""
 
@@ -145,7 +155,7 @@ class _Run:
     ) -> None:
         self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
         self.device, self.folder = device, folder
-        self.tiles, self.val = place_tiles(data["train"], device), place_tiles(data["val"], device)
+        self.tiles, self.val = (place_tiles(data[split], device, data.bands) for split in ("train", "val"))
         self.loss = make_loss(recipe, data.classes.ignore_index)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         model.to(device, memory_format=layout)
@@ -153,6 +163,11 @@ class _Run:
         self.optimiser = torch.optim.AdamW(
             model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
+        self.average = averaged(model, recipe.ema) if recipe.ema else None
+        self.scored = model if self.average is None else self.average.module
+        """what is validated, kept and tested"""
+        self.kept = model if self.average is None else nn.ModuleDict({"model": model, "average": self.average})
+        """what a checkpoint holds"""
         self.best: dict[str, Tensor] = {}
         self.state = self._begin()
         self.watch = LossWatch(device, self.state.loss_sum)
@@ -163,7 +178,7 @@ class _Run:
         """The state of the folder's checkpoint, model and optimiser with it, or a fresh one."""
         determinants = {"recipe": self.recipe.to_dict(), "data": self.data.fingerprint, "seed": self.seed}
         run = run_signature(self.model, determinants)
-        found = self.folder and load_checkpoint(self.folder, self.model, self.optimiser, run)
+        found = self.folder and load_checkpoint(self.folder, self.kept, self.optimiser, run)
         state = found or TrainState(run)
         if state.threads[-1:] != [torch.get_num_threads()]:
             state.threads.append(torch.get_num_threads())
@@ -201,6 +216,8 @@ class _Run:
         set_rate(self.optimiser, self._rate())
         batch, truth = training_batch(self.tiles, self.recipe, self.seed, step)
         loss, norm = descend(self.model, self.optimiser, self.loss, self.recipe, batch, truth)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         self.state.step += 1
         self.watch.add(self.state.step, loss, norm)
 
@@ -219,14 +236,14 @@ class _Run:
         return ""
 
     def _validate(self) -> None:
-        """Add an entry to the history; keep the weights if they are the best so far."""
+        """Add an entry to the history; keep the weights if the recipe selects them so far."""
         state = self.state
-        confusion = evaluate(self.model, self.val, self.data.classes, self.recipe).sum(axis=0)
+        confusion = evaluate(self.scored, self.val, self.data.classes, self.recipe).sum(axis=0)
         self.model.train()
         if not confusion.any():
             raise BenchError(f"The val split of {self.data.name} has no labelled pixel, so no network can be chosen.")
         result = scores(confusion)
-        better = result.macro_f1 > max(state.validations, default=-1.0)
+        better = self.recipe.select == "last" or result.macro_f1 > max(state.validations, default=-1.0)
         state.history.append(
             {
                 "step": state.step,
@@ -242,9 +259,9 @@ class _Run:
             self._keep_best()
 
     def _keep_best(self) -> None:
-        self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.best = {name: value.detach().clone() for name, value in self.scored.state_dict().items()}
         if self.folder is not None:
-            save_weights(self.model, best_path(self.folder, self.state.step))
+            save_weights(self.scored, best_path(self.folder, self.state.step))
 
     def _keep(self) -> None:
         """Write a checkpoint where the recipe wants one."""
@@ -252,7 +269,7 @@ class _Run:
         due = self._at_validation() or (every is not None and self.state.step % every == 0)
         if self.folder is not None and due:
             self.state.loss_sum = float(self.watch.total)
-            save_checkpoint(self.folder, self.model, self.optimiser, self.state)
+            save_checkpoint(self.folder, self.kept, self.optimiser, self.state)
 
     def restore_best(self) -> None:
         """Load the best weights into the model; a run that failed before its first validation has none."""
@@ -286,5 +303,5 @@ class _Run:
         )
 
     def _test(self) -> tuple[np.ndarray, np.ndarray]:
-        tiles = place_tiles(self.data["test"], self.device)
+        tiles = place_tiles(self.data["test"], self.device, self.data.bands)
         return evaluate_with_boundaries(self.model, tiles, self.data.classes, self.recipe)
