@@ -22,7 +22,7 @@ from bench.report.tables import write_tables
 from bench.speed.comparison import Way, quickest, race_cell, recorded_ratio
 from bench.speed.cpu_load import TOLERABLE
 from bench.speed.protocol import SpeedProtocol
-from bench.stats.medians import Spread
+from bench.stats.medians import Median
 from bench.study.report import Report
 
 LITERAL = "lale-s1, as published"
@@ -180,14 +180,14 @@ def _disturbance(record: Record) -> str:
     )
 
 
-def _sentence(label: str, times: Spread, fast: str, slow: str, target: float, disturbed: bool) -> str:
+def _sentence(label: str, times: Median, fast: str, slow: str, target: float, disturbed: bool) -> str:
     if disturbed:
         return f"{label}: {fast} had {_times(times)} the throughput of {slow} ({target:g}× was aimed at)."
     verdict = "reached" if times.low >= target else "not settled" if times.high >= target else "not reached"
     return f"{label}: {fast} has {_times(times)} the throughput of {slow}; {target:g}× was aimed at: {verdict}."
 
 
-def _times(times: Spread) -> str:
+def _times(times: Median) -> str:
     return f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}] times"
 
 

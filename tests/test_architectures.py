@@ -7,6 +7,7 @@ import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import pytest
 import torch
 
 import archs
@@ -62,6 +63,13 @@ COMPILED = (
 )
 
 
+QUICK = (  # of the many entries of libraries, those that a quick run tries: one of each kind of encoder and decoder
+    "smp/unet-efficientnet_b0",
+    "smp/dpt-deit3_base_patch16_224",
+    "timm/convnext_atto+mlp",
+)
+
+
 def of(name, table, otherwise):
     return next((value for pattern, value in table.items() if fnmatchcase(name, pattern)), otherwise)
 
@@ -87,6 +95,7 @@ class Everything(ArchitectureTestCase, Shapes):
 class Compiled(Everything):
     """What one entry of each family is tried on besides: it takes half a minute."""
 
+    @pytest.mark.slow
     def test_full_compiler(self):
         """`torch.compile` with its own backend gives the same logits."""
         model, x = self.network(), self.images(1)
@@ -104,6 +113,7 @@ def _class_of(name, bases, **attributes):
             "config": entry.config,
             "inputs": entry.inputs,
             "checks": entry.checks,
+            "pytestmark": [] if name in QUICK or not name.startswith(("smp/", "timm/")) else [pytest.mark.slow],
             "thin": of(name, THIN, {}),
             "side": of(name, SIDE, 64),
             "without_gradient": of(name, WITHOUT_GRADIENT, ()),
@@ -160,6 +170,6 @@ def test_the_table_is_up_to_date():
 
 
 def test_every_pattern_of_these_tables_is_used():
-    for pattern in (*THIN, *SIDE, *WITHOUT_GRADIENT, *CANNOT, *COMPILED):
+    for pattern in (*THIN, *SIDE, *WITHOUT_GRADIENT, *CANNOT, *COMPILED, *QUICK):
         assert archs.names(pattern), pattern
     assert sum(hasattr(case, "test_full_compiler") for case in CASES.values()) == len(COMPILED)

@@ -11,7 +11,7 @@ from bench.engine import run_cells
 from bench.records import Record, RecordStore
 from bench.records.environment import environment
 from bench.speed.comparison import Way, quickest, race_cell, recorded_ratio
-from bench.speed.cpu_load import Bystanders
+from bench.speed.cpu_load import CpuLoad
 from bench.speed.protocol import SpeedProtocol
 from studies import deployment
 from studies.deployment import LITERAL, STUDY, WAYS
@@ -84,10 +84,10 @@ def test_cores_of_others_are_what_is_busy_without_us(tmp_path):
         stat.write_text(f"cpu  {round(busy * ticks)} 0 0 12345 67 0 0 0 0 0\ncpu0 1 2 3\n")
 
     write(100)
-    watch, start, own = Bystanders(stat), time.monotonic(), sum(os.times()[:2])
+    watch, start, own = CpuLoad(stat), time.monotonic(), sum(os.times()[:2])
     time.sleep(0.2)
     write(103)
-    found = watch.cores()
+    found = watch.other_cores()
     wall = time.monotonic() - start
     assert abs(found - (3 - (sum(os.times()[:2]) - own)) / wall) < 1
-    assert Bystanders(Path("/nowhere")).cores() is None
+    assert CpuLoad(Path("/nowhere")).other_cores() is None

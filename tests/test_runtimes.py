@@ -8,7 +8,7 @@ import archs
 from bench.errors import BenchError
 from bench.speed import runtimes
 from bench.speed.measure import Contender, SpeedProtocol, measure_speed, race
-from bench.speed.runtimes import Workshop, difference, prepare, refuse_missing, refuse_other_output
+from bench.speed.runtimes import ModelCache, difference, prepare, refuse_missing, refuse_other_output
 
 BRIEF = {"calls": 2, "rounds": 6, "min_seconds": 0, "max_seconds": 0.1, "warmup_seconds": 0.05, "threads": 1}
 CPU = torch.device("cpu")
@@ -125,11 +125,11 @@ def test_a_network_without_a_deployed_form_says_so():
 
 def test_eager_calls_the_network_itself():
     model, x = nn.Conv2d(3, 2, 1), torch.randn(1, 3, 8, 8)
-    workshop = Workshop()
-    copied = workshop.network(model, x, protocol())
-    ready = prepare(copied, x, protocol(), workshop)
+    models = ModelCache()
+    copied = models.network(model, x, protocol())
+    ready = prepare(copied, x, protocol(), models)
     assert copied is not model
-    assert workshop.network(model, x, protocol(batch=8)) is copied
+    assert models.network(model, x, protocol(batch=8)) is copied
     assert torch.equal(ready.read(ready.call()), model(x))
 
 

@@ -93,7 +93,7 @@ def measure(
     against the trained network's in fp32 before it is timed, and one that differs is refused. A lower precision is only
     worth its speed with its accuracy beside it.
 
-    **Why a share of the ceiling.** The device's own best (matrix products, a convolution, copies) is measured in the
+    **Roofline share.** The device's own best (matrix products, a convolution, copies) is measured in the
     same rounds. No network can do its exact MACs faster, nor read weights and input and write its output faster. The
     share says how much is left to gain; beyond 100 % and the measuring error the time is wrong, and the run stops.
 
@@ -189,7 +189,7 @@ def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: 
     frame = pd.DataFrame(list(rows.values()))
     caption = (
         f"{size}x{size}, {num_classes} classes; {protocol.form} form, {protocol.runtime}, {protocol.precision}, "
-        f"{protocol.memory_format}: latency at batch 1, throughput and share of the device's ceiling at batch {batch}"
+        f"{protocol.memory_format}: latency at batch 1, throughput and roofline share at batch {batch}"
     )
     OUTPUT.print(rich_table(frame, measured(frame, COLUMNS), caption))
     for row in rows.values():

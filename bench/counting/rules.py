@@ -36,7 +36,7 @@ Rule = Callable[[Arguments, Tensor], int]  # from the arguments and the first ou
 
 
 @dataclass(frozen=True)
-class Cost:
+class OperatorCost:
     """The kind of an operator (see the module's table) and its number of operations of that kind."""
 
     kind: str
@@ -220,26 +220,26 @@ def written_tensors(operator: str, arguments: Arguments, results: list[Tensor]) 
     return results[:1] if stored else results
 
 
-def cost(func: Any, arguments: Arguments, out: Tensor | None) -> Cost:
+def cost(func: Any, arguments: Arguments, out: Tensor | None) -> OperatorCost:
     """The cost of one call: `arguments` by schema name, `out` the first tensor it returns."""
     name = operator_name(func)
     if is_view(func):
-        return Cost("view", 0)
+        return OperatorCost("view", 0)
     if name in ALLOCATIONS:
-        return Cost("allocation", 0)
+        return OperatorCost("allocation", 0)
     if name in MOVEMENT:
-        return Cost("movement", 0)
+        return OperatorCost("movement", 0)
     if out is None:
-        return Cost("unknown", 0)
+        return OperatorCost("unknown", 0)
     return _arithmetic(func, name, arguments, out)
 
 
-def _arithmetic(func: Any, name: str, arguments: Arguments, out: Tensor) -> Cost:
+def _arithmetic(func: Any, name: str, arguments: Arguments, out: Tensor) -> OperatorCost:
     if name in MAC_RULES:
-        return Cost("mac", MAC_RULES[name](arguments, out))
+        return OperatorCost("mac", MAC_RULES[name](arguments, out))
     if name in ELEMENT_RULES:
         kind, rule = ELEMENT_RULES[name]
-        return Cost(kind, rule(arguments, out))
+        return OperatorCost(kind, rule(arguments, out))
     if torch.Tag.pointwise in func.tags:
-        return Cost("arithmetic", out.numel())
-    return Cost("unknown", 0)
+        return OperatorCost("arithmetic", out.numel())
+    return OperatorCost("unknown", 0)

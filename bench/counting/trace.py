@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from archs.meta import meta_copy, result_on_meta
 from bench.counting.live import LiveBytes
-from bench.counting.rules import Cost, attention_macs, cost, operator_name, written_tensors
+from bench.counting.rules import OperatorCost, attention_macs, cost, operator_name, written_tensors
 from bench.errors import BenchError
 
 
@@ -111,7 +111,7 @@ class _Recorder(TorchDispatchMode):
         self.record(self.last, price, named, written_tensors(self.last, named, results))
         return out
 
-    def record(self, operator: str, price: Cost, arguments: dict[str, Any], results: list[Tensor]) -> None:
+    def record(self, operator: str, price: OperatorCost, arguments: dict[str, Any], results: list[Tensor]) -> None:
         module, module_class = self.scope[-1] if self.scope else ("", "")
         launched = price.kind not in ("view", "allocation")
         self.live.show(results)
@@ -157,7 +157,7 @@ class _FusedAttention(TorchFunctionMode):
         self.recorder.last = "scaled_dot_product_attention"
         with self.recorder.pause():
             out = func(*args, **kwargs)
-        self.recorder.record(self.recorder.last, Cost("mac", attention_macs(named, out)), named, [out])
+        self.recorder.record(self.recorder.last, OperatorCost("mac", attention_macs(named, out)), named, [out])
         return out
 
 

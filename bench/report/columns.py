@@ -125,7 +125,7 @@ COLUMNS = {
         Column("activations", "Activations written", "millions", "low"),
         Column("latency_ms", "Latency", "ms", "low", "latency_low", "latency_high"),
         Column("throughput", "Throughput", "images/s", "high", "throughput_low", "throughput_high"),
-        Column("ceiling_share", "Share of the ceiling", "percent", "high", "ceiling_share_low", "ceiling_share_high"),
+        Column("ceiling_share", "Roofline share", "percent", "high", "ceiling_share_low", "ceiling_share_high"),
         Column("joules_per_image", "Energy", Format(".3f", 1.0, "J/image"), "low"),
         Column("best_throughput", "Throughput at the best batch", "images/s", "high"),
         Column("best_batch", "Best batch", "count"),

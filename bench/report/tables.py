@@ -31,7 +31,7 @@ _BOUNDS = "Brackets hold the {}."
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """What stands in one place of a table; `note` is the number of the row's note, or None."""
 
     text: str
@@ -40,12 +40,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Body:
+class TableBody:
     """A table before any markup: headers, `numeric` (right-aligned) columns, rows of cells, notes."""
 
     headers: tuple[str, ...]
     numeric: tuple[bool, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     notes: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -104,7 +104,7 @@ def rich_table(frame: pd.DataFrame, columns: Sequence[Column], caption: str = ""
     return table
 
 
-def _body(frame: pd.DataFrame, columns: Sequence[Column]) -> Body:
+def _body(frame: pd.DataFrame, columns: Sequence[Column]) -> TableBody:
     _check(frame, columns)
     trouble = troubles(frame)
     notes = list(dict.fromkeys(one_line(str(t)) for t in trouble.values()))
@@ -112,10 +112,10 @@ def _body(frame: pd.DataFrame, columns: Sequence[Column]) -> Body:
     texts = [_texts(frame, c) for c in columns]
     best = [_best(frame, c, column_texts, set(trouble)) for c, column_texts in zip(columns, texts, strict=True)]
     rows = tuple(
-        tuple(Cell(texts[j][i], i in best[j], numbers.get(i) if j == 0 else None) for j in range(len(columns)))
+        tuple(TableCell(texts[j][i], i in best[j], numbers.get(i) if j == 0 else None) for j in range(len(columns)))
         for i in range(len(frame))
     )
-    return Body(
+    return TableBody(
         headers=tuple(c.title + _ARROWS[c.better] for c in columns),
         numeric=tuple(bool(c.style.spec) for c in columns),
         rows=rows,
@@ -187,7 +187,7 @@ def _raw(values: pd.Series) -> list[str]:
     return ["" if item is None else text for item, text in zip(items, as_text, strict=True)]
 
 
-def _markdown(body: Body, caption: str) -> str:
+def _markdown(body: TableBody, caption: str) -> str:
     heads = [escape_markdown(h) for h in body.headers]
     grid = [[_markdown_cell(cell) for cell in row] for row in body.rows]
     widths = [max(map(len, column)) for column in zip(heads, *grid, strict=True)]
@@ -199,7 +199,7 @@ def _markdown(body: Body, caption: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: TableCell) -> str:
     text = escape_markdown(cell.text)
     mark = f"<sup>{cell.note}</sup>" if cell.note else ""
     return (f"**{text}**" if cell.best else text) + mark
@@ -210,7 +210,7 @@ def _markdown_row(cells: Sequence[str], widths: Sequence[int], numeric: Sequence
     return "| " + " | ".join(padded) + " |"
 
 
-def _latex(body: Body, caption: str, label: str) -> str:
+def _latex(body: TableBody, caption: str, label: str) -> str:
     alignment = "".join("r" if n else "l" for n in body.numeric)
     notes = [rf"\textsuperscript{{{i}}} {escape_latex(note)}" for i, note in enumerate(body.notes, 1)]
     lines = [
@@ -232,7 +232,7 @@ def _latex(body: Body, caption: str, label: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: TableCell) -> str:
     text = escape_latex(cell.text)
     mark = rf"\textsuperscript{{{cell.note}}}" if cell.note else ""
     return (rf"\textbf{{{text}}}" if cell.best else text) + mark

@@ -13,7 +13,7 @@ from bench.counting.cells import IMAGE_CHANNELS
 from bench.engine import Cell, CellContext
 from bench.errors import BenchError
 from bench.speed.protocol import SpeedProtocol
-from bench.stats.medians import Spread, median_interval
+from bench.stats.medians import Median, median_interval
 
 PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "onnx", "onnxruntime", "openvino")
 
@@ -56,7 +56,7 @@ def race_cell(ways: Mapping[str, Way], label: str, size: tuple[int, int], num_cl
     return Cell("race", label, determinants, run, cost=float(len(ways)))
 
 
-def recorded_ratio(speeds: Mapping[str, Mapping[str, Any]], fast: str, slow: str) -> Spread:
+def recorded_ratio(speeds: Mapping[str, Mapping[str, Any]], fast: str, slow: str) -> Median:
     """How many times the throughput of `slow` that of `fast` was, the median over rounds, from a race's record."""
     a, b = speeds[fast], speeds[slow]
     scale = a["protocol"]["batch"] / b["protocol"]["batch"]

@@ -17,14 +17,14 @@ TOLERABLE = 0.1
 services stay below."""
 
 
-class Bystanders:
+class CpuLoad:
     """Watches from its making on; needs Linux's `/proc/stat`."""
 
     def __init__(self, stat: Path = STAT) -> None:
         self._stat = stat
         self._before = self._reading()
 
-    def cores(self) -> float | None:
+    def other_cores(self) -> float | None:
         """Cores that other processes (and other virtual machines on ours) had on average; None where unknown."""
         before, now = self._before, self._reading()
         if before is None or now is None or now[0] <= before[0]:

@@ -22,16 +22,16 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.speed.clocks import Clock, clock_for
-from bench.speed.cpu_load import Bystanders
+from bench.speed.cpu_load import CpuLoad
 from bench.speed.energy import NOT_REPORTED, EnergyMeter, energy_meter, joules_per_image
 from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
-from bench.speed.roofline import CeilingMeter, Ceilings, Work, refuse_impossible, share_of_ceiling
+from bench.speed.roofline import Roofline, RooflineMeter, Work, refuse_impossible, roofline_share
 from bench.speed.rounds import Runner, time_rounds
-from bench.speed.runtimes import Workshop, input_type, possible_forms, prepare, refuse_missing, refuse_other_output
+from bench.speed.runtimes import ModelCache, input_type, possible_forms, prepare, refuse_missing, refuse_other_output
 from bench.speed.work import compulsory_work
-from bench.stats.medians import Spread, median_interval
+from bench.stats.medians import Median, median_interval
 
-__all__ = ["Contender", "Speed", "SpeedProtocol", "Spread", "measure_speed", "median_interval", "race", "ratio"]
+__all__ = ["Contender", "Median", "Speed", "SpeedProtocol", "measure_speed", "median_interval", "race", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Speed:
     `latency_rounds[r]`: the latencies of round r; `block_rounds[r]`: seconds a call in round r, issued back to back;
     `compile_seconds`: preparation and first call, which compiles (None in eager); `warm`: whether times had settled
     before the first round; `threads`: PyTorch's CPU threads during the measurement; `work`: what a call cannot do
-    without; `ceilings`: the device's own rates in the same rounds; `difference`: of the output from the trained
+    without; `roofline`: the device's own rates in the same rounds; `difference`: of the output from the trained
     network's in fp32, as a share of its largest value (None where it is that network itself); `joules`:
     of an image, calls back to back, None where the hardware does not report it; `energy_source`: which counter;
     `other_cores`: how many cores other processes had meanwhile, on average, None where that is unknown.
@@ -56,7 +56,7 @@ class Speed:
     warm: bool
     threads: int
     work: Work | None = None
-    ceilings: Ceilings | None = None
+    roofline: Roofline | None = None
     difference: float | None = None
     joules: float | None = None
     energy_source: str = NOT_REPORTED
@@ -68,24 +68,24 @@ class Speed:
         return [seconds for round_ in self.latency_rounds for seconds in round_]
 
     @property
-    def latency(self) -> Spread:
+    def latency(self) -> Median:
         """Median latency of a call, with the interval of the rounds' medians."""
         return median_interval([median(round_) for round_ in self.latency_rounds])
 
     @property
-    def throughput(self) -> Spread:
+    def throughput(self) -> Median:
         """Images a second, calls issued back to back."""
         return median_interval([self.protocol.batch / seconds for seconds in self.block_rounds])
 
     @property
-    def seconds(self) -> Spread:
+    def seconds(self) -> Median:
         """Of a call issued back to back, the shorter of the two ways to time it."""
         return median_interval(list(self.block_rounds))
 
     @property
-    def share(self) -> Spread | None:
+    def share(self) -> Median | None:
         """The least time that the device needs for the compulsory work over the measured one, calls back to back."""
-        return share_of_ceiling(self.work, self.ceilings, self.seconds) if self.work and self.ceilings else None
+        return roofline_share(self.work, self.roofline, self.seconds) if self.work and self.roofline else None
 
     def percentile(self, share: float) -> float:
         """The latency that `share` percent of all calls stay under."""
@@ -114,14 +114,14 @@ class Speed:
             "joules_per_image": self.joules,
             "energy_source": self.energy_source,
             "other_cores": self.other_cores,
-            **self._against_ceilings(),
+            **self._against_roofline(),
             "latency_rounds_ms": [[round(seconds * 1e3, 5) for seconds in one] for one in self.latency_rounds],
             "block_rounds_ms": [round(seconds * 1e3, 5) for seconds in self.block_rounds],
         }
 
-    def _against_ceilings(self) -> dict[str, Any]:
-        work, ceilings, share = self.work, self.ceilings, self.share
-        if not (work and ceilings and share):
+    def _against_roofline(self) -> dict[str, Any]:
+        work, roofline, share = self.work, self.roofline, self.share
+        if not (work and roofline and share):
             return {"ceiling_share": None}
         return {
             "ceiling_share": share.value,
@@ -129,13 +129,13 @@ class Speed:
             "ceiling_share_high": share.high,
             "compulsory_macs": work.macs,
             "compulsory_bytes": work.bytes,
-            "least_ms": work.least_seconds(ceilings).value * 1e3,
-            "bound_by": work.bound_by(ceilings),
-            "ceilings": ceilings.to_dict(),
+            "least_ms": work.least_seconds(roofline).value * 1e3,
+            "bound_by": work.bound_by(roofline),
+            "ceilings": roofline.to_dict(),
         }
 
 
-def ratio(a: Speed, b: Speed, confidence: float = 0.95) -> Spread:
+def ratio(a: Speed, b: Speed, confidence: float = 0.95) -> Median:
     """How many times faster `a` ran than `b`: the median over rounds of `b`'s block time over `a`'s, both an image.
 
     Raises:
@@ -200,18 +200,18 @@ def race(
         raise BenchError("networks measured in the same rounds need the same threads, calls, rounds and seconds")
     device, schedule = torch.device(device), next(iter(contenders.values())).protocol
     clock = clock or clock_for(device)
-    workshop = Workshop()
+    models = ModelCache()
     with _threads(schedule.threads), torch.no_grad():
-        entries = {label: _enter(label, c, device, in_channels, clock, workshop) for label, c in contenders.items()}
+        entries = {label: _enter(label, c, device, in_channels, clock, models) for label, c in contenders.items()}
     with _threads(schedule.threads), torch.inference_mode():
-        meter = CeilingMeter(device, {contender.protocol.precision for contender in contenders.values()})
-        bystanders = Bystanders()
+        meter = RooflineMeter(device, {contender.protocol.precision for contender in contenders.values()})
+        load = CpuLoad()
         time_rounds([entry.runner for entry in entries.values()], meter, clock, schedule)
-        others, ceilings, energy = bystanders.cores(), meter.ceilings(), energy_meter(device)
-        speeds = {label: entry.speed(ceilings, energy, others) for label, entry in entries.items()}
+        others, roofline, energy = load.other_cores(), meter.roofline(), energy_meter(device)
+        speeds = {label: entry.speed(roofline, energy, others) for label, entry in entries.items()}
     for label, speed in speeds.items():
         for seconds in (speed.seconds, speed.latency):
-            refuse_impossible(label, speed.work, ceilings, seconds)
+            refuse_impossible(label, speed.work, roofline, seconds)
     return speeds
 
 
@@ -225,7 +225,7 @@ class _Entry:
     compile_seconds: float | None
     difference: float | None
 
-    def speed(self, ceilings: Ceilings, energy: EnergyMeter | None, others: float | None) -> Speed:
+    def speed(self, roofline: Roofline, energy: EnergyMeter | None, others: float | None) -> Speed:
         return Speed(
             size=tuple(self.contender.size),
             protocol=self.contender.protocol,
@@ -236,7 +236,7 @@ class _Entry:
             warm=self.runner.warm,
             threads=torch.get_num_threads(),
             work=self.work,
-            ceilings=ceilings,
+            roofline=roofline,
             difference=self.difference,
             joules=joules_per_image(self.runner.call, self.contender.protocol.batch, energy),
             energy_source=energy.source if energy else NOT_REPORTED,
@@ -245,7 +245,7 @@ class _Entry:
 
 
 def _enter(
-    label: str, contender: Contender, device: torch.device, in_channels: int, clock: Clock, workshop: Workshop
+    label: str, contender: Contender, device: torch.device, in_channels: int, clock: Clock, models: ModelCache
 ) -> _Entry:
     """Prepare a contender, hold its output against the trained network's, and warm it up."""
     protocol = contender.protocol
@@ -253,8 +253,8 @@ def _enter(
     x = _input(contender.size, protocol, device, in_channels)
     try:
         start = time.perf_counter()
-        ran = workshop.network(contender.model, x, protocol)
-        ready = prepare(ran, x, protocol, workshop)
+        ran = models.network(contender.model, x, protocol)
+        ready = prepare(ran, x, protocol, models)
         with tensor_cores(protocol.precision), torch.inference_mode():
             output = ready.read(ready.call()).clone()  # the next call may write to the same place
         _wait(output)
@@ -268,8 +268,8 @@ def _enter(
             f"{x.device.type} ({reason}); try another size, precision or runtime"
         ) from error
     itself = (protocol.runtime, protocol.form) == ("eager", "trained")
-    far = None if itself else refuse_other_output(label, output, _trained_output(contender, x, workshop), protocol)
-    work = compulsory_work(possible_forms(contender.model, ran, x, protocol, workshop), x, protocol.precision)
+    far = None if itself else refuse_other_output(label, output, _trained_output(contender, x, models), protocol)
+    work = compulsory_work(possible_forms(contender.model, ran, x, protocol, models), x, protocol.precision)
     runner = Runner(_in_precision(ready.call, protocol, device))
     with torch.inference_mode():
         runner.warm_up(clock, protocol.warmup_seconds)
@@ -288,10 +288,10 @@ def _in_precision(call: Any, protocol: SpeedProtocol, device: torch.device) -> A
     return switched
 
 
-def _trained_output(contender: Contender, x: Tensor, workshop: Workshop) -> Tensor:
+def _trained_output(contender: Contender, x: Tensor, models: ModelCache) -> Tensor:
     plain, x = SpeedProtocol(), x.float().contiguous()
     with tensor_cores("fp32"):
-        return workshop.network(contender.model, x, plain)(x)
+        return models.network(contender.model, x, plain)(x)
 
 
 def _wait(output: Tensor) -> None:

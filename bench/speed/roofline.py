@@ -1,4 +1,4 @@
-"""What the device itself can do, and so how close to it a network runs, or whether a time can be true at all.
+"""The roofline of a device: how close to it a network runs, or whether a time can be true at all.
 
 The best that the device does is measured in the same rounds as the networks: multiply-accumulates a second (matrix
 products of several sizes and a convolution, since either may be what the libraries do best) and bytes a second (copies
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.speed.protocol import DTYPES, tensor_cores
-from bench.stats.medians import Spread, median_interval
+from bench.stats.medians import Median, median_interval
 
 PRODUCTS = {"cpu": (256, 512, 768), "cuda": (2048, 4096, 8192)}
 """Sides of the square matrices; the largest keeps the device busy for some 10 ms or less."""
@@ -31,11 +31,11 @@ CONVOLUTIONS = {"cpu": ((1, 32, 32), (1, 64, 64), (1, 128, 48)), "cuda": ((16, 2
 COPIES = {"cpu": (2**18, 2**22, 2**26), "cuda": (2**20, 2**25, 2**31)}
 """Bytes that a copy moves, reading and writing: in a core's cache, in the device's, in memory."""
 SHORTEST = 2e-3  # seconds that a probe takes at least, by repeating it: calls and the reading of a value cost little
-LONGEST = 0.05  # a ladder of sizes ends with the first that takes longer
+LONGEST = 0.05  # no larger size is tried after the first that takes longer
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class Roofline:
     """The best rates of a device in one run, with the intervals of their medians.
 
     Attributes:
@@ -43,15 +43,15 @@ class Ceilings:
         copies: bytes moved by a copy -> bytes a second.
     """
 
-    arithmetic: dict[str, dict[str, Spread]]
-    copies: dict[int, Spread]
+    arithmetic: dict[str, dict[str, Median]]
+    copies: dict[int, Median]
 
-    def macs_per_second(self, precision: str) -> Spread:
+    def macs_per_second(self, precision: str) -> Median:
         """The best of all kernels; those in fp32 too, which a device without units for `precision` falls back to."""
         found = {**self.arithmetic.get("fp32", {}), **self.arithmetic.get(precision, {})}
         return max(found.values(), key=lambda rate: rate.value)
 
-    def bytes_per_second(self, moved: int) -> Spread:
+    def bytes_per_second(self, moved: int) -> Median:
         """The best of the copies of half of `moved` bytes or more, else of the largest: less might stay in a cache."""
         fair = [rate for size, rate in self.copies.items() if 2 * size >= moved] or [self.copies[max(self.copies)]]
         return max(fair, key=lambda rate: rate.value)
@@ -75,44 +75,44 @@ class Work:
     bytes: int
     precision: str
 
-    def least_seconds(self, ceilings: Ceilings) -> Spread:
+    def least_seconds(self, roofline: Roofline) -> Median:
         """The time that the device needs at its best; the interval comes from the rates'."""
-        times = [_time(self.bytes, ceilings.bytes_per_second(self.bytes))]
+        times = [_time(self.bytes, roofline.bytes_per_second(self.bytes))]
         if self.macs:
-            times.append(_time(self.macs, ceilings.macs_per_second(self.precision)))
+            times.append(_time(self.macs, roofline.macs_per_second(self.precision)))
         return max(times, key=lambda seconds: seconds.value)
 
-    def bound_by(self, ceilings: Ceilings) -> str:
+    def bound_by(self, roofline: Roofline) -> str:
         """Which of the two takes longer: "arithmetic" or "bandwidth"."""
-        moving = self.bytes / ceilings.bytes_per_second(self.bytes).value
-        computing = (self.macs or 0) / ceilings.macs_per_second(self.precision).value
+        moving = self.bytes / roofline.bytes_per_second(self.bytes).value
+        computing = (self.macs or 0) / roofline.macs_per_second(self.precision).value
         return "arithmetic" if computing > moving else "bandwidth"
 
 
-def share_of_ceiling(work: Work, ceilings: Ceilings, seconds: Spread) -> Spread:
+def roofline_share(work: Work, roofline: Roofline, seconds: Median) -> Median:
     """The least time over the measured one: 1 is all that the device can do.
 
     The interval is the measuring error: its low end takes the device at its slowest against the call at its longest,
     so that only a time that is impossible at both ends of both intervals lies beyond 1 with its low end.
     """
-    least = work.least_seconds(ceilings)
-    return Spread(least.value / seconds.value, least.low / seconds.high, least.high / seconds.low)
+    least = work.least_seconds(roofline)
+    return Median(least.value / seconds.value, least.low / seconds.high, least.high / seconds.low)
 
 
-def refuse_impossible(label: str, work: Work, ceilings: Ceilings, seconds: Spread) -> None:
+def refuse_impossible(label: str, work: Work, roofline: Roofline, seconds: Median) -> None:
     """Stop at a time that the device cannot reach.
 
     Raises:
-        BenchError: the share of the ceiling is beyond 100 % by more than the measuring error.
+        BenchError: the share of the roofline is beyond 100 % by more than the measuring error.
     """
-    share = share_of_ceiling(work, ceilings, seconds)
+    share = roofline_share(work, roofline, seconds)
     if share.low <= 1:
         return
-    least = work.least_seconds(ceilings)
+    least = work.least_seconds(roofline)
     raise BenchError(
         f"{label} was timed at {seconds.value * 1e3:.3g} ms a call, but its work ({work.macs or 0:,} "
         f"multiply-accumulates, {work.bytes:,} bytes) takes at least {least.value * 1e3:.3g} ms at the best rate that "
-        f"this device reached in the same run, bound by {work.bound_by(ceilings)}: {share.value:.0%} of what is "
+        f"this device reached in the same run, bound by {work.bound_by(roofline)}: {share.value:.0%} of what is "
         f"possible, and {share.low:.0%} "
         "with the measuring error in its favour; the clock stopped before the result was there (a device that was not "
         "waited for), or the network did not compute what it should"
@@ -141,11 +141,11 @@ class _Probe:
         self.rates.append(self.work / self.seconds())
 
     @property
-    def rate(self) -> Spread:
+    def rate(self) -> Median:
         return median_interval(self.rates)
 
 
-class CeilingMeter:
+class RooflineMeter:
     """Measures a device's rates, a round at a time beside the networks.
 
     Args:
@@ -159,7 +159,7 @@ class CeilingMeter:
         self.arithmetic = {"fp32": [probe for _, probe in plain]}
         for precision in sorted({*precisions} - {"fp32"}):
             quick = [probe for rate, probe in _kernels(device, precision) if rate > fallback / 2]
-            self.arithmetic[precision] = quick  # a slower one is no ceiling, and would take long in every round
+            self.arithmetic[precision] = quick  # a slower one bounds nothing, and would take long in every round
         self.copies = {moved: _warm(_copy(device, moved)) for moved in COPIES[_kind(device)]}
 
     def time_round(self) -> None:
@@ -171,17 +171,17 @@ class CeilingMeter:
         for probe in self.copies.values():
             probe.time()
 
-    def ceilings(self) -> Ceilings:
+    def roofline(self) -> Roofline:
         """The rates of all rounds so far; at least one."""
         rates = {precision: {p.name: p.rate for p in probes} for precision, probes in self.arithmetic.items()}
-        return Ceilings(rates, {moved: probe.rate for moved, probe in self.copies.items()})
+        return Roofline(rates, {moved: probe.rate for moved, probe in self.copies.items()})
 
 
 def _kernels(device: torch.device, precision: str) -> list[tuple[float, _Probe]]:
     """The fastest product and the fastest convolution, and their rates."""
     with tensor_cores(precision):
-        ladders = (_products(device, precision), _convolutions(device, precision))
-        return [found for ladder in ladders for found in _best(ladder)]
+        kernels = (_products(device, precision), _convolutions(device, precision))
+        return [found for sizes in kernels for found in _best(sizes)]
 
 
 def _products(device: torch.device, precision: str) -> Iterator[_Probe]:
@@ -207,12 +207,12 @@ def _copy(device: torch.device, moved: int) -> _Probe:
     return _Probe(f"copy of {moved // 2} bytes", moved, lambda: target.copy_(source))
 
 
-def _best(ladder: Iterator[_Probe]) -> list[tuple[float, _Probe]]:
-    """The fastest of a ladder of sizes, ready to be timed; none where the device has no such kernel."""
+def _best(sizes: Iterator[_Probe]) -> list[tuple[float, _Probe]]:
+    """The fastest of growing sizes, ready to be timed; none where the device has no such kernel."""
     tried: list[tuple[float, _Probe]] = []
     while True:
         try:
-            probe = _warm(next(ladder))
+            probe = _warm(next(sizes))
         except (StopIteration, RuntimeError):  # the end, or no kernel for this type
             break
         seconds = probe.seconds()
@@ -237,9 +237,9 @@ def _kind(device: torch.device) -> str:
     return "cuda" if device.type == "cuda" else "cpu"
 
 
-def _time(work: int, rate: Spread) -> Spread:
-    return Spread(work / rate.value, work / rate.high, work / rate.low)
+def _time(work: int, rate: Median) -> Median:
+    return Median(work / rate.value, work / rate.high, work / rate.low)
 
 
-def _listed(rate: Spread) -> list[float]:
+def _listed(rate: Median) -> list[float]:
     return [rate.value, rate.low, rate.high]

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.speed.clocks import Clock
 from bench.speed.protocol import SpeedProtocol
-from bench.speed.roofline import CeilingMeter
+from bench.speed.roofline import RooflineMeter
 from bench.stats.medians import median_interval
 
 
@@ -44,7 +44,7 @@ class Runner:
         return all(median_interval(v).relative_half_width < goal for v in (medians, self.blocks))
 
 
-def time_rounds(runners: list[Runner], meter: CeilingMeter, clock: Clock, protocol: SpeedProtocol) -> None:
+def time_rounds(runners: list[Runner], meter: RooflineMeter, clock: Clock, protocol: SpeedProtocol) -> None:
     """Time until the protocol is content; the device's own rates are measured at the end of a round.
 
     They are in each of the fewest rounds, then as long as they take no more time than the networks.

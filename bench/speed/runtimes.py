@@ -44,7 +44,7 @@ class Prepared:
     read: Callable[[Any], Tensor] = lambda output: output
 
 
-class Workshop:
+class ModelCache:
     """Networks and ONNX files that several contenders of one race share: deploying and exporting take seconds."""
 
     def __init__(self) -> None:
@@ -78,15 +78,15 @@ class Workshop:
         return self._files[key][1]
 
 
-def prepare(network: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
-    """Make `network` (of the workshop) ready to be called on `x` in the protocol's runtime.
+def prepare(network: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
+    """Make `network` (of the models) ready to be called on `x` in the protocol's runtime.
 
     Raises:
         BenchError: the runtime is not installed, or not for this device or precision.
     """
     refuse_missing(protocol, x.device)
     with tensor_cores(protocol.precision):
-        return PREPARATIONS[protocol.runtime](network, x, protocol, workshop)
+        return PREPARATIONS[protocol.runtime](network, x, protocol, models)
 
 
 def refuse_missing(protocol: SpeedProtocol, device: torch.device) -> None:
@@ -148,23 +148,23 @@ def _form(model: nn.Module, size: tuple[int, int], form: str) -> nn.Module:
     return deploy(model, size) if form == "deployed" and not getattr(model, "deployed", False) else copy.deepcopy(model)
 
 
-def _eager(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+def _eager(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
     return Prepared(lambda: model(x))
 
 
-def _compile(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+def _compile(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
     compiled = torch.compile(model, dynamic=False)
     return Prepared(lambda: compiled(x))
 
 
-def _autotune(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+def _autotune(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
     """What the compiler can do if its own time does not matter; on a CPU without Python between the kernels."""
     options = {"max_autotune": True, "freezing": True, "cpp_wrapper": x.device.type == "cpu"}
     compiled = torch.compile(model, dynamic=False, options=options)
     return Prepared(lambda: compiled(x))
 
 
-def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
     """All kernels of a call recorded once and launched together; the output is always in the same place."""
     with torch.cuda.device(x.device):
         side = torch.cuda.Stream()
@@ -179,7 +179,7 @@ def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: 
     return Prepared(graph.replay, lambda _: output)
 
 
-def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
     """The caller's thread and as many others as PyTorch has; they sleep between calls, and leave the next its cores."""
     import onnxruntime
 
@@ -188,12 +188,12 @@ def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop:
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(workshop.onnx(model, x), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(models.onnx(model, x), options, providers=["CPUExecutionProvider"])
     feed = {"image": x.contiguous().numpy()}
     return Prepared(lambda: session.run(["logits"], feed)[0], torch.from_numpy)
 
 
-def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop) -> Prepared:
+def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
     """One request at a time, all threads on it; in fp32 by the hint too, or some processors would take bf16 unasked."""
     import openvino
 
@@ -203,7 +203,7 @@ def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Wo
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[protocol.precision],
     }
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(workshop.onnx(model, x), b""), "CPU", settings)
+    compiled = core.compile_model(core.read_model(models.onnx(model, x), b""), "CPU", settings)
     request, image = compiled.create_infer_request(), x.contiguous().numpy()
     return Prepared(
         lambda: request.infer([image], share_inputs=True, share_outputs=True),
@@ -211,7 +211,7 @@ def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Wo
     )
 
 
-PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol, Workshop], Prepared]] = {
+PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol, ModelCache], Prepared]] = {
     "eager": _eager,
     "compile": _compile,
     "autotune": _autotune,
@@ -222,13 +222,13 @@ PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol, Workshop], P
 
 
 def possible_forms(
-    model: nn.Module, ran: nn.Module, x: Tensor, protocol: SpeedProtocol, workshop: Workshop
+    model: nn.Module, ran: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache
 ) -> list[nn.Module]:
     """The networks of which a runtime may have run any: in eager the one that ran, else the other form as well."""
     if protocol.runtime in ("eager", "cudagraphs"):
         return [ran]
     form = "trained" if protocol.form == "deployed" else "deployed"
     try:
-        return [ran, workshop.network(model, x, replace(protocol, form=form))]
+        return [ran, models.network(model, x, replace(protocol, form=form))]
     except BenchError:  # it has no deployed form
         return [ran]

@@ -19,7 +19,7 @@ GROWTH = 1.02
 
 
 @dataclass(frozen=True)
-class Point:
+class BatchSpeed:
     """One batch size of a sweep: its speed, or why there is none."""
 
     batch: int
@@ -39,11 +39,11 @@ class Point:
 class Sweep:
     """All batch sizes tried, in order, and why there was no larger one."""
 
-    points: tuple[Point, ...]
+    points: tuple[BatchSpeed, ...]
     ended: str
 
     @property
-    def best(self) -> Point | None:
+    def best(self) -> BatchSpeed | None:
         """The point of the highest throughput; None if not even one image ran."""
         timed = [point for point in self.points if point.speed]
         return max(timed, key=lambda point: point.speed.throughput.value, default=None)
@@ -73,7 +73,7 @@ def sweep_batches(
     A network leaves with the first batch that is not `GROWTH` times as fast as its best so far, or that fails (memory
     ends); all leave once `max_seconds` are over.
     """
-    points: dict[str, list[Point]] = {label: [] for label in models}
+    points: dict[str, list[BatchSpeed]] = {label: [] for label in models}
     ended: dict[str, str] = {}
     batch, start = 1, time.perf_counter()
     while len(ended) < len(models):
@@ -94,17 +94,17 @@ def sweep_batches(
     return {label: Sweep(tuple(points[label]), ended[label]) for label in models}
 
 
-def _points(going: dict[str, Contender], batch: int, device: torch.device | str) -> dict[str, Point]:
+def _points(going: dict[str, Contender], batch: int, device: torch.device | str) -> dict[str, BatchSpeed]:
     """All in one race; one by one if any of them fails, so that it costs the others nothing."""
     try:
-        return {label: Point(batch, speed) for label, speed in race(going, device).items()}
+        return {label: BatchSpeed(batch, speed) for label, speed in race(going, device).items()}
     except BenchError as error:
         if len(going) == 1:
-            return {label: Point(batch, None, str(error)) for label in going}
+            return {label: BatchSpeed(batch, None, str(error)) for label in going}
     return {key: point for one in going.items() for key, point in _points(dict([one]), batch, device).items()}
 
 
-def _end(before: list[Point], point: Point) -> str:
+def _end(before: list[BatchSpeed], point: BatchSpeed) -> str:
     """Why a network tries no larger batch after this point; empty if it does."""
     if point.speed is None:
         return point.reason

@@ -6,7 +6,7 @@ from statistics import median
 
 
 @dataclass(frozen=True)
-class Spread:
+class Median:
     """A median and the interval that holds it with 95 % confidence (order statistics, no normal distribution)."""
 
     value: float
@@ -19,7 +19,7 @@ class Spread:
         return (self.high - self.low) / 2 / self.value
 
 
-def median_interval(values: list[float], confidence: float = 0.95) -> Spread:
+def median_interval(values: list[float], confidence: float = 0.95) -> Median:
     """The median of a sample with the narrowest pair of order statistics around it that has the confidence.
 
     Distribution-free: the number of values under the true median is binomial(n, 1/2). With too few values for the
@@ -33,4 +33,4 @@ def median_interval(values: list[float], confidence: float = 0.95) -> Spread:
         if 2 * (tail + comb(n, depth + 1) / 2**n) > 1 - confidence:
             break
         depth += 1
-    return Spread(median(ordered), ordered[depth], ordered[n - 1 - depth])
+    return Median(median(ordered), ordered[depth], ordered[n - 1 - depth])

@@ -14,14 +14,14 @@ from torch import nn
 
 from bench.errors import BenchError
 from bench.speed.measure import SpeedProtocol, measure_speed
-from bench.speed.roofline import CeilingMeter, Ceilings, Work, refuse_impossible, share_of_ceiling
+from bench.speed.roofline import Roofline, RooflineMeter, Work, refuse_impossible, roofline_share
 from bench.speed.work import compulsory_work
-from bench.stats.medians import Spread
+from bench.stats.medians import Median
 
 BRIEF = SpeedProtocol(calls=3, rounds=6, min_seconds=0, max_seconds=0.2, warmup_seconds=0.2, threads=1)
-RATES = Ceilings(
-    {"fp32": {"product": Spread(1e9, 0.9e9, 1.2e9), "convolution": Spread(2e9, 1.6e9, 2.5e9)}, "bf16": {}},
-    {1000: Spread(8e6, 7e6, 9e6), 100_000: Spread(1e6, 0.9e6, 1.1e6)},
+RATES = Roofline(
+    {"fp32": {"product": Median(1e9, 0.9e9, 1.2e9), "convolution": Median(2e9, 1.6e9, 2.5e9)}, "bf16": {}},
+    {1000: Median(8e6, 7e6, 9e6), 100_000: Median(1e6, 0.9e6, 1.1e6)},
 )
 
 
@@ -71,7 +71,7 @@ def test_a_clock_that_waits_is_believed():
 def test_the_best_kernel_is_the_ceiling():
     assert RATES.macs_per_second("fp32").value == 2e9
     assert RATES.macs_per_second("bf16").value == 2e9  # without units for it, a device computes it in fp32
-    faster = Ceilings({**RATES.arithmetic, "bf16": {"product": Spread(3e9, 3e9, 3e9)}}, RATES.copies)
+    faster = Roofline({**RATES.arithmetic, "bf16": {"product": Median(3e9, 3e9, 3e9)}}, RATES.copies)
     assert faster.macs_per_second("bf16").value == 3e9
     assert faster.macs_per_second("fp32").value == 2e9
 
@@ -83,13 +83,13 @@ def test_what_fits_no_cache_is_not_held_against_one(moved, rate):
 
 def test_the_bound_by_hand():
     work = Work(4_000_000, 500, "fp32")
-    assert work.least_seconds(RATES) == Spread(4e6 / 2e9, 4e6 / 2.5e9, 4e6 / 1.6e9)
+    assert work.least_seconds(RATES) == Median(4e6 / 2e9, 4e6 / 2.5e9, 4e6 / 1.6e9)
     assert work.bound_by(RATES) == "arithmetic"
     moving = Work(10, 100_000, "fp32")
     assert moving.least_seconds(RATES).value == pytest.approx(0.1)
     assert moving.bound_by(RATES) == "bandwidth"
     assert Work(None, 100_000, "fp32").least_seconds(RATES) == moving.least_seconds(RATES)
-    share = share_of_ceiling(work, RATES, Spread(0.004, 0.003, 0.005))
+    share = roofline_share(work, RATES, Median(0.004, 0.003, 0.005))
     assert (share.value, share.low, share.high) == pytest.approx((0.5, 0.0016 / 0.005, 0.0025 / 0.003))
 
 
@@ -97,7 +97,7 @@ def test_the_bound_by_hand():
 def test_only_what_is_impossible_at_every_end_is_refused(factor, below, above):
     work = Work(4_000_000, 500, "fp32")
     measured = 0.0016 * factor  # at its best the device needs 1.6 ms
-    seconds = Spread(measured / above, measured / above / below, measured)
+    seconds = Median(measured / above, measured / above / below, measured)
     if factor >= 1:
         refuse_impossible("net", work, RATES, seconds)
     else:
@@ -125,10 +125,10 @@ def test_compulsory_work_is_that_of_the_cheapest_form():
 
 
 def test_rates_are_measured_for_every_precision():
-    meter = CeilingMeter(torch.device("cpu"), ["bf16"])
+    meter = RooflineMeter(torch.device("cpu"), ["bf16"])
     for _ in range(2):
         meter.time_round()
-    found = meter.ceilings()
+    found = meter.roofline()
     assert set(found.arithmetic) == {"fp32", "bf16"}
     assert any("convolution" in kernel for kernel in found.arithmetic["fp32"])
     assert any("product" in kernel for kernel in found.arithmetic["fp32"])
