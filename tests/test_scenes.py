@@ -20,11 +20,14 @@ from torch import nn
 
 import archs
 from bench.cli.app import run
+from bench.data import open_data
 from bench.errors import BenchError
+from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.mapping import Mapping, find_scenes, map_scene
 from bench.scenes.output import NO_DATA
 from bench.scenes.source import open_scene
 from bench.scenes.windows import STRIDE, grid, spans
+from bench.speed.protocol import SpeedProtocol
 from bench.training.checkpoint import save_weights
 from bench.training.trained import open_trained
 
@@ -265,6 +268,63 @@ def test_the_sample_scene_has_its_place(tmp_path):
         row, column = drawn.index(12.5, 41.9)  # Rome
         assert 0 <= row < drawn.height and 0 <= column < drawn.width
         assert drawn.crs.to_epsg() == 4326
+
+
+def tiles_folder(root: Path, names: list[str]) -> Path:
+    rng = np.random.default_rng(3)
+    for split in ("train", "val", "test"):
+        for part in ("images", "masks"):
+            (root / split / part).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(root / split / "images" / f"{i}.png")
+            mask = rng.integers(0, len(names), (64, 64), np.uint8)
+            mask[:8] = 255
+            Image.fromarray(mask).save(root / split / "masks" / f"{i}.png")
+    rows = [{"index": k, "name": name, "rgb": [40 * k, 0, 0]} for k, name in enumerate(names)]
+    (root / "classes.json").write_text(json.dumps({"dataset": "tiny", "ignore_index": 255, "classes": rows}))
+    return root
+
+
+def test_evaluation_counts_the_pixels_that_the_network_sees(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    data = open_data(tiles_folder(tmp_path / "tiles", ["c0", "c1", "c2", "c3"]))
+    found = evaluate_trained(trained, data, SpeedProtocol(batch=3))
+    images, masks = data["test"].images.transpose(0, 3, 1, 2), data["test"].masks
+    with torch.inference_mode():
+        shares = trained.build()(trained.scaled(images)).softmax(1).double()
+    drawn, valid = shares.argmax(1).numpy(), masks != 255
+    wanted = np.zeros((4, 4, 4), np.int64)
+    np.add.at(wanted, (np.nonzero(valid)[0], masks[valid], drawn[valid]), 1)
+    np.testing.assert_array_equal(found.confusions, wanted)
+    confidence, right = shares.max(1).values.numpy()[valid], (drawn == masks)[valid]
+    inside = [np.floor(np.minimum(confidence * 15, 14)) == b for b in range(15)]
+    error = sum(abs(confidence[b].sum() - right[b].sum()) for b in inside) / valid.sum()
+    assert found.reliability.error == pytest.approx(error, abs=1e-6)
+
+
+def test_evaluation_maps_classes_and_refuses_what_does_not_fit(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    data = open_data(tiles_folder(tmp_path / "tiles", ["other", "c1"]))
+    with pytest.raises(BenchError, match="--map"):
+        evaluate_trained(trained, data, SpeedProtocol(batch=4))
+    with pytest.raises(BenchError, match="no class 'c9'"):
+        evaluate_trained(trained, data, SpeedProtocol(batch=4), renamed={"c9": "c1"})
+    names = {"c0": "other", "c2": "other", "c3": "other"}
+    found = evaluate_trained(trained, data, SpeedProtocol(batch=4), renamed=names)
+    assert found.confusions.shape == (4, 2, 2)
+    wide = open_trained(str(trained_folder(tmp_path / "wide", bands=4)))
+    with pytest.raises(BenchError, match="3 bands"):
+        evaluate_trained(wide, data, SpeedProtocol(batch=4))
+
+
+def test_evaluate_says_what_it_found(tmp_path, capsys):
+    folder, tiles = trained_folder(tmp_path / "net"), tiles_folder(tmp_path / "tiles", ["c0", "c1", "c2", "c3"])
+    assert run(["evaluate", str(folder), "--data", str(tiles), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert 0 < report["macro_f1_interval"][0] < report["macro_f1"] < report["macro_f1_interval"][1] < 1
+    assert not report["scenes_known"]
+    assert run(["evaluate", str(folder), "--data", str(tiles)]) == 0
+    assert "whose scenes are not known" in capsys.readouterr().out
 
 
 MEASURED = """

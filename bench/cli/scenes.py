@@ -1,4 +1,4 @@
-"""`predict`: class maps of whole scenes."""
+"""`predict` and `evaluate`: trained networks on scenes, and on data sets."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import PROGRESS, DeviceOption, JsonOption, print_json
+from bench.cli.options import OUTPUT, PROGRESS, DataOption, DeviceOption, JsonOption, parse_settings, print_json
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.data import DataSet
+    from bench.scenes.evaluation import Evaluation
     from bench.scenes.mapping import Map, Mapping
     from bench.training.trained import TrainedNetwork
 
+NetworkArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A folder that `train` wrote, a member of a search's front (`front/NAME.json`), or a network whose "
+        "weights come with the suite, as `lale-s1@world`."
+    ),
+]
+FormOption = Annotated[str, typer.Option(help="`deployed` or `trained`.")]
+RuntimeOption = Annotated[str, typer.Option(help="As of `measure`: eager, compile, openvino and others.")]
+PrecisionOption = Annotated[str, typer.Option(help="As of `measure`: fp32, bf16 and others.")]
+
 
 def predict(
-    network: Annotated[
-        str,
-        typer.Argument(
-            help="A folder that `train` wrote, a member of a search's front (`front/NAME.json`), or a network whose "
-            "weights come with the suite, as `lale-s1@world`."
-        ),
-    ],
+    network: NetworkArgument,
     scene: Annotated[
         str,
         typer.Argument(help="A GeoTIFF, PNG or JPEG, a folder of them, a pattern in quotes, or `sample`."),
@@ -34,9 +41,9 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(help="Windows a call; by default as many as have 512 x 512 pixels.")
     ] = None,
-    form: Annotated[str, typer.Option(help="`deployed` or `trained`.")] = "deployed",
-    runtime: Annotated[str, typer.Option(help="As of `measure`: eager, compile, openvino and others.")] = "eager",
-    precision: Annotated[str, typer.Option(help="As of `measure`: fp32, bf16 and others.")] = "fp32",
+    form: FormOption = "deployed",
+    runtime: RuntimeOption = "eager",
+    precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of each class too, a byte each (255 is 1).")
@@ -120,3 +127,81 @@ def _sentence(found: Map) -> str:
         f"{found.path}, {found.size[1]} x {found.size[0]} px: {report['pixels_per_s']:,.0f} px/s{land}; "
         f"{report['network_share_processed']:.0%} of the time in the network{ratio}"
     )
+
+
+def evaluate(
+    network: NetworkArgument,
+    data: DataOption = "world",
+    split: Annotated[str, typer.Option(help="Which tiles: test, val or train.")] = "test",
+    renamed: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="NETWORK_CLASS=DATA_CLASS, where the names differ; repeatable."),
+    ] = None,
+    form: FormOption = "deployed",
+    runtime: RuntimeOption = "eager",
+    precision: PrecisionOption = "fp32",
+    batch: Annotated[int, typer.Option(help="Tiles a call.")] = 8,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a trained network on any data set with the same classes, or a map to its classes.
+
+    Macro F1 and IoU are of one confusion matrix pooled over all pixels, with an interval over scenes; beside them each
+    class, the pixels near boundaries, and the expected calibration error.
+    """
+    from bench.data import open_data
+    from bench.records.environment import resolve_device
+    from bench.scenes.evaluation import evaluate_trained
+    from bench.speed.protocol import SpeedProtocol
+    from bench.training.trained import open_trained
+
+    trained = open_trained(network)
+    tiles = open_data(data, (split,))
+    layout = "channels_last" if runtime in ("eager", "compile", "autotune") else "contiguous"
+    protocol = SpeedProtocol(batch=batch, form=form, runtime=runtime, precision=precision, memory_format=layout)
+    names = {key: str(value) for key, value in parse_settings(renamed).items()}
+    found = evaluate_trained(trained, tiles, protocol, resolve_device(device), split, names)
+    report = {"network": trained.name, "data": tiles.name, "split": split, **_scores(found, tiles)}
+    return print_json(report) if as_json else _print_scores(report)
+
+
+def _scores(found: Evaluation, data: DataSet) -> dict[str, Any]:
+    """Scores of an evaluation as plain JSON, shares in 0..1; None for what a class without a pixel does not have."""
+    from bench.stats import f1_interval, pool_groups
+    from bench.training.metrics import scores
+
+    whole, near = scores(found.confusions.sum(0)), scores(found.boundaries.sum(0))
+    by_scene = pool_groups(found.confusions, found.scenes)
+    interval = f1_interval([by_scene]) if len(by_scene) > 1 else None
+    return {
+        "macro_f1": whole.macro_f1,
+        "macro_f1_interval": [interval.low, interval.high] if interval else None,
+        "scenes": len(by_scene),
+        "scenes_known": data.scenes_known,
+        "macro_iou": whole.macro_iou,
+        "boundary_f1": near.macro_f1,
+        "accuracy": whole.accuracy,
+        "calibration_error": found.reliability.error,
+        "f1": {name: _number(value) for name, value in zip(data.classes.names, whole.f1, strict=True)},
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else float(value)
+
+
+def _print_scores(report: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    interval = report["macro_f1_interval"]
+    unit = "scenes" if report["scenes_known"] else "tiles, whose scenes are not known"
+    bounds = f" [{interval[0]:.1%}, {interval[1]:.1%}] over {report['scenes']} {unit}" if interval else ""
+    OUTPUT.print(escape(f"{report['network']} on {report['data']} ({report['split']}):"), highlight=False)
+    OUTPUT.print(escape(f"  macro F1 {report['macro_f1']:.1%}{bounds}"), highlight=False)
+    OUTPUT.print(
+        f"  macro IoU {report['macro_iou']:.1%}, accuracy {report['accuracy']:.1%}, macro F1 near boundaries "
+        f"{report['boundary_f1']:.1%}, expected calibration error {report['calibration_error']:.1%}",
+        highlight=False,
+    )
+    for name, value in report["f1"].items():
+        OUTPUT.print(escape(f"  {name}: {'absent' if value is None else f'{value:.1%}'}"), highlight=False)
