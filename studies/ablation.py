@@ -6,7 +6,7 @@ stand at the end, each against the LALE of its own size.
 """
 
 import archs
-from bench.study import Study, Variant
+from bench.study import Variant, VariantStudy
 
 BASE = "lale-s1"
 FACTORS = {
@@ -36,7 +36,7 @@ def published_baselines() -> list[Variant]:
     return [Variant("lale-s2", archs.config("lale-s2"), "scale"), *rows]
 
 
-STUDY = Study(
+STUDY = VariantStudy(
     name="ablation",
     question="What does each design choice of LALE-S1 bring, one at a time?",
     variants=(Variant.named(BASE), *one_factor_variants(), *published_baselines()),

@@ -6,9 +6,9 @@ Accuracy is macro F1 over all test pixels pooled. LALE-S1 is what the others are
 """
 
 import archs
-from bench.study import Study, Variant
+from bench.study import Variant, VariantStudy
 
-STUDY = Study(
+STUDY = VariantStudy(
     name="benchmark",
     question="How do all registered networks compare under one protocol?",
     variants=tuple(Variant.named(name) for name in archs.names()),

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
 import archs
-from bench.engine import Cell
 from bench.records import Record
 from bench.report.columns import COLUMNS, Column, Format, measured
 from bench.report.tables import write_tables
@@ -23,7 +21,7 @@ from bench.speed.comparison import Way, quickest, race_cell, recorded_ratio
 from bench.speed.cpu_load import TOLERABLE
 from bench.speed.protocol import SpeedProtocol
 from bench.stats.medians import Median
-from bench.study.report import Report
+from bench.study import Layout, Report, Results, Setting
 
 LITERAL = "lale-s1, as published"
 BASELINE = "smp/linknet-efficientnet_b0"
@@ -69,7 +67,7 @@ OWN_COLUMNS = {
 
 @dataclass(frozen=True)
 class Deployment:
-    """The survey: one race a batch size.
+    """The study: one race a batch size.
 
     Attributes:
         batches: of images a call, one race each.
@@ -79,6 +77,8 @@ class Deployment:
         seconds: of timed calls in a race at most, once there are enough rounds.
     """
 
+    uses: ClassVar[tuple[str, ...]] = ()
+
     name: str = "deployment"
     question: str = "How much faster than the papers' code can the same function run?"
     batches: tuple[int, ...] = (1, 8)
@@ -87,15 +87,20 @@ class Deployment:
     rounds: int = 8
     seconds: float = 40.0
 
-    def cells(self, device: str) -> dict[str, Cell]:
+    def layout(self, setting: Setting) -> Layout:
         """One cell a batch: all ways in the same rounds."""
-        return {
-            f"batch {batch}": race_cell(self._ways(batch), f"race at batch {batch}", self.size, NUM_CLASSES, device)
-            for batch in self.batches
-        }
+        return Layout(
+            {
+                f"batch {batch}": race_cell(
+                    self._ways(batch), f"race at batch {batch}", self.size, NUM_CLASSES, setting.device
+                )
+                for batch in self.batches
+            }
+        )
 
-    def report(self, records: Mapping[str, Record], folder: Path) -> Report:
+    def report(self, results: Results) -> Report:
         """Tables of all ways, and a sentence for each ratio that the study is about."""
+        records, folder = results.records, results.folder
         races = {label: record for label, record in records.items() if record.status == "ok"}
         frame = pd.DataFrame([row for record in races.values() for row in _rows(record.result)])
         columns = measured(frame, [key for key in KEYS if key in COLUMNS]) if len(frame) else []

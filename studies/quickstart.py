@@ -14,7 +14,7 @@ import archs
 from bench.cli.options import OUTPUT, PROGRESS
 from bench.search import Budget, SearchPlan
 from bench.search.report import SearchSetting, run_and_report
-from bench.study import Setting, Study, Variant, plan_study, run_study, write_report
+from bench.study import Setting, Variant, VariantStudy, plan_study, run_study, write_report
 from bench.training.recipe import recipe_named
 from studies import ablation, benchmark
 
@@ -33,7 +33,7 @@ COUNTS = replace(
     instruments=("static",),
     figures=("pareto",),
 )
-STUDY = Study(
+STUDY = VariantStudy(
     name="ablation",
     question="What do norm, activation, stem and split point of LALE-S1 bring, and where does a CNN stand?",
     variants=(

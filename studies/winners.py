@@ -5,9 +5,9 @@ recipe on the same tiles as LALE-S1, LALE-S2 and the cheapest CNN of the field, 
 seed and test tile.
 """
 
-from bench.study import Study, Variant
+from bench.study import Variant, VariantStudy
 
-STUDY = Study(
+STUDY = VariantStudy(
     name="winners",
     question="Do the networks found hold against the published ones, on new seeds?",
     variants=tuple(Variant.named(name) for name in ("lale-s1", "lale-s2", "smp/linknet-efficientnet_b0")),

@@ -19,10 +19,10 @@ DATA = "terrain:size=32,train=8,val=4,test=4"
 SMOKE = ("--budget", "smoke", "--data", DATA, "--device", "cpu")
 OWN = """
 import archs
-from bench.study import Study, Variant
+from bench.study import Variant, VariantStudy
 
 TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16)
-STUDY = Study(
+STUDY = VariantStudy(
     name="own",
     question="Does depth pay?",
     base="depth 1",
@@ -98,7 +98,7 @@ def test_a_dry_run_names_the_cells_and_measures_nothing(tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
     assert run(["study", "own.py", *SMOKE, "--seeds", "2", "--dry-run", "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]
-    assert [cell["kind"] for cell in cells] == ["static"] * 2 + ["speed"] * 2 + ["train"] * 4
+    assert [cell["kind"] for cell in cells] == ["static"] * 2 + ["speed"] * 2 + ["train"] * 4 + ["baselines"]
     assert {cell["status"] for cell in cells} == {"missing"}
     assert not list(tmp_path.rglob("records/*/*.json"))
 

@@ -13,6 +13,7 @@ from bench.records.environment import environment
 from bench.speed.comparison import Way, quickest, race_cell, recorded_ratio
 from bench.speed.cpu_load import CpuLoad
 from bench.speed.protocol import SpeedProtocol
+from bench.study import Manifest, Results, Setting
 from studies import deployment
 from studies.deployment import LITERAL, STUDY, WAYS
 
@@ -21,7 +22,7 @@ BRIEF = SpeedProtocol(calls=1, rounds=6, min_seconds=0, max_seconds=0.1, warmup_
 
 
 def test_every_way_of_the_study_can_be_asked_for():
-    cells = STUDY.cells("cpu")
+    cells = STUDY.layout(Setting()).cells
     assert list(cells) == ["batch 1", "batch 8"]
     for label, batch in zip(cells, (1, 8), strict=True):
         ways = cells[label].determinants["ways"]
@@ -30,7 +31,7 @@ def test_every_way_of_the_study_can_be_asked_for():
         assert {way["protocol"]["threads"] for way in ways.values()} == {2}
     assert ways[LITERAL]["protocol"]["form"] == "trained"
     assert ways[LITERAL]["protocol"]["memory_format"] == "contiguous"
-    assert cells["batch 1"].key == STUDY.cells("cpu")["batch 1"].key != cells["batch 8"].key
+    assert cells["batch 1"].key == STUDY.layout(Setting()).cells["batch 1"].key != cells["batch 8"].key
 
 
 def test_a_race_is_recorded_and_reported(tmp_path, monkeypatch):
@@ -53,7 +54,8 @@ def test_a_race_is_recorded_and_reported(tmp_path, monkeypatch):
     assert set(record.result["speeds"]) == set(ways) - {"graphs"}
     assert "NVIDIA" in record.result["missing"]["graphs"]
 
-    found = STUDY.report({"batch 1": record}, tmp_path / "deployment")
+    manifest = Manifest("deployment", "?", "deployment", {"device": "cpu"}, {"batch 1": cell.key})
+    found = STUDY.report(Results(manifest, {"batch 1": record}, tmp_path / "deployment"))
     rows = found.frame.set_index("variant")
     assert rows.loc[LITERAL, "speedup"] == 1
     assert rows.loc["graphs", "status"] == "skipped"

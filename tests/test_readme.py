@@ -6,7 +6,7 @@ from pathlib import Path
 import archs
 from bench.cli.app import run
 from bench.cli.readme import fill
-from bench.study import Study
+from bench.study import VariantStudy
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ def test_the_study_of_the_readme_is_one():
     assert len(source.splitlines()) < 20
     found: dict = {}
     exec(compile(source, "my_study.py", "exec"), found)
-    assert isinstance(found["STUDY"], Study)
+    assert isinstance(found["STUDY"], VariantStudy)
     assert [variant.label for variant in found["STUDY"].variants][1:] == [f"stage {i}" for i in (1, 2, 3, 4)]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import archs
 from bench.engine import CellContext
 from bench.speed.measure import SpeedProtocol
-from bench.study.survey import Survey, load_records, plan_survey, report_survey, run_survey
+from bench.study import Setting, Study, load_results, plan_study, run_study, write_report
 from studies.scaling.growth import fit_growth, growth_cell, latency_cell, takeover_side
 from studies.scaling.report import Point, growth_frame, points_frame, report_growth
 from studies.scaling.study import STUDY
@@ -121,16 +121,16 @@ def test_the_report_names_takeover_and_gaps(tmp_path):
     assert len(pd.read_csv(tmp_path / "points.csv")) == len(points)
 
 
-def test_the_survey_of_two_networks_end_to_end(tmp_path):
-    assert isinstance(STUDY, Survey)
+def test_the_study_of_two_networks_end_to_end(tmp_path):
+    assert isinstance(STUDY, Study)
     networks = ("lale-s1", "smp/dpt-efficientformer_l1")
-    survey = replace(
+    study = replace(
         STUDY, networks=networks, sides=(64, 128), batches=(1, 2), batch_side=64, timed=(64,), protocol=QUICK
     )
-    plan = plan_survey(survey, "cpu", tmp_path)
-    run_survey(plan)
-    assert len(load_records(plan.folder)) == len(plan.cells) == 7
-    report = report_survey(survey, plan.folder)
+    plan = plan_study(study, Setting(out=tmp_path))
+    run_study(plan)
+    assert len(load_results(plan.folder).records) == len(plan.cells) == 7
+    report = write_report(plan.folder, study=study)
     rows = report.frame.set_index("variant")
     assert 2 < rows.loc["lale-s1", "macs_growth"] < 4
     assert rows.loc["smp/dpt-efficientformer_l1", "status"] == "not applicable"

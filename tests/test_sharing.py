@@ -38,8 +38,8 @@ def plan(host, pause=0.0):
         return run
 
     host.mkdir(exist_ok=True)
-    cells = tuple(Cell("demo", f"cell {n}", {"n": n}, measure(n)) for n in range(CELLS))
-    manifest = Manifest("demo", "?", None, (), {}, {}, (), (32, 32), "cpu", {}, ())
+    cells = {f"cell {n}": Cell("demo", f"cell {n}", {"n": n}, measure(n)) for n in range(CELLS)}
+    manifest = Manifest("demo", "?", "", {"device": "cpu"}, {label: cell.key for label, cell in cells.items()})
     return StudyPlan(cells, manifest, host / "demo", RecordStore(host / "records"))
 
 

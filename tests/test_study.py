@@ -17,9 +17,19 @@ from torch import nn
 import archs
 from bench.errors import BenchError
 from bench.records import RecordStore
-from bench.study import Setting, Study, Variant, load_manifest, plan_study, run_study, write_report
+from bench.study import (
+    Setting,
+    Variant,
+    VariantStudy,
+    load_manifest,
+    load_results,
+    plan_study,
+    run_study,
+    write_report,
+)
 from bench.study.declare import FIGURES
-from bench.study.result import load_result
+from bench.study.layout import static_label
+from bench.study.result import result_of
 from bench.training.recipe import RECIPES
 
 DATA = "terrain:size=32,train=12,val=4,test=6"
@@ -44,14 +54,14 @@ class Broken(nn.Conv2d):
         return super().forward(x)
 
 
-def tiny_study(**changes) -> Study:
+def tiny_study(**changes) -> VariantStudy:
     variants = (
         Variant("base", TINY),
         Variant("norm=layernorm", replace(TINY, norm="layernorm"), "norm"),
         Variant("stem=patchify", replace(TINY, stem="patchify"), "stem"),
     )
     fields = {"variants": variants, "base": "base", "instruments": ("static", "train"), **changes}
-    return Study(**{"name": "tiny", "question": "Does it run?", "figures": ("ablation",), **fields})
+    return VariantStudy(**{"name": "tiny", "question": "Does it run?", "figures": ("ablation",), **fields})
 
 
 def tiny_setting(out: Path, **changes) -> Setting:
@@ -105,7 +115,7 @@ def test_a_second_run_measures_nothing_and_says_the_same(finished):
     before = {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")}
     run_study(plan_study(tiny_study(figures=FIGURES), tiny_setting(plan.folder.parent)))
     assert {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")} == before
-    pd.testing.assert_frame_equal(load_result(plan.folder).frame, report.frame)
+    pd.testing.assert_frame_equal(result_of(load_results(plan.folder)).frame, report.frame)
 
 
 def test_variants_are_paired_by_seed(finished):
@@ -117,12 +127,10 @@ def test_variants_are_paired_by_seed(finished):
 def test_a_variant_that_cannot_take_the_tiles_is_shown_with_the_reason(tmp_path):
     fixed = Variant("fixed", TINY, inputs=archs.InputRule(fixed=(224, 224)))
     plan = plan_study(tiny_study().with_variants([fixed]), tiny_setting(tmp_path, seeds=(0,)))
-    row = plan.manifest.rows[-1]
-    assert row.skipped.endswith("this network takes 224x224 only; counted at that size")
-    (counted,) = (cell for cell in plan.cells if cell.key == row.static)
-    assert counted.determinants["size"] == (224, 224)
+    assert plan.manifest.skipped["fixed"].endswith("this network takes 224x224 only; counted at that size")
+    assert plan.labelled[static_label("fixed")].determinants["size"] == (224, 224)
     plan.manifest.save(plan.folder)
-    frame = load_result(plan.folder).frame
+    frame = result_of(load_results(plan.folder)).frame
     assert frame["status"].tolist() == ["incomplete", "incomplete", "incomplete", "skipped"]
 
 
@@ -199,11 +207,11 @@ def test_killed_again_and_again_a_study_loses_and_repeats_nothing(finished, tmp_
     final = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "records").rglob("*/*.json")}
     assert written.items() <= final.items()
     assert len(RecordStore(tmp_path / "records").all()) == len(plan.cells)
-    pd.testing.assert_frame_equal(load_result(plan.folder).frame, finished[1].frame)
+    pd.testing.assert_frame_equal(result_of(load_results(plan.folder)).frame, finished[1].frame)
 
 
 def test_the_manifest_names_no_path_and_no_host(finished):
     plan, _ = finished
     text = (plan.folder / "study.json").read_text(encoding="utf-8")
     assert str(plan.folder.parent) not in text
-    assert json.loads(text)["data"]["name"] == "terrain"
+    assert json.loads(text)["details"]["data"]["name"] == "terrain"

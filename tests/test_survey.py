@@ -1,12 +1,11 @@
-"""Surveys: studies that train nothing, from the command line."""
+"""Studies with code of their own, from the command line: the user's and ours."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from bench.cli.app import run
-from bench.study.survey import Survey, is_survey, load_records, plan_survey, report_survey, run_survey
+from bench.study import Setting, Study, load_results, plan_study, run_study, write_report
 from studies.claims.study import STUDY as CLAIMS
 
 SOURCE = """
@@ -14,16 +13,17 @@ from dataclasses import dataclass
 import pandas as pd
 from bench.report.columns import Column
 from bench.engine import Cell
-from bench.study.report import Report
+from bench.study import Layout, Report
 
 
 @dataclass(frozen=True)
 class Doubles:
     name: str = "doubles"
     question: str = "What is twice a number?"
+    uses = ()
 
-    def cells(self, device):
-        return {f"twice {n}": self.cell(n) for n in (1, 2)}
+    def layout(self, setting):
+        return Layout({f"twice {n}": self.cell(n) for n in (1, 2)})
 
     def cell(self, n):
         return Cell("double", f"twice {n}", {"n": n}, lambda context: self.double(n))
@@ -33,10 +33,11 @@ class Doubles:
             raise ValueError("too large")
         return {"twice": 2 * n}
 
-    def report(self, records, folder):
-        rows = [{"variant": l, "twice": r.result["twice"]} for l, r in records.items() if r.status == "ok"]
-        return Report(folder, pd.DataFrame(rows), [Column("variant", "Variant"), Column("twice", "Twice", "count")],
-                      "Twice.", [], [f"{len(rows)} numbers"])
+    def report(self, results):
+        records = results.records.items()
+        rows = [{"variant": l, "twice": r.result["twice"]} for l, r in records if r.status == "ok"]
+        columns = [Column("variant", "Variant"), Column("twice", "Twice", "count")]
+        return Report(results.folder, pd.DataFrame(rows), columns, "Twice.", [], [f"{len(rows)} numbers"])
 
 
 ALLOWED = True
@@ -52,7 +53,7 @@ def study_file(tmp_path, monkeypatch):
     return path
 
 
-def test_a_survey_runs_from_the_command_line_and_resumes(study_file, capsys):
+def test_a_study_of_the_users_own_runs_resumes_and_is_plotted_again(study_file, capsys):
     command = ["study", str(study_file), "--out", "runs", "--device", "cpu"]
     assert run([*command, "--dry-run", "--json"]) == 0
     assert [cell["status"] for cell in json.loads(capsys.readouterr().out)["cells"]] == ["missing", "missing"]
@@ -61,7 +62,13 @@ def test_a_survey_runs_from_the_command_line_and_resumes(study_file, capsys):
     assert report["rows"] == [{"variant": "twice 1", "twice": 2}, {"variant": "twice 2", "twice": 4}]
     assert run([*command, "--dry-run"]) == 0
     assert "0 of 2 cells to measure" in capsys.readouterr().out
-    assert is_survey(Path("runs/doubles"))
+    assert run(["plot", "runs/doubles", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
+    study_file.rename("moved.py")
+    assert run(["plot", "runs/doubles"]) == 1
+    assert "doubles.py, is not to be found from runs/doubles; name it by --study FILE" in capsys.readouterr().err
+    assert run(["plot", "runs/doubles", "--study", "moved.py", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
 
 
 def test_a_failed_cell_is_measured_again_when_asked(study_file, capsys):
@@ -81,19 +88,18 @@ def test_a_failed_cell_is_measured_again_when_asked(study_file, capsys):
 )
 def test_options_of_trainings_are_refused(study_file, option, capsys):
     assert run(["study", str(study_file), *option]) == 1
-    assert f"doubles brings its own networks and settings: {option[0]} does not go" in capsys.readouterr().err
+    assert f"doubles brings settings of its own: {option[0]} does not go" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_survey_is_named(tmp_path, capsys):
-    assert not is_survey(tmp_path)
-    (tmp_path / "survey.json").write_text('{"format": "other"}', encoding="utf-8")
+def test_a_manifest_of_another_version_is_named(tmp_path, capsys):
+    (tmp_path / "study.json").write_text('{"format": "other"}', encoding="utf-8")
     assert run(["plot", str(tmp_path)]) == 1
-    assert "is no survey of this version" in capsys.readouterr().err
+    assert "study.json: the manifest is of another version" in capsys.readouterr().err
 
 
 def test_claims_counts_equal_networks_once():
-    assert isinstance(CLAIMS, Survey)
-    cells = CLAIMS.cells("cpu")
+    assert isinstance(CLAIMS, Study)
+    cells = CLAIMS.layout(Setting()).cells
     assert cells["LALE S1-K3 for ARAS400k, 256x256"].key == cells["LALE S1-K3-PT for ARAS400k, 256x256"].key
     assert cells["Linknet for ARAS400k, 256x256"].key != cells["Linknet for BELDE, 256x256"].key
     assert len({cell.key for cell in cells.values()}) > 50
@@ -111,11 +117,11 @@ def test_claims_about_two_networks_counted_here(tmp_path):
     import dataclasses
 
     rows = tuple(r for r in CLAIMS.rows if r.dataset == "ARAS400k" and r.name in ("LALE S1-K3-PT", "LALE S1-K3"))
-    survey = dataclasses.replace(CLAIMS, rows=rows, headlines=())
-    plan = plan_survey(survey, "cpu", tmp_path)
-    run_survey(plan)
-    assert set(load_records(plan.folder)) == set(plan.labelled)
-    report = report_survey(survey, plan.folder)
+    study = dataclasses.replace(CLAIMS, rows=rows, headlines=())
+    plan = plan_study(study, Setting(out=tmp_path))
+    run_study(plan)
+    assert set(load_results(plan.folder).records) == set(plan.labelled)
+    report = write_report(plan.folder, study=study)
     counts = report.frame.set_index("paper").loc["LALE"]
     assert (counts["confirmed"], counts["not confirmed"]) == (5, 0)
     assert counts["not testable here"] == len(rows) - 5

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.records import Record
 from bench.search import Budget, SearchPlan, run_search
 from bench.stats.pareto import hypervolume_2d
-from bench.study.survey import load_records, plan_survey, report_survey, run_survey
+from bench.study import Setting, load_results, plan_study, run_study, write_report
 from studies.samplers.contest import UNFILTERED, hypervolume_of_chosen
 from studies.samplers.study import Samplers
 from studies.tabulated import benchmark as tabulated
@@ -141,18 +141,18 @@ def test_samplers_compete_under_one_budget_and_resume(folder, tmp_path):
         worst_f1=0.3,
         land=folder,
     )
-    plan = plan_survey(contest, "cpu", tmp_path)
-    run_survey(plan, console=QUIET)
-    records = load_records(plan.folder)
+    plan = plan_study(contest, Setting(out=tmp_path))
+    run_study(plan, console=QUIET)
+    records = load_results(plan.folder).records
     assert len(records) == 12 and {record.status for record in records.values()} == {"ok"}
     for label, record in records.items():
         curve = record.result["hypervolume"]
         assert len(curve) == 8 and curve[-1] > 0
         assert (record.result["infeasible"] > 0) == (UNFILTERED in label)
-    report = report_survey(contest, plan.folder)
+    report = write_report(plan.folder, study=contest)
     assert {path.name for path in report.files} >= {"table.md", "runs.csv", "samplers.png"}
     assert set(report.frame["repeats"]) == {2}
-    again = plan_survey(contest, "cpu", tmp_path)
+    again = plan_study(contest, Setting(out=tmp_path))
     assert [cell.key for cell in again.cells] == [cell.key for cell in plan.cells]
 
 

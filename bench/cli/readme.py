@@ -1,8 +1,8 @@
 """Keep the README's figures those of the records: `python -m bench.cli.readme` fills its marked places anew.
 
-A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` or `<!-- findings FOLDER -->` of a study, or
-`<!-- survey FOLDER -->` (what a survey found, in sentences), or `<!-- claims FOLDER -->` (the short form of the survey
-of published figures); it ends at `<!-- end -->`.
+A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` (columns and rows of a study of variants), `<!-- findings
+FOLDER -->` (a study's sentences) or `<!-- file FOLDER NAME -->` (a text that the study's report writes); it ends at
+`<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 from bench.report.columns import measured
 from bench.report.tables import write_tables
-from bench.study.report import describe, findings
-from bench.study.result import StudyResult, load_result
-from studies.claims.report import SHORT
+from bench.study import Report, load_results, write_report
+from bench.study.report import describe
+from bench.study.result import result_of
 
-PLACE = re.compile(r"(<!-- (table|findings|survey|claims) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|findings|file) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
@@ -37,38 +37,31 @@ def fill(text: str, root: Path) -> str:
 def _content(kind: str, words: list[str], root: Path) -> str:
     if not words:
         raise BenchError(f"a place for {kind} in the README names no folder; write <!-- {kind} results/... -->")
-    if kind in ("claims", "survey"):
-        return _surveyed(root / words[0], short=kind == "claims")
-    result = load_result(root / words[0])
-    if kind == "findings":
-        return "".join(f"- {sentence}\n" for sentence in findings(result))
-    return _table(result, words[1].split(","), words[2:])
+    folder = root / words[0]
+    if kind == "table":
+        return _table(folder, words[1].split(","), words[2:])
+    with tempfile.TemporaryDirectory() as scratch:
+        report = _reported(folder, Path(scratch))
+        if kind == "file":
+            return (report.folder / words[1]).read_text(encoding="utf-8")
+        return "".join(f"- {sentence}\n" for sentence in report.findings)
 
 
-def _table(result: StudyResult, keys: list[str], patterns: list[str]) -> str:
+def _table(folder: Path, keys: list[str], patterns: list[str]) -> str:
+    result = result_of(load_results(folder))
     frame = result.frame
     chosen = [not patterns or any(fnmatchcase(label, pattern) for pattern in patterns) for label in frame["variant"]]
     frame = frame[chosen].reset_index(drop=True)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = write_tables(frame, measured(frame, keys), Path(folder) / "table", describe(result))
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = write_tables(frame, measured(frame, keys), Path(scratch) / "table", describe(result))
         return next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
 
 
-def _surveyed(folder: Path, short: bool) -> str:
-    """What a survey found, judged anew from its records: its own short form, or its sentences.
+def _reported(folder: Path, scratch: Path) -> Report:
+    """The report of a study, made anew from its records; its files go to `scratch`."""
+    from bench.cli.studying import find_again
 
-    Raises:
-        BenchError: the folder holds no such survey.
-    """
-    from bench.cli.studying import find_study
-    from bench.study.survey import load_records, survey_name
-
-    survey = find_study(survey_name(folder))
-    with tempfile.TemporaryDirectory() as scratch:
-        report = survey.report(load_records(folder), Path(scratch))
-        if short:
-            return (report.folder / SHORT).read_text(encoding="utf-8")
-        return "".join(f"- {sentence}\n" for sentence in report.findings)
+    return write_report(folder, find=lambda source: find_again(source, folder), into=scratch)
 
 
 def main() -> None:

@@ -1,14 +1,15 @@
-"""`study` and `plot`: run a declared study; make its tables and figures again from its records."""
+"""`study` and `plot`: run a study; make its tables and figures again from its records."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import pkgutil
 import runpy
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -32,41 +33,51 @@ from bench.cli.options import (
 from bench.engine import StudyInterrupted
 from bench.engine import plan as plan_cells
 from bench.errors import BenchError
-from bench.study import Setting, Study, StudyPlan, Variant, plan_study, run_study, write_report
-from bench.study.survey import Survey, SurveyPlan, is_survey, plan_survey, report_survey, run_survey, survey_name
+
+if TYPE_CHECKING:
+    from bench.study import Study, StudyPlan
 
 VariantsOption = Annotated[
     list[str] | None, typer.Option("--variants", help="Only variants that match, as `lale-s*` or `norm`; repeatable.")
 ]
+MEMBERS = ("name", "question", "uses", "layout", "report")
+READ_BY = {  # option -> what of a study reads it
+    "data": "data", "budget": "recipe", "recipe_settings": "recipe", "precision": "recipe", "seeds": "seeds",
+    "size": "size", "batch": "batches", "keep_weights": "keep_weights", "variants": "variants",
+    "trained": "variants", "timed": "variants", "add": "variants", "instruments": "variants",
+}  # fmt: skip
 
 
-SURVEY_OPTIONS = ("name", "device", "out", "retry_failed", "dry_run", "as_json")
-
-
-def find_study(name: str) -> Study | Survey:
-    """The constant `STUDY` of `studies/NAME.py`, or of a Python file of the user's: a study, or a survey.
+def find_study(name: str) -> Study:
+    """The constant `STUDY` of a module of `studies`, or of a Python file of the user's.
 
     Raises:
         BenchError: there is no such study.
     """
-    if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise BenchError(f"there is no study file {name}; give a Python file that holds a constant STUDY")
-        found = runpy.run_path(name, run_name="lale_bench_study").get("STUDY")
-    else:
-        if importlib.util.find_spec(f"studies.{name}") is None:
-            raise BenchError(f"there is no study {name!r}; there are {', '.join(study_names())}; or give a .py file")
-        found = getattr(importlib.import_module(f"studies.{name}"), "STUDY", None)
-    if not isinstance(found, Study | Survey):
-        raise BenchError(f"{name} holds no constant STUDY of type bench.study.Study, nor a bench.study.survey.Survey")
+    found = _from_file(Path(name)) if name.endswith(".py") else _from_suite(name)
+    lacking = [member for member in MEMBERS if not hasattr(found, member)]
+    if found is None or lacking:
+        what = f"has no {lacking[0]!r}" if found is not None else "is missing"
+        raise BenchError(f"the constant STUDY of {name} {what}; a study has {', '.join(MEMBERS)} (bench.study.Study)")
     return found
+
+
+def _from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise BenchError(f"there is no study file {path}; give a Python file that holds a constant STUDY")
+    return runpy.run_path(str(path), run_name="lale_bench_study").get("STUDY")
+
+
+def _from_suite(name: str) -> Any:
+    if name not in study_names():
+        raise BenchError(f"there is no study {name!r}; there are {', '.join(study_names())}; or give a .py file")
+    return getattr(importlib.import_module(f"studies.{name}"), "STUDY", None)
 
 
 def study_names() -> list[str]:
     """The studies that come with the suite."""
-    import studies
-
-    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+    found = importlib.util.find_spec("studies")
+    return sorted(module.name for module in pkgutil.iter_modules(found.submodule_search_locations))
 
 
 def study(
@@ -74,8 +85,8 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="`benchmark` or `ablation`; `claims` or `scaling`, which train nothing; or a Python file that holds a "
-            "STUDY."
+            help="`benchmark`, `ablation`, `winners`, `claims`, `scaling`, `deployment`, `tabulated` or `samplers`; or "
+            "the path of a Python file that holds a STUDY."
         ),
     ],
     data: DataOption = DEFAULT_DATA,
@@ -111,16 +122,14 @@ def study(
     Killed or interrupted, the same command goes on where it stopped. `--recipe` changes fields of the recipe.
     """
     from bench.records.environment import resolve_device
+    from bench.study import Setting, Variant, VariantStudy, plan_study
 
     chosen = find_study(name)
-    if isinstance(chosen, Survey):
-        _refuse_options_of_studies(context, chosen)
-        surveyed = plan_survey(chosen, str(resolve_device(device)), out)
-        return _print_plan(surveyed, as_json) if dry_run else _survey(surveyed, retry_failed, as_json)
-    chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
-    chosen = replace(
-        chosen.select(variants or [], trained or [], timed or []), instruments=tuple(instruments.split(","))
-    )
+    _refuse_unread_options(context, chosen)
+    if isinstance(chosen, VariantStudy):
+        chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
+        chosen = chosen.select(variants or [], trained or [], timed or [])
+        chosen = replace(chosen, instruments=tuple(instruments.split(",")))
     setting = Setting(
         data=data,
         recipe=recipe_from(budget, recipe_settings, precision),
@@ -131,36 +140,37 @@ def study(
         out=out,
         keep_weights=keep_weights,
     )
-    with PROGRESS.status("opening the data"):
-        plan = plan_study(chosen, setting)
+    with PROGRESS.status("planning"):
+        plan = plan_study(chosen, setting, _source(name, out / chosen.name))
     if dry_run:
         return _print_plan(plan, as_json)
     try:
-        _run(plan, chosen, setting, storage, retry_failed)
+        _run(plan, data, storage, retry_failed)
     except StudyInterrupted:
         PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
         raise
-    return _finish(plan.folder, data, as_json)
+    return _finish(plan.folder, data, as_json, chosen)
 
 
-def _refuse_options_of_studies(context: typer.Context, survey: Survey) -> None:
-    """A survey that silently trained nothing, whatever `--budget` said, would mislead."""
-    given = [
-        option.opts[0]
-        for option in context.command.params
-        if option.name not in SURVEY_OPTIONS
-        and getattr(context.get_parameter_source(option.name), "name", "") == "COMMANDLINE"
-    ]
-    if given:
-        raise BenchError(f"{survey.name} brings its own networks and settings: {given[0]} does not go with it")
+def _refuse_unread_options(context: typer.Context, study: Study) -> None:
+    """A study that silently trained nothing, whatever `--budget` said, would mislead."""
+    for option in context.command.params:
+        given = getattr(context.get_parameter_source(option.name), "name", "") == "COMMANDLINE"
+        if given and READ_BY.get(option.name) not in (None, *study.uses):
+            raise BenchError(f"the study {study.name} brings settings of its own: {option.opts[0]} does not go with it")
 
 
-def _survey(plan: SurveyPlan, retry_failed: bool, as_json: bool) -> None:
-    run_survey(plan, console=PROGRESS, retry_failed=retry_failed)
-    _show(report_survey(plan.survey, plan.folder), plan.folder, as_json)
+def _source(name: str, folder: Path) -> str:
+    """How the manifest names the study: a file by its path from the study's folder, elsewhere by its name alone."""
+    path = Path(name).absolute()
+    if not name.endswith(".py"):
+        return name
+    return Path(os.path.relpath(path, folder.absolute())).as_posix() if path.is_relative_to(Path.cwd()) else path.name
 
 
-def _run(plan: StudyPlan, chosen: Study, setting: Setting, storage: str | None, retry_failed: bool) -> None:
+def _run(plan: StudyPlan, data: str, storage: str | None, retry_failed: bool) -> None:
+    from bench.study import run_study
+
     if storage is None:
         return run_study(plan, console=PROGRESS, retry_failed=retry_failed)
     if retry_failed:
@@ -169,14 +179,16 @@ def _run(plan: StudyPlan, chosen: Study, setting: Setting, storage: str | None, 
     from bench.search.storage import Signs
     from bench.study.sharing import share_study
 
-    job = study_job(chosen, setting, Signs())
-    return share_study(plan, storage, console=PROGRESS, job=job)
+    return share_study(plan, storage, console=PROGRESS, job=study_job(plan, data, Signs()))
 
 
 def plot(
     folder: Annotated[Path, typer.Argument(help="A study's folder, as `runs/ablation`.")],
     data: Annotated[
         str | None, typer.Option(help="The data of the study, for panels of images; without it, panels are left out.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", help="The study's Python file, where it is no longer where it was.")
     ] = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="Also write `tex`, `svg` or `pdf`. May be repeated.")
@@ -187,22 +199,32 @@ def plot(
     from bench.report.formats import also_writing
 
     with also_writing(formats or []):
-        _finish(folder, data, as_json)
+        _finish(folder, data, as_json, find_study(study) if study else None)
 
 
-def _finish(folder: Path, data: str | None, as_json: bool) -> None:
+def _finish(folder: Path, data: str | None, as_json: bool, study: Study | None) -> None:
     from bench.search.report import is_search, report_search
+    from bench.study import write_report
 
-    if is_survey(folder):
-        return _show(report_survey(_surveyed(folder), folder), folder, as_json)
-    return _show(report_search(folder, data) if is_search(folder) else write_report(folder, data), folder, as_json)
+    if is_search(folder):
+        return _show(report_search(folder, data), folder, as_json)
+    report = write_report(folder, data, study=study, find=lambda source: find_again(source, folder))
+    return _show(report, folder, as_json)
 
 
-def _surveyed(folder: Path) -> Survey:
-    found = find_study(survey_name(folder))
-    if not isinstance(found, Survey):
-        raise BenchError(f"{folder} was written by a survey called {found.name}, which is a study now: run it again")
-    return found
+def find_again(source: str, folder: Path) -> Study:
+    """The study that a manifest in `folder` names.
+
+    Raises:
+        BenchError: its file is gone.
+    """
+    if not source.endswith(".py"):
+        return find_study(source)
+    places = [folder / source, Path(Path(source).name)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise BenchError(f"the file of this study, {source}, is not to be found from {folder}; name it by --study FILE")
+    return find_study(str(found))
 
 
 def _show(report: Any, folder: Path, as_json: bool) -> None:
@@ -214,14 +236,13 @@ def _show(report: Any, folder: Path, as_json: bool) -> None:
     return OUTPUT.print(f"[dim]tables and figures: {folder}[/]")
 
 
-def _print_plan(plan: StudyPlan | SurveyPlan, as_json: bool) -> None:
+def _print_plan(plan: StudyPlan, as_json: bool) -> None:
     planned = plan_cells(plan.cells, plan.store)
     rows = [
         {"kind": p.cell.kind, "cell": p.cell.label, "key": p.cell.key, "status": p.status, "estimate_s": p.estimate_s}
         for p in planned
     ]
-    variants = plan.manifest.rows if isinstance(plan, StudyPlan) else ()
-    skipped = [{"variant": row.label, "skipped": row.skipped} for row in variants if row.skipped]
+    skipped = [{"variant": label, "skipped": reason} for label, reason in plan.manifest.skipped.items()]
     if as_json:
         return print_json({"cells": rows, "skipped": skipped})
     table = Table(box=None)

@@ -40,6 +40,7 @@ def worker(
     A `.journal` file does for hosts with a shared disk whose file locks hold (most NFS of version 4), but it gives no
     signs of life, and who is killed while writing keeps the others waiting for half a minute.
     """
+    from bench.cli.studying import find_study
     from bench.records.environment import resolve_device
     from bench.search.jobs import Host
     from bench.search.storage import is_file
@@ -51,7 +52,7 @@ def worker(
         )
     if is_file(storage) and not Path(storage).exists():
         raise BenchError(f"there is no journal file {storage}: begin the search first, with the same path")
-    host = Host(storage, str(resolve_device(device)), out, data)
+    host = Host(storage, str(resolve_device(device)), out, data, find_study)
     joined = list(_work(host, name, patience))
     if as_json:
         return print_json({"joined": joined})

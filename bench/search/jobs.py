@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,7 @@ from bench.search.evaluate import TrainingEvaluator
 from bench.search.storage import Signs, quiet
 from bench.search.study import JOB, SearchPlan, run_search
 from bench.search.trials import missing
-from bench.study import Setting, Study, Variant, plan_study
-from bench.study.run import RECORDS
+from bench.study.run import RECORDS, Find, plan_from_manifest
 from bench.study.sharing import share_study, shared_name
 from bench.training.recipe import Recipe
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from bench.search.report import SearchSetting
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,14 @@ class Host:
         device: "cpu" or "cuda".
         out: folder of its records.
         data: where the data lie here, if not where they lay for who posted the job; they must be the same data.
+        find: how a study with code of its own is found by its name; without it only declared studies are joined.
     """
 
     storage: str
     device: str = "cpu"
     out: Path = Path("runs")
     data: str | None = None
+    find: Find | None = None
 
 
 def search_job(plan: SearchPlan, setting: SearchSetting, asked: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -154,30 +155,11 @@ def _check_same(name: str, plan: SearchPlan, mine: Mapping[str, Any], asked: Map
 
 
 def _join_study(job: Job, host: Host, console: Console | None) -> None:
-    study, setting = _study(job.document["study"]), _setting(job.document["setting"], host)
-    plan = plan_study(study, setting)
+    document = job.document
+    plan = plan_from_manifest(document["manifest"], host.data or document["data"], host.device, host.out, host.find)
     if shared_name(plan) != job.name:
         raise BenchError(
             f"{job.name} consists of other measurements than it would here: the data, the device's kind or the "
             "version of torch differ from those of the host that posted it; join from a host like that"
         )
-    share_study(plan, host.storage, console=console, signs=Signs(job.document["grace_s"]))
-
-
-def _study(given: Mapping[str, Any]) -> Study:
-    variants = tuple(
-        Variant(**{**variant, "config": archs.from_dict(variant["config"]), "inputs": _inputs(variant["inputs"])})
-        for variant in given["variants"]
-    )
-    return Study(**{**given, "variants": variants})
-
-
-def _inputs(given: Mapping[str, Any]) -> archs.InputRule:
-    fixed = given["fixed"]
-    return archs.InputRule(**{**given, "fixed": tuple(fixed) if fixed else None})
-
-
-def _setting(given: Mapping[str, Any], host: Host) -> Setting:
-    setting = Setting(**{**given, "recipe": Recipe.from_dict(given["recipe"]), "out": host.out})
-    data = host.data or setting.data
-    return replace(setting, data=data, device=host.device, size=tuple(setting.size))
+    share_study(plan, host.storage, console=console, signs=Signs(document["grace_s"]))

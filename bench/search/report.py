@@ -28,8 +28,9 @@ from bench.search.space import fields_of
 from bench.search.storage import Signs
 from bench.search.study import SearchPlan, run_search
 from bench.search.words import member
-from bench.study import Setting, Study, Variant, plan_study, run_study, write_report
-from bench.study.run import RECORDS, WEIGHTS, StudyPlan
+from bench.study import Setting, Variant, VariantStudy, plan_study, run_study, write_report
+from bench.study.layout import WEIGHTS, train_label
+from bench.study.run import RECORDS, StudyPlan
 from bench.study.sharing import share_study
 from bench.training.recipe import Recipe
 
@@ -144,7 +145,7 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     if setting.storage is None or setting.storage.startswith("sqlite:"):
         run_study(final, console=console)
     else:
-        job = study_job(study, _final_setting(setting), setting.signs)
+        job = study_job(final, setting.data, setting.signs)
         share_study(final, setting.storage, console=console, signs=setting.signs, job=job)
     _place_weights(result, plan.base, final, setting.out)
     return report_search(folder, setting.data)
@@ -181,20 +182,21 @@ def _climbed(
 
 def _place_weights(result: SearchResult, base: Any, final: StudyPlan, out: Path) -> None:
     """The weights of each member's first seed beside its config: the first, since the best would be chosen on test."""
-    keys = {row.label: row.trains[0] for row in final.manifest.rows if row.trains}
+    first = final.manifest.setting["seeds"][0]
     for trial in result.front:
         name = variant_name(trial)
-        source = out / WEIGHTS / f"{keys.get('base' if trial.config == base else name)}.safetensors"
+        label = train_label("base" if trial.config == base else name, first)
+        source = out / WEIGHTS / f"{final.manifest.cells.get(label)}.safetensors"
         if source.exists():
             write_atomically(out / NAME / "front" / f"{name}.safetensors", source.read_bytes())
 
 
-def final_study(plan: SearchPlan, configs: Sequence[Path]) -> Study:
+def final_study(plan: SearchPlan, configs: Sequence[Path]) -> VariantStudy:
     """The study that judges a front: its members and the base they were searched around, on seeds of their own."""
     base = Variant("base", plan.base)
     members = [Variant.named(str(path)) for path in configs]
     same = [member for member in members if member.config == plan.base]
-    return Study(
+    return VariantStudy(
         name=FINAL,
         question="What do the members of the searched front reach on test tiles, on seeds the search has not seen?",
         variants=(base, *(member for member in members if member not in same)),

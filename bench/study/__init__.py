@@ -1,21 +1,28 @@
 """Declare a study, run it, read what it found.
 
-A study is a question, its variants, and what is to be measured of them; it says nothing of how.
+A study is a question, what is to be measured for it, and a report of the records; it says nothing of how. Most are
+`VariantStudy`: networks side by side. Others implement the protocol `Study`.
 """
 
-from bench.study.declare import Instrument, Setting, Study, Variant
+from bench.study.declare import Instrument, Variant, VariantStudy
 from bench.study.manifest import Manifest, load_manifest
-from bench.study.report import write_report
-from bench.study.run import StudyPlan, plan_study, run_study
+from bench.study.protocol import Layout, Report, Results, Setting, Study
+from bench.study.run import StudyPlan, load_results, plan_from_manifest, plan_study, run_study, write_report
 
 __all__ = [
     "Instrument",
+    "Layout",
     "Manifest",
+    "Report",
+    "Results",
     "Setting",
     "Study",
     "StudyPlan",
     "Variant",
+    "VariantStudy",
     "load_manifest",
+    "load_results",
+    "plan_from_manifest",
     "plan_study",
     "run_study",
     "write_report",

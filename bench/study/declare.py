@@ -1,17 +1,19 @@
-"""What a study is: plain data."""
+"""The study of variants: networks that are counted, timed and trained side by side, as plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import archs
 from archs import ArchConfig
 from bench.errors import BenchError
-from bench.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from bench.study.protocol import Layout, Report, Results, Setting
 
 Instrument = Literal["static", "speed", "train"]
 FIGURES = ("pareto", "ablation", "per_class", "confusion", "panels", "curves")
@@ -43,9 +45,25 @@ class Variant:
         entry = archs.entry(name)
         return cls(name, entry.config, inputs=entry.inputs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**vars(self), "config": archs.to_dict(self.config), "inputs": asdict(self.inputs)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Variant:
+        """The variant of `to_dict`.
+
+        Raises:
+            ArchError: the config is of a family that is not known here.
+        """
+        fixed = values["inputs"]["fixed"]
+        inputs = archs.InputRule(**{**values["inputs"], "fixed": tuple(fixed) if fixed else None})
+        kept = {key: values[key] for key in ("label", "factor", "base")}
+        return cls(**kept, config=archs.from_dict(values["config"]), inputs=inputs)
+
 
 @dataclass(frozen=True)
-class Study:
+class VariantStudy:
     """A question, the variants that answer it, and the instruments and figures to use.
 
     Attributes:
@@ -58,6 +76,8 @@ class Study:
         timed: labels of the variants whose speed is measured; None times all.
         figures: which figures are drawn, of "pareto", "ablation", "per_class", "confusion", "panels", "curves".
     """
+
+    uses: ClassVar[tuple[str, ...]] = ("data", "recipe", "seeds", "size", "batches", "keep_weights", "variants")
 
     name: str
     question: str
@@ -83,7 +103,7 @@ class Study:
         if unknown:
             raise BenchError(f"There is no figure {unknown[0]!r}; choose of {', '.join(FIGURES)}.")
 
-    def select(self, patterns: Sequence[str], trained: Sequence[str] = (), timed: Sequence[str] = ()) -> Study:
+    def select(self, patterns: Sequence[str], trained: Sequence[str] = (), timed: Sequence[str] = ()) -> VariantStudy:
         """The study of the variants whose label or factor matches a shell pattern (none: all), and their bases.
 
         Args:
@@ -99,9 +119,44 @@ class Study:
         study = replace(study, trained=tuple(study._matching(trained))) if trained else study
         return replace(study, timed=tuple(study._matching(timed))) if timed else study
 
-    def with_variants(self, variants: Iterable[Variant]) -> Study:
+    def with_variants(self, variants: Iterable[Variant]) -> VariantStudy:
         """The study with more variants at its end."""
         return replace(self, variants=(*self.variants, *variants))
+
+    def layout(self, setting: Setting) -> Layout:
+        """Counts first, then speed, then trainings, all variants under a seed before the next seed.
+
+        Raises:
+            BenchError: the data cannot be opened.
+        """
+        from bench.study.layout import lay_out
+
+        return lay_out(self, setting)
+
+    def report(self, results: Results) -> Report:
+        """Tables, figures and findings of the comparison."""
+        from bench.study.report import report_variants
+
+        return report_variants(results)
+
+    @classmethod
+    def from_details(cls, name: str, question: str, details: Mapping[str, Any]) -> VariantStudy:
+        """The study that a manifest declares, see `bench.study.layout.lay_out`.
+
+        Raises:
+            ArchError: a config is of a family that is not known here.
+        """
+        rows = details["variants"]
+        return cls(
+            name,
+            question,
+            variants=tuple(Variant.from_dict(row) for row in rows),
+            base=details["base"],
+            instruments=tuple(details["instruments"]),
+            trained=tuple(row["label"] for row in rows if row["trained"]),
+            timed=tuple(row["label"] for row in rows if row["timed"]),
+            figures=tuple(details["figures"]),
+        )
 
     def is_trained(self, variant: Variant) -> bool:
         """Whether the study trains this variant."""
@@ -116,35 +171,12 @@ class Study:
             if not any(_matches(variant, pattern) for variant in self.variants):
                 known = ", ".join(variant.label for variant in self.variants)
                 raise BenchError(f"No variant of the study {self.name} matches {pattern!r}; it has {known}.")
-        matching = [v for v in self.variants if any(_matches(v, pattern) for pattern in patterns)]
-        bases = {self.base, *(variant.base for variant in matching)}
-        return [v.label for v in self.variants if v in matching or v.label in bases]
+        bases = {variant.label: variant.base for variant in self.variants}
+        kept = {v.label for v in self.variants if any(_matches(v, pattern) for pattern in patterns)} | {self.base}
+        while missing := {bases[label] for label in kept if label is not None} - kept - {None}:
+            kept |= missing
+        return [variant.label for variant in self.variants if variant.label in kept]
 
 
 def _matches(variant: Variant, pattern: str) -> bool:
     return fnmatchcase(variant.label, pattern) or (bool(variant.factor) and fnmatchcase(variant.factor, pattern))
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Under what conditions a study is run; all of it ends up in the records.
-
-    Attributes:
-        data: a data source (see `bench.data.open_data`).
-        recipe: how every variant is trained.
-        seeds: one training a seed; variants are paired by seed.
-        device: "cpu" or "cuda".
-        size: height and width at which counts and speed are taken.
-        batches: batch sizes at which speed is taken; the first is that of the latency.
-        out: folder of the results; records are shared by all studies in it.
-        keep_weights: whether the best weights of every training are kept (in `out/weights`).
-    """
-
-    data: str
-    recipe: Recipe
-    seeds: Sequence[int]
-    device: str = "cpu"
-    size: tuple[int, int] = (256, 256)
-    batches: Sequence[int] = (1, 8)
-    out: Path = Path("runs")
-    keep_weights: bool = False

@@ -1,9 +1,10 @@
-"""Which records belong to a study: written beside its tables, so that they can be made again from the records alone."""
+"""Which records belong to a study: written beside its tables, so that these can be made again from the records."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +12,60 @@ from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 
 FILE = "study.json"
-FORMAT = "lale-bench study 1"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One variant: its label, its family, its factor, the keys of its records, and what it is compared with.
-
-    `skipped`: why it was not measured, if it was not; then it has no training keys. `trained`: whether it was to be.
-    """
-
-    label: str
-    family: str
-    factor: str
-    static: str | None
-    trains: tuple[str, ...]
-    trained: bool
-    skipped: str = ""
-    base: str | None = None
+FORMAT = "lale-bench study 2"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A study as it was run. Keys name records in the `records` folder beside the study's own."""
+    """A study as it was planned.
+
+    Attributes:
+        study: its name.
+        question: one sentence.
+        source: where its code is: the name of a study of the suite, the path of a file relative to the study's folder
+            (or its name), or empty for a `VariantStudy`, which `details` declares.
+        setting: the device, and what else of the setting the study read; see `bench.study.Setting.to_dict`.
+        cells: by label, the keys of the records in the `records` folder beside the study's own.
+        skipped: what was not measured, and why.
+        details: see `bench.study.Layout`.
+    """
 
     study: str
     question: str
-    base: str | None
-    figures: tuple[str, ...]
-    data: dict[str, Any]
-    recipe: dict[str, Any]
-    seeds: tuple[int, ...]
-    size: tuple[int, int]
-    device: str
-    speeds: dict[str, str]  # batch -> key
-    rows: tuple[Row, ...]
+    source: str
+    setting: Mapping[str, Any]
+    cells: Mapping[str, str]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda"."""
+        return self.setting["device"]
+
+    @property
+    def declared(self) -> bool:
+        """Whether the manifest itself says what was compared, as that of a `VariantStudy` does."""
+        return not self.source and "variants" in self.details
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Manifest:
+        """The manifest of `to_dict`.
+
+        Raises:
+            BenchError: it is of another version.
+        """
+        if document.get("format") != FORMAT:
+            raise BenchError("the manifest is of another version; run the study again, its records are kept")
+        return cls(**{key: value for key, value in document.items() if key != "format"})
 
     def save(self, folder: Path) -> Path:
         """Write the manifest into the study's folder, whole."""
-        document = {"format": FORMAT, **asdict(self)}
-        return write_atomically(folder / FILE, (json.dumps(document, indent=1) + "\n").encode())
+        return write_atomically(folder / FILE, (json.dumps(self.to_dict(), indent=1) + "\n").encode())
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -61,14 +76,10 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise BenchError(f"{folder} holds no study ({FILE} is missing); give a folder that a study wrote.") from None
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{path} cannot be read ({error}); run the study again, its records are kept.") from None
-    if document.pop("format", None) != FORMAT:
-        raise BenchError(f"{path} is no study of this version; run the study again, its records are kept.")
-    rows = tuple(Row(**{**row, "trains": tuple(row["trains"])}) for row in document.pop("rows"))
-    for field in ("figures", "seeds", "size"):
-        document[field] = tuple(document[field])
-    return Manifest(**document, rows=rows)
+        raise BenchError(f"{folder} holds no study ({FILE} is missing); give a folder that a study wrote") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BenchError(f"{path} cannot be read ({error}); run the study again, its records are kept") from None
+    except BenchError as error:
+        raise BenchError(f"{path}: {error}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,11 @@ from bench.engine.display import duration
 from bench.errors import BenchError
 from bench.records import unpack_array
 from bench.report.columns import COLUMNS, Column, is_missing, measured
-from bench.report.tables import rich_table, write_tables
-from bench.study.manifest import Manifest
-from bench.study.result import StudyResult, load_result
+from bench.report.tables import write_tables
+from bench.study.protocol import Report, Results
+from bench.study.result import Declared, StudyResult, result_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bench.data import DataSet
 
 BENCHMARK_KEYS = (
@@ -45,43 +42,19 @@ STATIC_COSTS = ("macs", "activations")
 PANEL_VARIANTS = 4
 
 
-@dataclass(frozen=True)
-class Report:
-    """What was written for a study, and what it comes to in sentences."""
-
-    folder: Path
-    frame: pd.DataFrame
-    columns: list[Column]
-    caption: str
-    files: list[Path]
-    findings: list[str]
-
-    def table(self) -> Table:
-        """The main table, for `rich.print`."""
-        return rich_table(self.frame, self.columns, self.caption)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: rows, findings, files."""
-        rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("records")
-        return {"rows": rows, "findings": self.findings, "files": [path.name for path in self.files]}
-
-
-def write_report(folder: Path, source: str | None = None) -> Report:
-    """Make a study's tables and figures from its manifest and records.
-
-    Args:
-        folder: the study's.
-        source: its data, for panels of images; without it they are left out.
+def report_variants(results: Results) -> Report:
+    """Make the tables and figures of a `VariantStudy`.
 
     Raises:
-        BenchError: the folder holds no study, or the data are not those of the study.
+        BenchError: the data are not those of the study.
     """
-    result = load_result(folder)
+    result = result_of(results)
+    folder = results.folder
     caption = describe(result)
     columns = _columns(result)
     files = write_tables(result.frame, columns, folder / "table", caption)
     for figure in result.manifest.figures:
-        files += FIGURES[figure](result, folder / "figures", source)
+        files += FIGURES[figure](result, folder / "figures", results.data)
     return Report(folder, result.frame, columns, caption, files, findings(result))
 
 
@@ -100,9 +73,9 @@ def describe(result: StudyResult) -> str:
     )
 
 
-def _timed(manifest: Manifest) -> str:
+def _timed(manifest: Declared) -> str:
     """At which batch sizes speed was taken, if it was."""
-    batches = sorted(map(int, manifest.speeds))
+    batches = manifest.batches
     return f", latency (batch {batches[0]}) and throughput (batch {batches[-1]})" if batches else ""
 
 
@@ -247,7 +220,7 @@ def findings(result: StudyResult) -> list[str]:
         *_best_sentence(result, frame),
         *_verdict_sentences(frame),
         *_price_sentences(result),
-        _guess_sentence(result),
+        *_baseline_sentence(result),
     ]
 
 
@@ -306,9 +279,11 @@ def _settling_sentence(needed: dict[str, int], seconds: dict[str, list[float]], 
     return [f"Seeds that would settle effects of the size seen: {named}; {duration(more)} more."]
 
 
-def _guess_sentence(result: StudyResult) -> str:
-    guesses = result.manifest.data["guesses"]
-    return (
-        f"Without seeing any shape: the commonest class everywhere gets {100 * guesses['majority']:.1f} %, "
-        f"colour alone, pixel by pixel, {100 * guesses['colour']:.1f} %."
-    )
+def _baseline_sentence(result: StudyResult) -> list[str]:
+    if not result.baselines:
+        return []
+    majority, colour = (100 * result.baselines[name] for name in ("majority", "colour"))
+    return [
+        f"Without seeing any shape: the commonest class everywhere gets {majority:.1f} %, "
+        f"colour alone, pixel by pixel, {colour:.1f} %."
+    ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.records import Record, RecordStore, unpack_array
+from bench.errors import BenchError
+from bench.records import Record, unpack_array
 from bench.stats import Comparison, compare, f1_interval, holm, macro_iou, verdict
-from bench.study.manifest import Manifest, Row, load_manifest
+from bench.study.layout import BASELINES, speed_label, static_label, train_label
+from bench.study.protocol import Results
 from bench.training.metrics import scores
 
 STATIC = (
@@ -28,6 +29,61 @@ MISSING = "not measured yet"
 
 
 @dataclass(frozen=True)
+class Row:
+    """One variant: its label, its family, its factor, and what it is compared with.
+
+    `trained`: whether it was to be. `skipped`: why it was not measured, if it was not.
+    """
+
+    label: str
+    family: str
+    factor: str
+    base: str | None
+    trained: bool
+    skipped: str
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What was compared, under which setting, as the manifest of a `VariantStudy` says."""
+
+    study: str
+    question: str
+    base: str | None
+    figures: tuple[str, ...]
+    data: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    size: tuple[int, int]
+    batches: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, results: Results) -> Declared:
+        """Read from the manifest of what was measured."""
+        manifest = results.manifest
+        details, setting = manifest.details, manifest.setting
+        return cls(
+            study=manifest.study,
+            question=manifest.question,
+            base=details["base"],
+            figures=tuple(details["figures"]),
+            data=details["data"],
+            recipe=setting["recipe"],
+            seeds=tuple(setting["seeds"]),
+            size=tuple(setting["size"]),
+            batches=tuple(sorted(batch for batch in setting["batches"] if speed_label(batch) in manifest.cells)),
+            rows=tuple(_row(one, details["base"], manifest.skipped) for one in details["variants"]),
+        )
+
+
+def _row(one: Mapping[str, Any], base: str | None, skipped: Mapping[str, str]) -> Row:
+    label = one["label"]
+    compared = (one["base"] or base) if label != base else None
+    return Row(label, one["family"], one["factor"], compared, one["trained"], skipped.get(label, ""))
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """A study's figures.
 
@@ -35,11 +91,13 @@ class StudyResult:
         manifest: what was run.
         frame: one row a variant, in the study's order; see `bench.report.columns` for the columns and units.
         runs: variant -> the training records of its seeds that are there, by seed.
+        baselines: macro F1 on the test tiles of what sees no shapes; empty where it was not computed.
     """
 
-    manifest: Manifest
+    manifest: Declared
     frame: pd.DataFrame
     runs: Mapping[str, Mapping[int, Record]]
+    baselines: Mapping[str, float]
 
     def confusions(self, label: str) -> dict[int, np.ndarray]:
         """By seed, one confusion matrix a test tile (tiles, C, C), of the trainings that succeeded."""
@@ -60,31 +118,38 @@ class StudyResult:
         return np.mean(found, axis=0).tolist() if found else None
 
 
-def load_result(folder: Path) -> StudyResult:
-    """Read a study's folder; records lie in the `records` folder beside it.
+def result_of(results: Results) -> StudyResult:
+    """The figures of a `VariantStudy`.
 
     Raises:
-        BenchError: the folder holds no study.
+        BenchError: the study is of another kind.
     """
-    manifest = load_manifest(folder)
-    store = RecordStore(folder.parent / "records")
-    runs = {row.label: _runs(row, manifest.seeds, store) for row in manifest.rows}
-    speeds = [store.get(key) for _, key in sorted(manifest.speeds.items(), key=lambda item: int(item[0]))]
-    rows = [_figures(row, manifest, store, speeds, runs[row.label]) for row in manifest.rows]
-    result = StudyResult(manifest, pd.DataFrame(rows), runs)
-    return StudyResult(manifest, _with_accuracy(result), runs)
+    if not results.manifest.declared:
+        raise BenchError(f"the study {results.manifest.study} declares no variants, so it has no table of them")
+    declared, records = Declared.of(results), results.records
+    runs = {row.label: _runs(row, declared.seeds, records) for row in declared.rows}
+    speeds = [records.get(speed_label(batch)) for batch in declared.batches]
+    rows = [_figures(row, declared, records, speeds, runs[row.label]) for row in declared.rows]
+    found = records.get(BASELINES)
+    baselines = found.result if found else declared.data.get("guesses", {})
+    result = StudyResult(declared, pd.DataFrame(rows), runs, baselines)
+    return replace(result, frame=_with_accuracy(result))
 
 
-def _runs(row: Row, seeds: Sequence[int], store: RecordStore) -> dict[int, Record]:
-    found = {seed: store.get(key) for seed, key in zip(seeds, row.trains, strict=False)}
+def _runs(row: Row, seeds: Sequence[int], records: Mapping[str, Record]) -> dict[int, Record]:
+    found = {seed: records.get(train_label(row.label, seed)) for seed in seeds}
     return {seed: record for seed, record in found.items() if record is not None}
 
 
 def _figures(
-    row: Row, manifest: Manifest, store: RecordStore, speeds: Sequence[Record | None], runs: Mapping[int, Record]
+    row: Row,
+    manifest: Declared,
+    records: Mapping[str, Record],
+    speeds: Sequence[Record | None],
+    runs: Mapping[int, Record],
 ) -> dict[str, Any]:
     """The counts and speeds of one row, and why any of it is missing."""
-    static = store.get(row.static) if row.static else None
+    static = records.get(static_label(row.label))
     counts = static.result if static and static.result else {}
     status, reason = _status(row, manifest, static, runs)
     return {
@@ -100,7 +165,7 @@ def _figures(
     }
 
 
-def _status(row: Row, manifest: Manifest, static: Record | None, runs: Mapping[int, Record]) -> tuple[str, str]:
+def _status(row: Row, manifest: Declared, static: Record | None, runs: Mapping[int, Record]) -> tuple[str, str]:
     if row.skipped:
         return "skipped", row.skipped
     if static is not None and static.status == "failed":

@@ -1,177 +1,142 @@
-"""From a declared study to its cells, and the run of those that are missing."""
+"""One plan, one run and one report for every study."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-import archs
-from bench.counting.cells import static_cell
-from bench.data import DataSet, open_data
 from bench.engine import Cell, run_cells
+from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.records.environment import environment
-from bench.speed.cells import speed_cell
-from bench.study.declare import Setting, Study, Variant
-from bench.study.manifest import Manifest, Row
-from bench.training.cells import train_cell
+from bench.study.declare import VariantStudy
+from bench.study.manifest import Manifest, load_manifest
+from bench.study.protocol import Report, Results, Setting, Study
+from bench.study.report import report_variants
 
 RECORDS = "records"
-WEIGHTS = "weights"
+Find = Callable[[str], Study]
+"""Finds a study by its name in the suite or by the path of its file."""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The cells of a study under a setting, in the order they are measured, and the manifest that names them."""
+    """The cells of a study under a setting, by label, and the manifest that names them."""
 
-    cells: tuple[Cell, ...]
+    labelled: Mapping[str, Cell]
     manifest: Manifest
     folder: Path
     store: RecordStore
 
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """In the order in which they are measured."""
+        return tuple(self.labelled.values())
 
-def plan_study(study: Study, setting: Setting, data: DataSet | None = None) -> StudyPlan:
-    """Lay out the cells: counts first, then speed, then trainings, all variants under a seed before the next seed.
 
-    So an interrupted study has compared what it could. A variant that cannot take the tiles is planned as skipped,
-    with the reason; one that is tied to another size is counted at that size all the same.
+def plan_study(study: Study, setting: Setting, source: str = "") -> StudyPlan:
+    """Lay out the cells of a study; nothing is measured.
+
+    Args:
+        study: any.
+        setting: under which it is run.
+        source: where its code is, see `Manifest`; a `VariantStudy` needs none.
 
     Raises:
-        BenchError: the data cannot be opened.
+        BenchError: the study cannot be run under this setting, as when the data cannot be opened.
     """
-    data = data or open_data(setting.data)
-    study = replace(study, variants=tuple(_fitted(variant, data) for variant in study.variants))
-    skipped = {v.label: _misfit(v, _sizes(study, v, setting, data)) for v in study.variants}
-    fitting = [v for v in study.variants if not _misfit(v, {setting.size})]
-    counted = [v for v in study.variants if v in fitting or v.inputs.fixed] if "static" in study.instruments else []
-    statics = {v.label: _static(v, setting, data) for v in counted}
-    timed = [v for v in fitting if study.is_timed(v)]
-    speeds = _speeds(timed, setting, data) if timed else {}
-    trained = [v for v in study.variants if study.is_trained(v) and not skipped[v.label]]
-    trains = {v.label: _trains(v, setting, data) for v in trained}
-    rows = tuple(
-        _row(study, v, statics.get(v.label), trains.get(v.label, []), skipped[v.label]) for v in study.variants
-    )
+    layout = study.layout(setting)
     manifest = Manifest(
         study=study.name,
         question=study.question,
-        base=study.base,
-        figures=tuple(study.figures),
-        data=_describe(data),
-        recipe=setting.recipe.to_dict(),
-        seeds=tuple(setting.seeds),
-        size=setting.size,
-        device=setting.device,
-        speeds={str(batch): cell.key for batch, cell in speeds.items()},
-        rows=rows,
+        source="" if isinstance(study, VariantStudy) else source,
+        setting=setting.to_dict(study.uses),
+        cells={label: cell.key for label, cell in layout.cells.items()},
+        skipped=layout.skipped,
+        details=layout.details,
     )
-    by_seed = [cells[i] for i in range(len(setting.seeds)) for cells in trains.values()]
-    return StudyPlan(
-        (*statics.values(), *speeds.values(), *by_seed),
-        manifest,
-        setting.out / study.name,
-        RecordStore(setting.out / RECORDS),
-    )
+    return StudyPlan(layout.cells, manifest, setting.out / study.name, RecordStore(setting.out / RECORDS))
+
+
+def plan_from_manifest(document: Mapping[str, Any], data: str, device: str, out: Path, find: Find | None) -> StudyPlan:
+    """The plan that a manifest stands for, made again on this host, so that it can share the cells.
+
+    The caller compares the keys: they differ where this host has other data, another device or another torch.
+
+    Args:
+        document: `Manifest.to_dict`.
+        data: where the study's data lie here.
+        device, out: of this host.
+        find: how a study is found by its source.
+
+    Raises:
+        BenchError: the manifest is of another version, or its study is not to be found here.
+    """
+    manifest = Manifest.from_dict(document)
+    study = _study_of(manifest, find)
+    return plan_study(study, Setting.from_dict({**manifest.setting, "device": device}, data, out), manifest.source)
 
 
 def run_study(plan: StudyPlan, *, console: Console | None = None, retry_failed: bool = False) -> None:
-    """Measure what is missing and save the manifest (first, so that a part of a study can be looked at).
+    """Measure what is missing; the manifest is saved first, so that a part of a study can be looked at.
 
     Raises:
         BenchError: the disk is full, or a record is damaged.
         StudyInterrupted: Ctrl-C; the same study goes on from there.
     """
     plan.manifest.save(plan.folder)
-    run_cells(
-        plan.cells,
-        plan.store,
-        environment=environment(plan.manifest.device),
-        console=console,
-        retry_failed=retry_failed,
-    )
+    where = environment(plan.manifest.device)
+    run_cells(plan.cells, plan.store, environment=where, console=console, retry_failed=retry_failed)
 
 
-def _sizes(study: Study, variant: Variant, setting: Setting, data: DataSet) -> set[tuple[int, int]]:
-    """Every size of image that the study shows a variant."""
-    if not study.is_trained(variant):
-        return {setting.size}
-    crop = setting.recipe.crop
-    return {setting.size, data.tile_size, (crop, crop) if crop else data.tile_size}
+def load_results(folder: Path, data: str | None = None) -> Results:
+    """A study's manifest, and those of its records that are there.
+
+    Raises:
+        BenchError: the folder holds no study.
+    """
+    manifest = load_manifest(folder)
+    store = RecordStore(folder.parent / RECORDS)
+    found = {label: store.get(key) for label, key in manifest.cells.items()}
+    records = {label: record for label, record in found.items() if record is not None}
+    return Results(manifest, records, folder, data)
 
 
-def _misfit(variant: Variant, sizes: set[tuple[int, int]]) -> str:
-    """Why the variant cannot take one of the sizes; empty if it can."""
-    for height, width in sorted(sizes):
-        try:
-            variant.inputs.check(height, width)
-        except archs.ArchError as error:
-            return f"{error}; counted at that size" if variant.inputs.fixed else str(error)
-    return ""
+def write_report(
+    folder: Path,
+    data: str | None = None,
+    *,
+    study: Study | None = None,
+    find: Find | None = None,
+    into: Path | None = None,
+) -> Report:
+    """Make a study's tables and figures from its manifest and records.
+
+    Args:
+        folder: the study's.
+        data: its data, for pictures of tiles; without it they are left out.
+        study: whose report is made; without it, the study that the manifest names.
+        find: how a study is found by its source; a `VariantStudy` needs none.
+        into: another folder for tables and figures.
+
+    Raises:
+        BenchError: the folder holds no study, its code is not to be found, or the data are not those of the study.
+    """
+    results = replace(load_results(folder, data), folder=into or folder)
+    if study is None and results.manifest.declared:
+        return report_variants(results)  # without building the variants, whose code may be elsewhere
+    return (study or _study_of(results.manifest, find)).report(results)
 
 
-def _fitted(variant: Variant, data: DataSet) -> Variant:
-    """A network tied to a nominal input size is made for the tiles that it is scored on."""
-    if variant.inputs.fixed is not None:
-        return variant
-    return replace(variant, config=archs.fit_image_size(variant.config, data.tile_size))
-
-
-def _static(variant: Variant, setting: Setting, data: DataSet) -> Cell:
-    size = variant.inputs.fixed or setting.size
-    return static_cell(variant.config, variant.label, size, data.classes.num_classes)
-
-
-def _speeds(variants: Sequence[Variant], setting: Setting, data: DataSet) -> dict[int, Cell]:
-    from bench.speed.measure import SpeedProtocol
-
-    configs = {variant.label: variant.config for variant in variants}
-    return {
-        batch: speed_cell(configs, setting.size, data.classes.num_classes, SpeedProtocol(batch=batch), setting.device)
-        for batch in setting.batches
-    }
-
-
-def _trains(variant: Variant, setting: Setting, data: DataSet) -> list[Cell]:
-    weights = setting.out / WEIGHTS if setting.keep_weights else None
-    return [
-        train_cell(variant.config, variant.label, data, setting.recipe, seed, setting.device, weights=weights)
-        for seed in setting.seeds
-    ]
-
-
-def _row(study: Study, variant: Variant, static: Cell | None, trains: Sequence[Cell], skipped: str) -> Row:
-    return Row(
-        label=variant.label,
-        family=archs.family_of(variant.config),
-        factor=variant.factor,
-        static=static.key if static else None,
-        trains=tuple(cell.key for cell in trains),
-        trained=study.is_trained(variant),
-        skipped=skipped,
-        base=(variant.base or study.base) if variant.label != study.base else None,
-    )
-
-
-def _describe(data: DataSet) -> dict:
-    return {
-        "name": data.name,
-        "fingerprint": data.fingerprint,
-        "tile_size": list(data.tile_size),
-        "tiles": {name: len(split) for name, split in data.splits.items()},
-        "classes": data.classes.to_dict(),
-        "guesses": _guesses(data),
-    }
-
-
-def _guesses(data: DataSet) -> dict[str, float]:
-    """Macro F1 on the test tiles of guesses that see no shapes: the commonest class, and colour alone."""
-    from bench.training.baseline import colour_baseline, majority_baseline
-    from bench.training.metrics import scores
-
-    return {
-        "majority": scores(majority_baseline(data)).macro_f1,
-        "colour": scores(colour_baseline(data)).macro_f1,
-    }
+def _study_of(manifest: Manifest, find: Find | None) -> Study:
+    if manifest.declared:
+        return VariantStudy.from_details(manifest.study, manifest.question, manifest.details)
+    if find is None or not manifest.source:
+        raise BenchError(
+            f"the study {manifest.study} has code of its own, which its manifest does not name; give the study itself"
+        )
+    return find(manifest.source)

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.records.atomic import write_atomically
 from bench.report.columns import Column, Format
 from bench.report.tables import write_tables
-from bench.study.report import Report
+from bench.study import Report
 from studies.claims.judgement import (
     IMPOSSIBLE,
     MIXED,

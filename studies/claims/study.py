@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import ClassVar
 
 import archs
 from archs.classifiers import ClassifierConfig
 from bench.counting.cells import cost_cell, static_cell
 from bench.engine import Cell
 from bench.records import Record
-from bench.study.report import Report
+from bench.study import Layout, Report, Results, Setting
 from studies.claims.judgement import Network
 from studies.claims.published import Headline, Peak, Row, read_headlines, read_peaks, read_published
 from studies.claims.report import report_claims
@@ -150,16 +151,17 @@ def _lemore() -> list[Subject]:
 
 @dataclass(frozen=True)
 class Claims:
-    """The survey: the published files, and the networks that stand for their rows."""
+    """The study: the published files, and the networks that stand for their rows."""
 
     rows: tuple[Row, ...]
     headlines: tuple[Headline, ...]
     peaks: tuple[Peak, ...]
     known: tuple[Subject, ...]
+    uses: ClassVar[tuple[str, ...]] = ()
     name: str = "claims"
     question: str = "Which of the figures that the four papers published are true?"
 
-    def cells(self, device: str) -> dict[str, Cell]:
+    def layout(self, setting: Setting) -> Layout:
         """One count a network, number of classes and input size; parameters and exact MACs alone where that is all.
 
         The device does not matter: nothing is timed.
@@ -173,7 +175,7 @@ class Claims:
                 found[label] = (subject, row)
                 asked.setdefault(label, set()).add(row.metric)
         countable = {label for label, metrics in asked.items() if metrics & {"params", "macs", "storage", "throughput"}}
-        return {label: _cell(*found[label], label, asked[label]) for label in found if label in countable}
+        return Layout({label: _cell(*found[label], label, asked[label]) for label in found if label in countable})
 
     def network(self, row: Row, records: Mapping[str, Record]) -> Network:
         """What stands for a row, counted, or why nothing does."""
@@ -188,10 +190,10 @@ class Claims:
             return Network(label, None, f"counting failed: {record.reason}")
         return Network(label, record.result, reconstruction=subject.reconstruction)
 
-    def report(self, records: Mapping[str, Record], folder: Path) -> Report:
+    def report(self, results: Results) -> Report:
         """Verdicts, tables, figure and short form."""
-        networks = [self.network(row, records) for row in self.rows]
-        return report_claims(self.rows, self.headlines, self.peaks, networks, folder)
+        networks = [self.network(row, results.records) for row in self.rows]
+        return report_claims(self.rows, self.headlines, self.peaks, networks, results.folder)
 
     def _subject(self, row: Row) -> Subject | None:
         return next((subject for subject in self.known if subject.stands_for(row)), None)

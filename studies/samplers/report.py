@@ -13,7 +13,7 @@ from bench.records import Record
 from bench.report.columns import Column, Format
 from bench.report.tables import write_tables
 from bench.search.budget import Budget
-from bench.study.report import Report
+from bench.study import Report
 from studies.samplers.contest import UNFILTERED
 
 AT = (25, 50, 100, 200)

@@ -7,14 +7,12 @@ models F1 by a Gaussian process might be at home on the one alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from bench.engine import Cell
-from bench.records import Record
 from bench.search.budget import Budget
-from bench.study.report import Report
+from bench.study import Layout, Report, Results, Setting
 from studies.samplers.contest import UNFILTERED, Contest, contest_cell
 from studies.samplers.report import report_contest
 from studies.tabulated import benchmark as tabulated
@@ -27,7 +25,7 @@ EVALUATIONS = {"ehvi": 50, "gp": 50, "tpe": 200, "nsga2": 200, "random": 200, UN
 
 @dataclass(frozen=True)
 class Samplers:
-    """The survey.
+    """The study.
 
     Attributes:
         evaluations: by sampler.
@@ -35,6 +33,8 @@ class Samplers:
         models: surrogates that stand for the truth.
         land: folder of the tabulated benchmark.
     """
+
+    uses: ClassVar[tuple[str, ...]] = ()
 
     name: str = "samplers"
     question: str = "Which sampler finds the best front for the fewest trainings?"
@@ -45,7 +45,7 @@ class Samplers:
     worst_f1: float = WORST_F1
     land: Path = tabulated.FOLDER
 
-    def cells(self, device: str) -> dict[str, Cell]:
+    def layout(self, setting: Setting) -> Layout:
         """One search a sampler, repeat and surrogate."""
         found = {}
         for model in self.models:
@@ -54,12 +54,12 @@ class Samplers:
                 contest = Contest(self.budget, self.worst_f1, evaluations)
                 for seed in range(self.repeats):
                     found[f"{model} | {sampler} | {seed}"] = contest_cell(land, contest, sampler, seed)
-        return found
+        return Layout(found)
 
-    def report(self, records: Mapping[str, Record], folder: Path) -> Report:
+    def report(self, results: Results) -> Report:
         """Medians and quartiles, and what they say of the default."""
         names = [name for name, _ in self.evaluations]
-        return report_contest(records, names, self.models, self.budget, self.worst_f1, folder)
+        return report_contest(results.records, names, self.models, self.budget, self.worst_f1, results.folder)
 
 
 STUDY = Samplers()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.report.columns import Column, Format
 from bench.report.tables import write_tables
-from bench.study.report import Report
+from bench.study import Report
 from studies.scaling.growth import Growth, fit_growth, takeover_side
 
 EXPONENT = Format("z.2f", interval="[]")

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import archs
-from bench.engine import Cell
 from bench.records import Record
 from bench.speed.measure import SpeedProtocol
-from bench.study.report import Report
+from bench.study import Layout, Report, Results, Setting
 from studies.scaling.growth import growth_cell, latency_cell
 from studies.scaling.report import Point, report_growth
 
@@ -36,7 +35,7 @@ MOST_MACS = {"cpu": 4e9, "cuda": 2e12}
 
 @dataclass(frozen=True)
 class Scaling:
-    """The survey: networks, sides, batches, and which sides are timed.
+    """The study: networks, sides, batches, and which sides are timed.
 
     Attributes:
         sides: in pixels; of MACs and memory.
@@ -44,6 +43,8 @@ class Scaling:
         timed: the sides at which latency is measured.
         most_macs: by type of device, the most MACs an image that are timed.
     """
+
+    uses: ClassVar[tuple[str, ...]] = ()
 
     networks: tuple[str, ...] = NETWORKS
     sides: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)
@@ -55,7 +56,7 @@ class Scaling:
     name: str = "scaling"
     question: str = "How do cost, memory and latency grow with the image, and where does attention take over?"
 
-    def cells(self, device: str) -> dict[str, Cell]:
+    def layout(self, setting: Setting) -> Layout:
         """One count a network, side and batch, and one latency a side, of all networks interleaved."""
         configs = {name: archs.config(name) for name in self.networks}
         found = {}
@@ -63,17 +64,20 @@ class Scaling:
             for side, batch in self._points():
                 cell = growth_cell(config, name, (side, side), self.num_classes, batch)
                 found[f"{name}, side {side}, batch {batch}"] = cell
+        device = setting.device
         most = MOST_MACS[device.partition(":")[0]]
         for side in self.timed:
             cell = latency_cell(configs, (side, side), self.num_classes, self.protocol, device, most)
             found[f"latency, side {side}"] = cell
-        return found
+        return Layout(found)
 
-    def report(self, records: Mapping[str, Record], folder: Path) -> Report:
+    def report(self, results: Results) -> Report:
         """Exponents, takeover, tables and figure."""
-        points = [self._point(records, name, side, batch) for name in self.networks for side, batch in self._points()]
+        points = [
+            self._point(results.records, name, side, batch) for name in self.networks for side, batch in self._points()
+        ]
         families = {name: archs.family_of(archs.config(name)) for name in self.networks}
-        return report_growth(points, families, self.batch_side, folder)
+        return report_growth(points, families, self.batch_side, results.folder)
 
     def _points(self) -> list[tuple[int, int]]:
         return [(side, 1) for side in self.sides] + [(self.batch_side, batch) for batch in self.batches if batch > 1]

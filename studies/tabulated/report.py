@@ -17,7 +17,7 @@ from bench.report.columns import Column, Format
 from bench.report.tables import write_tables
 from bench.search.ladder import agreement
 from bench.search.space import config_key
-from bench.study.report import Report
+from bench.study import Report
 from studies.tabulated.benchmark import (
     FILE,
     FOLDS,

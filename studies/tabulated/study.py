@@ -7,16 +7,13 @@ the noise of a training is known. What the surrogate gets wrong was measured on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from typing import ClassVar
 
 import archs
 from bench.data import open_data
-from bench.engine import Cell
-from bench.records import Record
-from bench.study.report import Report
+from bench.study import Layout, Report, Results, Setting
 from bench.training.recipe import Recipe, recipe_named
 from studies.tabulated.benchmark import Scope
 from studies.tabulated.report import Training, report_tabulated
@@ -27,12 +24,14 @@ RECIPE = replace(recipe_named("quick"), steps=100, eval_every=100)
 
 @dataclass(frozen=True)
 class Tabulation:
-    """The survey: which configs are trained, on what, with which seeds.
+    """The study: which configs are trained, on what, with which seeds.
 
     Attributes:
         configs: how many, with seed 0; LALE-S1 comes on top.
         repeated: how many of those are trained with `seeds` more seeds.
     """
+
+    uses: ClassVar[tuple[str, ...]] = ()
 
     name: str = "tabulated"
     question: str = "What do a few hundred LALE configs score, and how well is the F1 of any other predicted?"
@@ -51,19 +50,23 @@ class Tabulation:
         wanted += [(i, seed) for i in range(self.repeated) for seed in range(1, self.seeds + 1)]
         return {f"config {i}, seed {seed}": Training(drawn[i], seed) for i, seed in wanted}
 
-    def cells(self, device: str) -> dict[str, Cell]:
+    def layout(self, setting: Setting) -> Layout:
         """One training each, scored on validation tiles, as a search would."""
         from bench.training.cells import train_cell
 
         data = open_data(self.data, splits=("train", "val"))
-        return {
-            label: train_cell(one.config, label.partition(",")[0], data, self.recipe, one.seed, device, test=False)
-            for label, one in self.trainings.items()
-        }
+        return Layout(
+            {
+                label: train_cell(
+                    one.config, label.partition(",")[0], data, self.recipe, one.seed, setting.device, test=False
+                )
+                for label, one in self.trainings.items()
+            }
+        )
 
-    def report(self, records: Mapping[str, Record], folder: Path) -> Report:
+    def report(self, results: Results) -> Report:
         """The table, the surrogates' errors, a figure, and the benchmark that `load` reads."""
-        return report_tabulated(self.scope, self.trainings, records, folder)
+        return report_tabulated(self.scope, self.trainings, results.records, results.folder)
 
 
 STUDY = Tabulation()

@@ -1,0 +1,139 @@
+"""From declared variants to their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import archs
+from bench.counting.cells import static_cell
+from bench.data import DataSet, open_data
+from bench.engine import Cell, CellContext
+from bench.speed.cells import speed_cell
+from bench.study.declare import Variant, VariantStudy
+from bench.study.protocol import Layout, Setting
+from bench.training.cells import train_cell
+
+WEIGHTS = "weights"
+BASELINES = "baselines"
+
+
+def static_label(variant: str) -> str:
+    """Label of the cell of a variant's counts."""
+    return f"static: {variant}"
+
+
+def speed_label(batch: int) -> str:
+    """Label of the cell of all variants' speed at a batch size."""
+    return f"speed: batch {batch}"
+
+
+def train_label(variant: str, seed: int) -> str:
+    """Label of the cell of a variant's training with a seed."""
+    return f"train: {variant}, seed {seed}"
+
+
+def lay_out(study: VariantStudy, setting: Setting) -> Layout:
+    """See `VariantStudy.layout`.
+
+    A variant that cannot take the tiles is skipped, with the reason; one that is tied to another size is counted at
+    that size all the same.
+    """
+    data = open_data(setting.data)
+    study = replace(study, variants=tuple(_fitted(variant, data) for variant in study.variants))
+    skipped = {v.label: _misfit(v, _sizes(study, v, setting, data)) for v in study.variants}
+    skipped = {label: reason for label, reason in skipped.items() if reason}
+    fitting = [v for v in study.variants if not _misfit(v, {setting.size})]
+    counted = [v for v in study.variants if v in fitting or v.inputs.fixed] if "static" in study.instruments else []
+    timed = [v for v in fitting if study.is_timed(v)]
+    trained = [v for v in study.variants if study.is_trained(v) and v.label not in skipped]
+    cells = {static_label(v.label): _static(v, setting, data) for v in counted}
+    cells |= _speeds(timed, setting, data) if timed else {}
+    cells |= {train_label(v.label, seed): _train(v, seed, setting, data) for seed in setting.seeds for v in trained}
+    cells |= {BASELINES: baselines_cell(data)} if trained else {}
+    return Layout(cells, skipped, _details(study, data))
+
+
+def baselines_cell(data: DataSet) -> Cell:
+    """Macro F1 on the test tiles of what sees no shapes: the majority class, and a classifier of a pixel's colour."""
+
+    def run(context: CellContext) -> Mapping[str, Any]:
+        from bench.training.baseline import colour_baseline, majority_baseline
+        from bench.training.metrics import scores
+
+        found = {"majority": majority_baseline(data), "colour": colour_baseline(data)}
+        return {name: scores(matrix).macro_f1 for name, matrix in found.items()}
+
+    determinants = {"data": {"fingerprint": data.fingerprint}, "num_classes": data.classes.num_classes}
+    return Cell("baselines", "baselines without a network", determinants, run)
+
+
+def _sizes(study: VariantStudy, variant: Variant, setting: Setting, data: DataSet) -> set[tuple[int, int]]:
+    """Every size of image that the study shows a variant."""
+    if not study.is_trained(variant):
+        return {setting.size}
+    crop = setting.recipe.crop
+    return {setting.size, data.tile_size, (crop, crop) if crop else data.tile_size}
+
+
+def _misfit(variant: Variant, sizes: set[tuple[int, int]]) -> str:
+    """Why the variant cannot take one of the sizes; empty if it can."""
+    for height, width in sorted(sizes):
+        try:
+            variant.inputs.check(height, width)
+        except archs.ArchError as error:
+            return f"{error}; counted at that size" if variant.inputs.fixed else str(error)
+    return ""
+
+
+def _fitted(variant: Variant, data: DataSet) -> Variant:
+    """A network tied to a nominal input size is made for the tiles that it is scored on."""
+    if variant.inputs.fixed is not None:
+        return variant
+    return replace(variant, config=archs.fit_image_size(variant.config, data.tile_size))
+
+
+def _static(variant: Variant, setting: Setting, data: DataSet) -> Cell:
+    size = variant.inputs.fixed or setting.size
+    return static_cell(variant.config, variant.label, size, data.classes.num_classes)
+
+
+def _speeds(variants: Sequence[Variant], setting: Setting, data: DataSet) -> dict[str, Cell]:
+    from bench.speed.measure import SpeedProtocol
+
+    configs = {variant.label: variant.config for variant in variants}
+    classes = data.classes.num_classes
+    return {
+        speed_label(batch): speed_cell(configs, setting.size, classes, SpeedProtocol(batch=batch), setting.device)
+        for batch in setting.batches
+    }
+
+
+def _train(variant: Variant, seed: int, setting: Setting, data: DataSet) -> Cell:
+    weights = setting.out / WEIGHTS if setting.keep_weights else None
+    return train_cell(variant.config, variant.label, data, setting.recipe, seed, setting.device, weights=weights)
+
+
+def _details(study: VariantStudy, data: DataSet) -> dict[str, Any]:
+    return {
+        "base": study.base,
+        "figures": list(study.figures),
+        "instruments": list(study.instruments),
+        "variants": [
+            {
+                **variant.to_dict(),
+                "family": archs.family_of(variant.config),
+                "trained": study.is_trained(variant),
+                "timed": study.is_timed(variant),
+            }
+            for variant in study.variants
+        ],
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "tile_size": list(data.tile_size),
+            "tiles": {name: len(split) for name, split in data.splits.items()},
+            "classes": data.classes.to_dict(),
+        },
+    }

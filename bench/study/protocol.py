@@ -1,0 +1,146 @@
+"""What a study is: a question, cells under a setting, and a report of their records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from bench.engine import Cell
+from bench.records import Record
+from bench.report.columns import Column
+from bench.report.tables import rich_table
+from bench.study.manifest import Manifest
+from bench.training.recipe import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what conditions a study is run; what determines a figure ends up in its record.
+
+    Attributes:
+        data: a data source (see `bench.data.open_data`).
+        recipe: how every network is trained.
+        seeds: one training a seed; variants are paired by seed.
+        device: "cpu" or "cuda".
+        size: height and width at which counts and speed are taken.
+        batches: batch sizes at which speed is taken; the first is that of the latency.
+        out: folder of the results; records are shared by all studies in it.
+        keep_weights: whether the best weights of every training are kept (in `out/weights`).
+    """
+
+    data: str = "terrain"
+    recipe: Recipe = RECIPES["quick"]
+    seeds: Sequence[int] = (0, 1, 2)
+    device: str = "cpu"
+    size: tuple[int, int] = (256, 256)
+    batches: Sequence[int] = (1, 8)
+    out: Path = Path("runs")
+    keep_weights: bool = False
+
+    def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """Plain JSON of the fields `names` and the device; without `data` and `out`, which are paths of one host."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name in ("device", *names)}
+        kept.pop("data", None)
+        return {key: value.to_dict() if isinstance(value, Recipe) else value for key, value in kept.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], data: str, out: Path) -> Setting:
+        """The setting of `to_dict`, with this host's data source and output folder."""
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        if "recipe" in given:
+            given["recipe"] = Recipe.from_dict(given["recipe"])
+        return cls(**given, data=data, out=out)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a study measures under a setting.
+
+    Attributes:
+        cells: by a label that is unique in the study, in the order in which they are measured.
+        skipped: what is not measured, and why.
+        details: what the report needs beside the records, as plain JSON; it stands in the manifest.
+    """
+
+    cells: Mapping[str, Cell]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a report is made of.
+
+    Attributes:
+        manifest: of the study as it was planned.
+        records: those that are there, by the labels of their cells.
+        folder: where tables and figures go.
+        data: a data source for pictures of tiles; None leaves these out.
+    """
+
+    manifest: Manifest
+    records: Mapping[str, Record]
+    folder: Path
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written for a study, and its findings in sentences."""
+
+    folder: Path
+    frame: pd.DataFrame
+    columns: list[Column]
+    caption: str
+    files: list[Path]
+    findings: list[str]
+
+    def table(self) -> Table:
+        """The main table, for `rich.print`."""
+        return rich_table(self.frame, self.columns, self.caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: rows, findings, files."""
+        rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("records")
+        return {"rows": rows, "findings": self.findings, "files": [path.name for path in self.files]}
+
+
+@runtime_checkable
+class Study(Protocol):
+    """What a study has to offer; `bench.study.testing.StudyTestCase` tests it.
+
+    `VariantStudy` is the implementation for networks that are counted, timed and trained side by side. A study of
+    another kind, in `studies/` or in a file of the user's own, holds an object with these members as `STUDY`.
+
+    Attributes:
+        name: of the output folder; lower-case letters, digits, hyphens.
+        question: one sentence.
+        uses: fields of the `Setting` that it reads, beside `device` and `out`; options for others are refused.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def uses(self) -> Sequence[str]: ...
+
+    def layout(self, setting: Setting) -> Layout:
+        """What is to be measured. Trains and times nothing.
+
+        Raises:
+            BenchError: it cannot be measured under this setting.
+        """
+        ...
+
+    def report(self, results: Results) -> Report:
+        """Write tables and figures from the records that are there; cells without a record are shown as missing."""
+        ...
