@@ -34,7 +34,7 @@ class Setting:
         keep_weights: whether the best weights of every training are kept (in `out/weights`).
     """
 
-    data: str = "terrain"
+    data: str = "world"
     recipe: Recipe = RECIPES["quick"]
     seeds: Sequence[int] = (0, 1, 2)
     device: str = "cpu"
