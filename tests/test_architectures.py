@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from representatives import QUICK, marks
 
 import archs
 from archs.testing import ArchitectureTestCase, ShapeTestCase, macs
@@ -63,13 +64,6 @@ COMPILED = (
 )
 
 
-QUICK = (  # of the many entries of libraries, those that a quick run tries: one of each kind of encoder and decoder
-    "smp/unet-efficientnet_b0",
-    "smp/dpt-deit3_base_patch16_224",
-    "timm/convnext_atto+mlp",
-)
-
-
 def of(name, table, otherwise):
     return next((value for pattern, value in table.items() if fnmatchcase(name, pattern)), otherwise)
 
@@ -113,7 +107,7 @@ def _class_of(name, bases, **attributes):
             "config": entry.config,
             "inputs": entry.inputs,
             "checks": entry.checks,
-            "pytestmark": [] if name in QUICK or not name.startswith(("smp/", "timm/")) else [pytest.mark.slow],
+            "pytestmark": list(marks(name)),
             "thin": of(name, THIN, {}),
             "side": of(name, SIDE, 64),
             "without_gradient": of(name, WITHOUT_GRADIENT, ()),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from representatives import every_network
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -59,7 +60,7 @@ def batch_norms(model: nn.Module) -> list[str]:
 # --- every registered network -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", archs.names())
+@pytest.mark.parametrize("name", every_network())
 def test_same_function_with_no_norm_left_that_could_go(name: str):
     rule = archs.entry(name).inputs
     size = SMALLER.get(name) or rule.fixed or ((128, 128) if rule.minimum > 64 else (64, 64))
@@ -208,6 +209,7 @@ def test_autocast(trained: nn.Module, deployed: nn.Module):
     assert (found - expected).abs().max() < 0.03 * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_compiles_whole_and_exports(deployed: nn.Module):
     x = image((64, 96)).float()
     torch.compiler.reset()

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import archs
 from bench.cli.app import run
 from bench.cli.readme import fill
@@ -18,6 +20,7 @@ def example(first_line: str) -> str:
     return next(block for block in blocks if block.startswith(f"# {first_line}"))
 
 
+@pytest.mark.slow
 def test_tables_are_those_of_the_records():
     assert fill(README, ROOT) == README
 
