@@ -1,10 +1,13 @@
 """Whole scenes divided into parts of one mixture."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.cli.app import run
 from bench.data import Classes, open_data
 from bench.data.bands import measure_bands
 from bench.data.dataset import Split, assemble
@@ -156,3 +159,22 @@ class TestFold:
     def test_more_folds_than_scenes_are_refused(self):
         with pytest.raises(BenchError, match="has 7 scenes; 8 folds"):
             fold(toy(), 1, 8)
+
+
+class TestTrainCommand:
+    COMMAND = ("train", "lale-s1", "--set", "widths=8,16,32,32", "--budget", "smoke", "--recipe", "steps=4")
+    DATA = "terrain:size=32,train=24,val=8,test=8"
+
+    def test_a_fold_is_trained_and_tested(self, tmp_path, capsys):
+        found = {}
+        for which in ("1/3", "2/3"):
+            out = ("--out", str(tmp_path / which.replace("/", "-")), "--device", "cpu", "--json")
+            assert run([*self.COMMAND, "--data", self.DATA, "--fold", which, *out]) == 0
+            found[which] = json.loads(capsys.readouterr().out)
+        assert [report["fold"] for report in found.values()] == ["1/3", "2/3"]
+        assert found["1/3"]["test_macro_f1"] != found["2/3"]["test_macro_f1"]
+
+    @pytest.mark.parametrize(("text", "says"), [("5", "write 2/5"), ("a/b", "write 2/5"), ("9/5", "no fold 9/5")])
+    def test_another_fold_is_a_sentence(self, text, says, capsys):
+        assert run([*self.COMMAND, "--data", self.DATA, "--fold", text]) == 1
+        assert says in capsys.readouterr().err

@@ -29,6 +29,10 @@ BudgetOption = Annotated[
 ]
 SeedsOption = Annotated[str, typer.Option(help="How many seeds (`3` is 0, 1, 2), or which (`4,5,6`).")]
 OutOption = Annotated[Path, typer.Option(help="Folder of the results; records in it are never measured twice.")]
+FoldOption = Annotated[
+    str | None,
+    typer.Option(help="One fold of so many, as `2/5`: whole scenes are tested that the other folds train on."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="A field of the config to change, as `norm=layernorm`; repeatable."),
@@ -59,6 +63,20 @@ def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise BenchError(f"--seeds {text!r} names no seeds; give how many, as 3, or different ones, as 4,5,6")
     return seeds
+
+
+def parse_fold(text: str | None) -> tuple[int, int] | None:
+    """`2/5` is (2, 5); None is no fold.
+
+    Raises:
+        BenchError: it is neither.
+    """
+    if text is None:
+        return None
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise BenchError(f"--fold {text!r} is no fold; write 2/5 for the second of five")
+    return int(number), int(count)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

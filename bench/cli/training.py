@@ -18,9 +18,11 @@ from bench.cli.options import (
     BudgetOption,
     DataOption,
     DeviceOption,
+    FoldOption,
     JsonOption,
     RecipeOption,
     SetOption,
+    parse_fold,
     parse_settings,
     print_json,
     recipe_from,
@@ -33,6 +35,7 @@ def train(
     name: Annotated[str, typer.Argument(help="An architecture's name, or the path of a saved config.")],
     data: DataOption = DEFAULT_DATA,
     budget: BudgetOption = "quick",
+    fold: FoldOption = None,
     seed: Annotated[int, typer.Option(help="Of weights, tile order and augmentation.")] = 0,
     device: DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder of weights, config and checkpoints.")] = Path("runs/train"),
@@ -47,7 +50,7 @@ def train(
 
     Writes `weights.safetensors` (best by validation), `config.json` and checkpoints; killed, the same command goes on.
     """
-    from bench.data import open_data
+    from bench.data.folds import open_fold
     from bench.records.environment import resolve_device
     from bench.training.checkpoint import save_weights
     from bench.training.metrics import scores
@@ -57,9 +60,9 @@ def train(
 
     config = archs.config(name, **parse_settings(settings))
     recipe = recipe_from(budget, recipe_settings)
-    tiles = open_data(data)
+    tiles = open_fold(data, parse_fold(fold))
     seed_everything(seed)
-    model = archs.build(config, tiles.classes.num_classes)
+    model = archs.build(config, tiles.classes.num_classes, tiles.in_channels)
     if weights is not None:
         _start_from(model, weights)
     out.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,7 @@ def train(
     report = {
         "name": name,
         "data": tiles.name,
+        "fold": fold,
         "steps": result.steps,
         "best_step": result.best_step,
         "test_macro_f1": found.macro_f1,

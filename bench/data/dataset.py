@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -63,7 +62,8 @@ class Split:
         return np.stack([np.bincount(mask.ravel(), minlength=256) for mask in self.masks])
 
 
-class Fold(NamedTuple):
+@dataclass(frozen=True)
+class Fold:
     """Fold `k` of `of`, and a hash of the names of its tiles, split by split."""
 
     k: int

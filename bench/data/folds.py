@@ -11,12 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from bench.data.bands import Band, is_rgb, measure_bands
-from bench.data.dataset import SPLITS, DataSet, Fold, Split, assemble, split_digest, tile_digest
+from bench.data.dataset import SPLITS, DataSet, Fold, Split, assemble, open_data, split_digest, tile_digest
 from bench.errors import BenchError
 
 REFINED_UP_TO = 512
@@ -43,6 +44,12 @@ def divide(
     found = np.empty(len(names), int)
     found[order] = division.parts
     return found
+
+
+def open_fold(source: str | Path, which: tuple[int, int] | None) -> DataSet:
+    """The data set that `source` names, or fold (k, of) of it."""
+    data = open_data(source)
+    return data if which is None else fold(data, *which)
 
 
 def fold(data: DataSet, k: int, of: int) -> DataSet:
