@@ -17,11 +17,10 @@ from postgres import Server
 from search_formula import QUIET, S1
 
 from bench.cli.app import run as run_command
+from bench.engine.distributed import Heartbeat, is_decided, open_storage, quiet
 from bench.records import RecordStore
 from bench.search import Budget, SearchPlan
 from bench.search.report import SearchSetting, run_and_report
-from bench.search.storage import Signs, open_storage, quiet
-from bench.search.trials import is_decided, slot_of
 from bench.study.sharing import unpack_record
 from bench.training.recipe import Recipe
 
@@ -48,7 +47,7 @@ def start(tmp_path):
 
 def setting(server, folder):
     recipe = Recipe(steps=16, eval_every=8, batch=4)
-    return SearchSetting(DATA, recipe, (1,), (32, 32), storage=server.url, out=folder, signs=Signs(GRACE_S))
+    return SearchSetting(DATA, recipe, (1,), (32, 32), storage=server.url, out=folder, heartbeat=Heartbeat(GRACE_S))
 
 
 def _begin(server, folder):
@@ -117,11 +116,10 @@ def test_a_worker_and_the_server_die_and_nothing_is_lost_or_done_twice(server, s
 def assert_searched(search):
     trials = search.get_trials()
     decided = [trial for trial in trials if is_decided(trial)]
-    assert sorted(slot_of(trials, trial) for trial in decided) == list(range(TRIALS)), "a trial is lost"
+    assert len(decided) == len(trials) == TRIALS, "a trial is lost, or made twice"
     assert not any(trial.state == optuna.trial.TrialState.RUNNING for trial in trials)
     trained = Counter(trial.user_attrs["config_key"] for trial in decided if trial.user_attrs["fresh"])
     assert set(trained.values()) == {1}, "a config was trained twice"
-    assert any("replaces" in trial.user_attrs for trial in trials), "the dead worker's trial was not taken up"
     assert len({trial.user_attrs["worker"] for trial in decided}) >= 2
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from search_formula import QUIET, S1, FormulaEvaluator
 
 import archs
@@ -17,7 +18,7 @@ from bench.engine import StudyInterrupted
 from bench.errors import BenchError
 from bench.search.budget import Budget
 from bench.search.front import save_front, variant_name
-from bench.search.samplers import SAMPLERS
+from bench.search.samplers import SAMPLERS, FeasibleSampler
 from bench.search.space import Space
 from bench.search.study import AUTO, SearchPlan, run_search
 
@@ -287,6 +288,49 @@ def test_two_workers_share_a_search_and_one_may_die(tmp_path):
     assert len(result.trials) == trials
     assert sorted(trial.slot for trial in result.trials) == list(range(trials))
     assert len(evaluator.evaluations()) <= len(set(evaluator.evaluations())) + 1  # what the killed one was about
+
+
+def _stalled(folder, storage, moment, ready):
+    """A worker that stops for ever at a moment of its first proposal."""
+
+    def stall(*arguments, **options):
+        ready.set()
+        time.sleep(600)
+
+    owner, name = moment
+    setattr(owner, name, stall)
+    search(folder, plan(sampler="nsga2", trials=6), storage=storage)
+
+
+def _sharing(folder, storage):
+    evaluator = FormulaEvaluator(folder, pause=lambda: time.sleep(0.02))
+    search(folder, plan(sampler="nsga2", trials=6), evaluator, storage=storage)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+@pytest.mark.parametrize("moment", [(BaseStorage, "set_trial_user_attr"), (FeasibleSampler, "_propose")],
+                         ids=["before it is named", "while it proposes"])  # fmt: skip
+def test_of_three_workers_one_dies_and_nobody_waits_for_ever(tmp_path, kind, moment):
+    """It is killed once its trial exists, before or after the trial bears its name."""
+    storage = str(tmp_path / "search.journal") if kind == "journal" else f"sqlite:///{tmp_path / 'search.db'}"
+    if moment[0] is BaseStorage:
+        moment = (JournalStorage if kind == "journal" else RDBStorage, moment[1])
+    fork = multiprocessing.get_context("fork")
+    ready = fork.Event()
+    doomed = fork.Process(target=_stalled, args=(tmp_path, storage, moment, ready), daemon=True)
+    doomed.start()
+    assert ready.wait(60)
+    others = [fork.Process(target=_sharing, args=(tmp_path, storage), daemon=True) for _ in range(2)]
+    for worker in others:
+        worker.start()
+    os.kill(doomed.pid, signal.SIGKILL)
+    for worker in others:
+        worker.join(60)
+        assert worker.exitcode == 0, "a survivor waits for a trial of the dead one"
+    result = search(tmp_path, plan(sampler="nsga2", trials=6), storage=storage)
+    assert [trial.slot for trial in result.trials] == list(range(6))
+    assert all(trial.objectives for trial in result.trials)
 
 
 def test_names_of_searched_variants_differ(tmp_path):

@@ -12,10 +12,11 @@ from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackErro
 
 from bench.cli.app import run as run_command
 from bench.engine import Cell
+from bench.engine.distributed import Heartbeat, through_outages, without_password
+from bench.engine.distributed import storage as storages
+from bench.engine.distributed.storage import is_locked, is_outage, server_url
 from bench.errors import BenchError
 from bench.records import RecordStore
-from bench.search import storage as storages
-from bench.search.storage import Signs, is_outage, server_url, through_outages, without_password
 from bench.study.manifest import Manifest
 from bench.study.run import StudyPlan
 from bench.study.sharing import pack_record, share_study, unpack_record
@@ -103,24 +104,55 @@ def test_an_outage_is_waited_for_and_a_refusal_is_not(monkeypatch):
             raise answer
         return answer
 
-    assert through_outages(ask, said.append) == "answer" and len(said) == 2
+    assert through_outages(ask, said.append) == "answer" and said == ["the database does not answer; waiting"]
     monkeypatch.setattr(storages, "OUTAGE_S", -1.0)
     answers = [away]
-    with pytest.raises(BenchError, match="the database has not answered"):
+    with pytest.raises(BenchError, match="the database does not answer, for"):
         through_outages(ask, said.append)
     tripped = UnboundLocalError("in the handling of it")
     tripped.__context__ = away  # as Optuna does when a trial ends during an outage
     assert is_outage(tripped) and is_outage(PendingRollbackError("Can't reconnect"))
     assert not is_outage(IntegrityError("INSERT", {}, ValueError("twice")))
     assert not is_outage(OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full")))
+    assert is_locked(OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked")))
 
 
-def test_urls_and_signs():
+def test_a_database_that_another_program_holds_is_called_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr(storages, "LOCK_WAIT_S", 0.2)
+    path = tmp_path / "search.db"
+    with sqlite3.connect(path) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BenchError, match=r"search\.db is locked by another program.*close that program"):
+            storages.open_storage(f"sqlite:///{path}", tmp_path)
+    other.close()
+
+
+def test_a_writer_that_dies_keeps_nobody_waiting_for_the_journal(tmp_path):
+    """Optuna's own lock is a file that a killed writer leaves behind."""
+    storages.open_storage(str(tmp_path / "shared.journal"), tmp_path)
+    fork = multiprocessing.get_context("fork")
+    holding = fork.Event()
+
+    def die_while_writing():
+        storages._JournalLock(str(tmp_path / "shared.journal")).acquire()
+        holding.set()
+        time.sleep(60)
+
+    process = fork.Process(target=die_while_writing, daemon=True)
+    process.start()
+    assert holding.wait(30)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    lock = storages._JournalLock(str(tmp_path / "shared.journal"))
+    assert lock._lock.acquire(timeout=5)
+
+
+def test_urls_and_heartbeats():
     assert server_url("postgresql://me:secret@host/db") == "postgresql+psycopg://me:secret@host/db"
     assert "secret" not in without_password("postgresql://me:secret@host/db")
-    assert Signs(120).interval_s * 4 == 120
-    with pytest.raises(BenchError, match="--grace 1 is too short"):
-        Signs(1)
+    assert Heartbeat(120).interval_s * 4 == 120
+    with pytest.raises(BenchError, match="--grace 1 is shorter than two heartbeats"):
+        Heartbeat(1)
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,12 @@ def search(
     """
     if context.invoked_subcommand is not None:
         return None
+    from bench.engine.distributed import Heartbeat
     from bench.records.environment import resolve_device
     from bench.search import Budget, SearchPlan
     from bench.search.ladder import parse_ladder
     from bench.search.report import SearchSetting, run_and_report
     from bench.search.spaces import read_values
-    from bench.search.storage import Signs
 
     plan = SearchPlan(
         base=archs.config(base, **parse_settings(settings)),
@@ -125,7 +125,7 @@ def search(
         device=str(resolve_device(device)),
         storage=storage,
         out=out,
-        signs=Signs(grace),
+        heartbeat=Heartbeat(grace),
         ladder=parse_ladder(ladder) if ladder else (),
     )
     return _print(run_and_report(plan, setting, console=PROGRESS), as_json)
@@ -141,8 +141,8 @@ def show(
     Of a storage (`postgresql://...`, a `.journal` file, `sqlite:///...`), which may still be at work, the trials and
     the front so far of every search in it.
     """
+    from bench.engine.distributed import is_file
     from bench.search.report import report_search
-    from bench.search.storage import is_file
 
     if Path(where).is_dir():
         return _print(report_search(Path(where)), as_json)

@@ -175,11 +175,9 @@ def _run(plan: StudyPlan, data: str, storage: str | None, retry_failed: bool) ->
         return run_study(plan, console=PROGRESS, retry_failed=retry_failed)
     if retry_failed:
         raise BenchError("--retry-failed goes with a run of your own, not with --storage: leave one of them out")
-    from bench.search.jobs import study_job
-    from bench.search.storage import Signs
     from bench.study.sharing import share_study
 
-    return share_study(plan, storage, console=PROGRESS, job=study_job(plan, data, Signs()))
+    return share_study(plan, storage, data=data, console=PROGRESS)
 
 
 def plot(

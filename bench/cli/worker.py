@@ -41,9 +41,9 @@ def worker(
     signs of life, and who is killed while writing keeps the others waiting for half a minute.
     """
     from bench.cli.studying import find_study
+    from bench.engine.distributed import is_file
     from bench.records.environment import resolve_device
     from bench.search.jobs import Host
-    from bench.search.storage import is_file
 
     if storage.startswith("sqlite:"):
         raise BenchError(
@@ -61,8 +61,8 @@ def worker(
 
 def _work(host: Host, name: str | None, patience: float) -> Iterator[str]:
     """Join job after job until there was none for so long; their names."""
+    from bench.engine.distributed import open_storage, through_outages
     from bench.search.jobs import join, open_jobs
-    from bench.search.storage import open_storage, through_outages
 
     storage = open_storage(host.storage, host.out)
     idle_since = time.monotonic()

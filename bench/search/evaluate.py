@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,10 +15,9 @@ from bench.search.pricing import Pricer
 if TYPE_CHECKING:
     from bench.data import DataSet
     from bench.engine import Cell, Outcome
+    from bench.engine.cells import Progress
     from bench.records import RecordStore
     from bench.training.recipe import Recipe
-
-Progress = Callable[[int, int, str], None]
 
 
 class TrainingFailed(Exception):
@@ -75,8 +74,8 @@ class TrainingEvaluator:
 
     @cached_property
     def price(self) -> Pricer:
-        """The static cost of a config at the search's size."""
-        return Pricer(tuple(self.size), self.data.classes.num_classes)
+        """The static cost of a config at the search's size, for as many bands as the data have."""
+        return Pricer(self.size, self.data.classes.num_classes, self.data.in_channels)
 
     @property
     def determinants(self) -> Mapping[str, Any]:

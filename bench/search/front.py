@@ -16,7 +16,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 import archs
-from bench.search.trials import CONFIG_KEY, REASON, is_decided, slot_of
+from bench.engine.distributed import REASON, is_decided
+from bench.search.space import CONFIG_KEY
 from bench.stats.pareto import hypervolume_trace
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ def read_result(study: Study, objectives: Sequence[str]) -> SearchResult:
     """The decided trials of a study."""
     front = {trial.number for trial in study.best_trials}
     trials = study.get_trials(deepcopy=False)
-    found = [_searched(t, slot_of(trials, t), t.number in front) for t in trials if is_decided(t)]
-    return SearchResult(study.study_name, tuple(objectives), tuple(sorted(found, key=lambda trial: trial.slot)))
+    decided = [trial for trial in trials if is_decided(trial)]
+    found = [_searched(trial, slot, trial.number in front) for slot, trial in enumerate(decided)]
+    return SearchResult(study.study_name, tuple(objectives), tuple(found))
 
 
 def save_front(result: SearchResult, folder: Path | str, **also: Any) -> list[Path]:

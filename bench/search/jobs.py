@@ -12,23 +12,20 @@ from rich.console import Console
 
 import archs
 from bench.data import open_data
+from bench.engine.distributed import Heartbeat, missing, quiet
 from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.search.budget import Budget
 from bench.search.evaluate import TrainingEvaluator
-from bench.search.storage import Signs, quiet
-from bench.search.study import JOB, SearchPlan, run_search
-from bench.search.trials import missing
+from bench.search.study import SearchPlan, run_search
 from bench.study.run import RECORDS, Find, plan_from_manifest
-from bench.study.sharing import share_study, shared_name
+from bench.study.sharing import JOB, VERSION, share_study, shared_name
 from bench.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from bench.search.report import SearchSetting
-
-VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -79,23 +76,8 @@ def search_job(plan: SearchPlan, setting: SearchSetting, asked: Mapping[str, Any
         "data": setting.data,
         "recipe": setting.recipe.to_dict(),
         "size": list(setting.size),
-        "grace_s": setting.signs.grace_s,
+        "grace_s": setting.heartbeat.grace_s,
         "asked": dict(asked),
-    }
-
-
-def study_job(study: Study, setting: Setting, signs: Signs) -> dict[str, Any]:
-    """A study as JSON."""
-    variants = [
-        {**vars(variant), "config": archs.to_dict(variant.config), "inputs": asdict(variant.inputs)}
-        for variant in study.variants
-    ]
-    return {
-        "kind": "study",
-        "version": VERSION,
-        "study": {**vars(study), "variants": variants},
-        "grace_s": signs.grace_s,
-        "setting": {**vars(setting), "recipe": setting.recipe.to_dict(), "out": None},
     }
 
 
@@ -133,8 +115,8 @@ def _join_search(job: Job, host: Host, console: Console | None) -> None:
     evaluator = TrainingEvaluator(data, recipe, RecordStore(host.out / RECORDS), host.device, size)
     _check_same(job.name, plan, evaluator.determinants, asked)
     folder = host.out / "search"
-    signs = Signs(document["grace_s"])
-    run_search(plan, evaluator, folder, storage=host.storage, console=console, signs=signs, asked=asked)
+    heartbeat = Heartbeat(document["grace_s"])
+    run_search(plan, evaluator, folder, storage=host.storage, console=console, heartbeat=heartbeat, asked=asked)
 
 
 def _plan(given: Mapping[str, Any], trials: int) -> SearchPlan:
@@ -162,4 +144,4 @@ def _join_study(job: Job, host: Host, console: Console | None) -> None:
             f"{job.name} consists of other measurements than it would here: the data, the device's kind or the "
             "version of torch differ from those of the host that posted it; join from a host like that"
         )
-    share_study(plan, host.storage, console=console, signs=Signs(document["grace_s"]))
+    share_study(plan, host.storage, console=console, heartbeat=Heartbeat(document["grace_s"]))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
+from bench.engine.distributed import open_storage, quiet, without_password
 from bench.errors import BenchError
 from bench.report.columns import Column, Format, column
 from bench.report.tables import rich_table
 from bench.search.front import SearchResult, read_result
-from bench.search.storage import open_storage, quiet, without_password
 
 if TYPE_CHECKING:
     from rich.table import Table

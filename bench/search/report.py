@@ -14,6 +14,7 @@ from rich.console import Console
 
 import archs
 from bench.data import open_data
+from bench.engine.distributed import Heartbeat
 from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.records.atomic import write_atomically
@@ -22,10 +23,9 @@ from bench.report.tables import rich_table, write_tables
 from bench.search.evaluate import TrainingEvaluator, TrainingFailed
 from bench.search.front import SearchedTrial, SearchResult, save_front, variant_name
 from bench.search.importance import importance
-from bench.search.jobs import search_job, study_job
+from bench.search.jobs import search_job
 from bench.search.ladder import Ladder, Rung, climb
 from bench.search.space import fields_of
-from bench.search.storage import Signs
 from bench.search.study import SearchPlan, run_search
 from bench.search.words import member
 from bench.study import Setting, Variant, VariantStudy, plan_study, run_study, write_report
@@ -74,7 +74,7 @@ class SearchSetting:
         device: "cpu" or "cuda".
         storage: a URL of Optuna's or a journal file's path; SQLite in the output folder if None.
         out: folder of the results; records are shared with the studies in it.
-        signs: by which workers on a server tell that they live.
+        heartbeat: of the workers of a server.
         ladder: rising budgets; the search trains at the first, and the best climb to the last. Empty: the recipe's.
     """
 
@@ -85,7 +85,7 @@ class SearchSetting:
     device: str = "cpu"
     storage: str | None = None
     out: Path = Path("runs")
-    signs: Signs = field(default_factory=Signs)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     ladder: tuple[Rung, ...] = ()
 
     def evaluator(self, data: DataSet, rung: Rung | None = None) -> TrainingEvaluator:
@@ -145,8 +145,7 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     if setting.storage is None or setting.storage.startswith("sqlite:"):
         run_study(final, console=console)
     else:
-        job = study_job(final, setting.data, setting.signs)
-        share_study(final, setting.storage, console=console, signs=setting.signs, job=job)
+        share_study(final, setting.storage, data=setting.data, console=console, heartbeat=setting.heartbeat)
     _place_weights(result, plan.base, final, setting.out)
     return report_search(folder, setting.data)
 
@@ -158,7 +157,15 @@ def _searched(
     first = setting.ladder[0] if setting.ladder else None
     evaluator = setting.evaluator(data, first)
     job = search_job(plan, replace(setting, recipe=evaluator.recipe), evaluator.determinants)
-    return run_search(plan, evaluator, folder, storage=setting.storage, console=console, signs=setting.signs, job=job)
+    return run_search(
+        plan,
+        evaluator,
+        folder,
+        storage=setting.storage,
+        console=console,
+        heartbeat=setting.heartbeat,
+        job=job,
+    )
 
 
 def _climbed(

@@ -12,12 +12,11 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from bench.engine.distributed import experimental
 from bench.errors import BenchError
 from bench.search.ehvi import ExactCostEHVISampler
 from bench.search.feasible import FeasibleSpace
-from bench.search.space import Params, config_key
-from bench.search.storage import experimental
-from bench.search.trials import CONFIG_KEY, is_interrupted, slot_of
+from bench.search.space import CONFIG_KEY, POINT, Params, config_key
 
 POPULATION = 20  # NSGA-II draws its whole first generation at random: 50, its default, is a long search here
 WALK = 64  # steps away from points that were tried before
@@ -50,8 +49,9 @@ def check_sampler(name: str) -> None:
 class FeasibleSampler(BaseSampler):
     """Wraps a sampler of Optuna's: known configs first, then what it proposes, moved into the budget.
 
-    A proposal depends on the seed, the trial's slot (see `slot_of`) and the finished trials only: after a kill the
-    same trials are proposed. Two workers never share a slot, so that equal seeds do not repeat each other.
+    A proposal depends on the seed, the trial's number and the finished trials only, and is noted on the trial before it
+    is drawn: after a kill the same points are proposed. Two workers never share a number, so that equal seeds do not
+    repeat each other.
 
     Args:
         name: one of `SAMPLERS`.
@@ -81,17 +81,23 @@ class FeasibleSampler(BaseSampler):
         """The next feasible point: the first new one of a few draws, or a new one close to them."""
         trials = study.get_trials(deepcopy=False)
         current = trials[trial.number]  # as stored: with its generation
-        slot = slot_of(trials, current)
-        if slot < len(self._known):
-            return dict(self._known[slot])
-        seen = _seen(trials, current)
+        if POINT not in current.user_attrs:
+            point = {name: int(code) for name, code in self._propose(study, trials, current).items()}
+            study._storage.set_trial_user_attr(trial._trial_id, POINT, point)
+            return point
+        return dict(current.user_attrs[POINT])
+
+    def _propose(self, study: Study, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> Params:
+        if trial.number < len(self._known):
+            return dict(self._known[trial.number])
+        seen = _seen(trials, trial)
         drawn = []
-        for params in self._draws(study, current, slot):
+        for params in self._draws(study, trial):
             config = self._feasible.space.config(params)
             if self._feasible.fits(config) and config_key(config) not in seen:
                 return params
             drawn.append(params)
-        return self._near(self._feasible.project(drawn[0]), seen, slot)
+        return self._near(self._feasible.project(drawn[0]), seen, trial.number)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -106,20 +112,20 @@ class FeasibleSampler(BaseSampler):
     def _inner(self, *path: int) -> BaseSampler:
         return SAMPLERS[self._name](zlib.crc32(repr((self._seed, *path)).encode()), self._feasible)
 
-    def _draws(self, study: Study, trial: FrozenTrial, slot: int) -> Iterator[Params]:
+    def _draws(self, study: Study, trial: FrozenTrial) -> Iterator[Params]:
         """What the wrapped sampler proposes, a few times over, with other random numbers each time."""
-        relative = self._inner(slot).infer_relative_search_space(study, trial)
+        relative = self._inner(trial.number).infer_relative_search_space(study, trial)
         for draw in range(DRAWS.get(self._name, DRAWS_OTHERWISE)):
-            inner = self._inner(slot, draw)
+            inner = self._inner(trial.number, draw)
             params = inner.sample_relative(study, trial, relative)
             for name, distribution in self._distributions.items():
                 if name not in params:
                     params[name] = inner.sample_independent(study, trial, name, distribution)
             yield self._feasible.space.settled({name: int(params[name]) for name in self._distributions})
 
-    def _near(self, params: Params, seen: set[str], slot: int) -> Params:
+    def _near(self, params: Params, seen: set[str], number: int) -> Params:
         """The point itself if it is new; else a new one few steps away; a known one where all around are known."""
-        rng = np.random.default_rng([self._seed, slot])
+        rng = np.random.default_rng([self._seed, number])
         at = params
         for _ in range(WALK):
             if config_key(self._feasible.space.config(at)) not in seen:
@@ -129,6 +135,5 @@ class FeasibleSampler(BaseSampler):
 
 
 def _seen(trials: Iterable[FrozenTrial], trial: FrozenTrial) -> set[str]:
-    """Keys of the configs that other trials train or have trained; what was interrupted is yet to be trained."""
-    others = [other for other in trials if other.number != trial.number and not is_interrupted(other)]
-    return {other.user_attrs[CONFIG_KEY] for other in others if CONFIG_KEY in other.user_attrs}
+    """Keys of the configs that other trials train or have trained."""
+    return {t.user_attrs[CONFIG_KEY] for t in trials if t.number != trial.number and CONFIG_KEY in t.user_attrs}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import optuna
 
 Params = dict[str, int]
+CONFIG_KEY, POINT = "config_key", "point"
+"""Names of a trial's notes: the key of its config, and the point that the sampler proposed, before it is drawn."""
 
 
 @dataclass(frozen=True)

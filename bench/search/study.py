@@ -11,30 +11,36 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 import archs
 from bench.engine import StudyInterrupted
+from bench.engine.display import Display
+from bench.engine.distributed import (
+    REASON,
+    Heartbeat,
+    WorkLoop,
+    experimental,
+    missing,
+    note,
+    open_shared,
+    quiet,
+)
 from bench.errors import BenchError
 from bench.records.canonical import canonical_json
 from bench.search.budget import Budget
-from bench.search.display import SearchDisplay
 from bench.search.evaluate import Evaluator, Score, TrainingFailed
 from bench.search.feasible import FeasibleSpace
 from bench.search.front import SearchResult, read_result
 from bench.search.pricing import has_closed_form
 from bench.search.samplers import POPULATION, FeasibleSampler, check_sampler
-from bench.search.space import Params, Space, config_key, fields_of
+from bench.search.space import CONFIG_KEY, Params, Space, config_key, fields_of
 from bench.search.spaces import space_of
-from bench.search.storage import Signs, experimental, open_storage, opening, quiet
-from bench.search.trials import CONFIG_KEY, REASON, SURPLUS, WORKER, is_surplus
-from bench.search.workers import Shift, crew_of
+from bench.study.sharing import JOB
 
-JOB = "job"
-"""A study's attribute that holds what a worker on another host needs to join it."""
 OBJECTIVES = {"f1": "maximize", "params": "minimize", "macs": "minimize", "latency": "minimize"}
+UNITS = {"f1": "F1 {:.4f}", "params": "{:,.0f} parameters", "macs": "{:,.0f} MACs", "latency": "{:.2f} ms"}
 AUTO = "auto"
 """`ehvi` where it can price what it weighs up (exact costs in closed form, nothing measured), else Optuna's `gp`: the
 study `samplers` found `ehvi` ahead of all others in the first 20 trainings, and none ahead of it at 50."""
@@ -102,22 +108,23 @@ def run_search(
     *,
     storage: str | None = None,
     console: Console | None = None,
-    signs: Signs | None = None,
+    heartbeat: Heartbeat | None = None,
     asked: Mapping[str, Any] | None = None,
     job: Mapping[str, Any] | None = None,
 ) -> SearchResult:
     """Search until the plan's number of trials is decided, from wherever an earlier run of it was stopped.
 
     Several processes may run the same search over one storage, over a server's also from other hosts. A killed one
-    loses nothing: its trial is taken up again, and where its checkpoint can be reached its training goes on from it.
+    loses nothing: its trial is continued by another, and where its checkpoint can be reached its training goes on
+    from it.
 
     Args:
         plan: what to search.
         evaluator: prices, times and trains configs.
         folder: for the storage and what belongs to it.
-        storage: a URL of Optuna's, or the path of a journal file; SQLite in the folder by default.
+        storage: see `bench.engine.distributed.open_storage`; SQLite in the folder by default.
         console: where progress goes; standard error by default.
-        signs: how workers of a server's database tell that they live.
+        heartbeat: of the workers of a server's database.
         asked: the determinants that name the search, where they are not this evaluator's own: those of the host that
             began it.
         job: what a worker on another host needs to join, as JSON; kept in the storage (see `bench.search.jobs`).
@@ -128,14 +135,11 @@ def run_search(
         StudyInterrupted: Ctrl-C; the same call goes on from there.
     """
     with quiet():
-        search = _Search(plan, evaluator, Path(folder), storage, signs or Signs(), asked, job)
-        with SearchDisplay(plan, console) as display:
-            shift = search.shift(display)
-            try:
-                display.begin(search.study)
-                shift.work()
-            except KeyboardInterrupt:
-                raise StudyInterrupted(shift.left()) from None
+        search = _Search(plan, evaluator, Path(folder), storage, heartbeat or Heartbeat(), asked)
+        if job is not None:
+            search.study.set_user_attr(JOB, {**job, "trials": plan.trials})
+        with Display(plan.trials, search.decided(), console, "trials") as display:
+            search.run(display)
         return read_result(search.study, plan.objectives)
 
 
@@ -148,69 +152,73 @@ class _Search:
         evaluator: Evaluator,
         folder: Path,
         storage: str | None,
-        signs: Signs,
+        heartbeat: Heartbeat,
         asked: Mapping[str, Any] | None,
-        job: Mapping[str, Any] | None,
     ) -> None:
         self.plan, self.evaluator = plan, evaluator
         space = plan.make_space()
         self.feasible = FeasibleSpace(space, plan.budget, evaluator.price, evaluator.latency_ms)
         self.known = known_points(self.feasible)
-        self.name = study_name(plan, space, self.known, asked or evaluator.determinants)
-        self.crew = crew_of(storage, folder, signs)
-        with opening(storage or str(folder)), self.crew.alone():  # two workers may be about to make the tables
-            self.study = self._open(open_storage(storage, folder, signs, self.crew.requeue))
-            if job is not None:
-                self.study.set_user_attr(JOB, {**job, "trials": plan.trials})
-
-    def _open(self, storage: BaseStorage) -> optuna.Study:
-        study = optuna.create_study(
-            study_name=self.name,
-            storage=storage,
-            sampler=FeasibleSampler(self.plan.sampler, self.feasible, self.known, self.plan.seed),
-            directions=[OBJECTIVES[name] for name in self.plan.objectives],
+        opened, self.workers = open_shared(storage, folder, heartbeat)
+        self.study = optuna.create_study(
+            study_name=study_name(plan, space, self.known, asked or evaluator.determinants),
+            storage=opened,
+            sampler=FeasibleSampler(plan.sampler, self.feasible, self.known, plan.seed),
+            directions=[OBJECTIVES[name] for name in plan.objectives],
             load_if_exists=True,
         )
         with experimental():
-            study.set_metric_names(list(self.plan.objectives))
-        return study
+            self.study.set_metric_names(list(plan.objectives))
 
-    def shift(self, display: SearchDisplay) -> Shift:
+    def run(self, display: Display) -> None:
         """This process's part of the work."""
-        return Shift(
+        name, done, trials = self.study.study_name, display.done, self.plan.trials
+        display.say(f"search {name}: {done} of {trials} trials decided; {self.plan.budget}")
+        loop = WorkLoop(
             self.study,
-            self.crew,
-            self.plan.trials,
-            objective=partial(self._trial, display=display),
+            self.workers,
+            trials,
+            partial(self._values, display),
             catch=(TrainingFailed,),
-            ended=display.end,
+            ended=partial(self._ended, display),
             tell=display.say,
         )
+        try:
+            loop.run()
+        except KeyboardInterrupt:
+            raise StudyInterrupted(loop.left()) from None
+
+    def decided(self) -> int:
+        """How many trials count."""
+        return self.plan.trials - missing(self._trials(), self.plan.trials)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
-    def _trial(self, trial: optuna.Trial, me: str, display: SearchDisplay) -> list[float]:
-        trial.set_user_attr(WORKER, me)
-        if is_surplus(self._trials(), trial.number, self.plan.trials):
-            trial.set_user_attr(SURPLUS, True)
-            raise TrainingFailed("one trial too many")
+    def _values(self, display: Display, trial: optuna.Trial) -> list[float]:
+        """The values of a trial's objectives.
+
+        Raises:
+            TrainingFailed: its config cannot be timed or trained.
+        """
         config = self.feasible.space.suggest(trial)
         figures = self._note(trial, config)
-        try:
-            if math.isinf(figures.get("latency", 0)):
-                raise TrainingFailed("its latency cannot be measured: it does not run on the device")
-            score = self._answered(trial, config) or self._score(config, display)
-        except TrainingFailed as failure:
-            trial.set_user_attr(REASON, str(failure))
-            raise
-        trial.set_user_attr("record", score.key)
-        trial.set_user_attr("fresh", score.fresh)
+        if math.isinf(figures.get("latency", 0)):
+            raise TrainingFailed("its latency cannot be measured: it does not run on the device")
+        score = self._answered(trial, config) or self._score(config, display)
+        note(trial, display.say, record=score.key, fresh=score.fresh)
         figures["f1"] = score.f1
         return [figures[name] for name in self.plan.objectives]
 
-    def _score(self, config: Any, display: SearchDisplay) -> Score:
-        return self.evaluator.score(config, self.plan.seed, f"search {config_key(config)}", display.step)
+    def _ended(self, display: Display, trial: FrozenTrial) -> None:
+        key = trial.user_attrs[CONFIG_KEY]
+        display.done = self.decided() - 1  # others decide trials too
+        display.end(key, _line(trial, self.plan.objectives))
+
+    def _score(self, config: Any, display: Display) -> Score:
+        key = config_key(config)
+        display.begin(key, f"training {key}")
+        return self.evaluator.score(config, self.plan.seed, f"search {key}", partial(display.step, key))
 
     def _answered(self, trial: optuna.Trial, config: Any) -> Score | None:
         """The score of the same config in another trial, perhaps of a host whose records lie elsewhere."""
@@ -270,3 +278,11 @@ def study_name(plan: SearchPlan, space: Space, known: Sequence[Params], asked: M
     }
     digest = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]
     return f"{space.base.family}-{digest}"
+
+
+def _line(trial: FrozenTrial, objectives: Sequence[str]) -> str:
+    key = trial.user_attrs[CONFIG_KEY]
+    if trial.values is None:
+        return f"{key}: FAILED: {trial.user_attrs.get(REASON, 'interrupted')}"
+    shown = ", ".join(UNITS[name].format(value) for name, value in zip(objectives, trial.values, strict=True))
+    return f"{key}: {shown}{'' if trial.user_attrs.get('fresh') else ' (recorded)'}"

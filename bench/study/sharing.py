@@ -1,8 +1,7 @@
-"""One study on many hosts: its cells wait in an Optuna storage, and whoever is free takes the next.
+"""One study on many hosts: its cells lie in an Optuna storage, and whoever is free takes the next.
 
-Each cell is a trial that is queued once. Its record travels through the storage, so that the hosts need no disk in
-common: at the end every host that waited has all records. What the storage does about dead workers is said in
-`bench.search.workers`.
+Each cell is one trial. Its record travels through the storage, so that the hosts need no disk in common: at the end
+every host that waited has all records.
 """
 
 from __future__ import annotations
@@ -10,58 +9,60 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench.engine import Cell, StudyInterrupted, run_cells
+from bench.engine import Cell, Outcome, StudyInterrupted, run_cells
 from bench.engine.display import Display
 from bench.errors import BenchError
 from bench.records import Record
 from bench.records.environment import environment
-from bench.study.run import StudyPlan
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
 
-    from bench.search.storage import Signs
+    from bench.engine.distributed import Heartbeat
+    from bench.study.run import StudyPlan
 
-CELL, RECORD = "cell", "record"
-
-
-class NoCell(Exception):
-    """A trial for which there was no cell left: another worker was quicker."""
+CELL, RECORD, JOB = "cell", "record", "job"
+VERSION = 3  # of what a job says
 
 
 def share_study(
     plan: StudyPlan,
     storage: str,
     *,
+    data: str | None = None,
     console: Console | None = None,
-    signs: Signs | None = None,
-    job: Mapping[str, Any] | None = None,
+    heartbeat: Heartbeat | None = None,
 ) -> None:
     """Measure what is missing together with every other process that shares the same cells over the same storage.
 
     Args:
         plan: the study; its records are written to its own store, those of other hosts as well.
-        storage: as for a search; PostgreSQL for several hosts.
+        storage: see `bench.engine.distributed.open_storage`; PostgreSQL for several hosts.
+        data: the study's data source; given by the host that begins, so that workers can join by the storage alone.
         console: where progress goes; standard error by default.
-        signs: how workers of a server's database tell that they live.
-        job: what a worker on another host needs to join, as JSON.
+        heartbeat: of the workers of a server's database.
 
     Raises:
         BenchError: the storage cannot be opened, or stayed away for too long.
         StudyInterrupted: Ctrl-C; the same study goes on from there.
     """
-    from bench.search.storage import quiet
+    from bench.engine.distributed import Heartbeat, quiet
 
     plan.manifest.save(plan.folder)
+    heartbeat = heartbeat or Heartbeat()
     with quiet():
-        _Shared(plan, storage, signs, job).run(console)
+        shared = _Shared(plan, storage, heartbeat)
+        if data is not None:
+            shared.post({"data": data, "grace_s": heartbeat.grace_s})
+        shared.run(console)
 
 
 def shared_name(plan: StudyPlan) -> str:
@@ -73,80 +74,63 @@ def shared_name(plan: StudyPlan) -> str:
 class _Shared:
     """One process's part of a shared study."""
 
-    def __init__(self, plan: StudyPlan, storage: str, signs: Signs | None, job: Mapping[str, Any] | None) -> None:
-        from bench.search.storage import open_storage, opening
-        from bench.search.study import JOB
-        from bench.search.workers import crew_of
+    def __init__(self, plan: StudyPlan, storage: str, heartbeat: Heartbeat) -> None:
+        import optuna
+
+        from bench.engine.distributed import open_shared
 
         self.plan = plan
         self.cells = list({cell.key: cell for cell in plan.cells}.values())
-        self.crew = crew_of(storage, plan.folder, signs)
-        with opening(storage), self.crew.alone():
-            self.study = self._open(open_storage(storage, plan.folder, signs, self.crew.requeue))
-            self._queue()
-            if job is not None:
-                self.study.set_user_attr(JOB, {**job, "trials": len(self.cells)})
-
-    def _open(self, storage: BaseStorage) -> optuna.Study:
-        import optuna
-
-        sampler = optuna.samplers.RandomSampler(seed=0)  # never asked for a cell: see `_trial`
-        return optuna.create_study(
-            study_name=shared_name(self.plan), storage=storage, sampler=sampler, load_if_exists=True
+        opened, self.workers = open_shared(storage, plan.folder, heartbeat)
+        sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: a trial is made with its cell
+        self.study = optuna.create_study(
+            study_name=shared_name(plan), storage=opened, sampler=sampler, load_if_exists=True
         )
 
-    def _queue(self) -> None:
-        """Every cell once, also if the process that began with it was killed."""
-        from bench.search.trials import POINT
-
-        queued = {trial.user_attrs[POINT][CELL] for trial in self.study.get_trials() if POINT in trial.user_attrs}
-        for number in sorted(set(range(len(self.cells))) - queued):
-            self.study.enqueue_trial({CELL: number}, user_attrs={POINT: {CELL: number}})
+    def post(self, conditions: Mapping[str, Any]) -> None:
+        """Leave in the storage what a worker on another host needs to join (see `bench.search.jobs`)."""
+        about = {"kind": "study", "version": VERSION, "manifest": self.plan.manifest.to_dict()}
+        self.study.set_user_attr(JOB, {**about, **conditions, "trials": len(self.cells)})
 
     def run(self, console: Console | None) -> None:
         """Work until every cell is measured by somebody, then fetch what others have measured."""
-        from bench.search.workers import Shift
+        from bench.engine.distributed import WorkLoop, missing
 
-        with Display(len(self.cells), self._decided(), console) as display:
-            shift = Shift(
-                self.study,
-                self.crew,
-                len(self.cells),
-                objective=partial(self._trial, display=display),
-                catch=(NoCell,),
-                tell=display.say,
+        count = len(self.cells)
+        done = count - missing(self.study.get_trials(deepcopy=False), count)
+        with Display(count, done, console) as display:
+            loop = WorkLoop(
+                self.study, self.workers, count, partial(self._measured, display), fresh=self._next, tell=display.say
             )
             try:
-                shift.work()
+                loop.run()
             except KeyboardInterrupt:
-                raise StudyInterrupted(shift.left()) from None
+                raise StudyInterrupted(loop.left()) from None
             self._fetch()
 
-    def _decided(self) -> int:
-        from bench.search.trials import is_decided
+    def _next(self, trials: Sequence[FrozenTrial]) -> FrozenTrial:
+        """A trial for the first cell that has none; whoever queues trials by hand may have failed some."""
+        import optuna
+        from optuna.trial import TrialState
 
-        return sum(is_decided(trial) for trial in self.study.get_trials(deepcopy=False))
+        from bench.engine.distributed import is_decided
 
-    def _trial(self, trial: optuna.Trial, me: str, display: Display) -> float:
-        """Measure one cell. A trial that was not queued is one too many: cells are never drawn."""
-        from bench.search.trials import POINT, SURPLUS, WORKER
+        taken = {t.params.get(CELL) for t in trials if is_decided(t) or not t.state.is_finished()}
+        number = min(set(range(len(self.cells))) - taken)
+        choice = optuna.distributions.IntDistribution(0, len(self.cells) - 1)
+        return optuna.trial.create_trial(state=TrialState.RUNNING, params={CELL: number}, distributions={CELL: choice})
 
-        trial.set_user_attr(WORKER, me)
-        if POINT not in trial.user_attrs:
-            trial.set_user_attr(SURPLUS, True)
-            raise NoCell
+    def _measured(self, display: Display, trial: optuna.Trial) -> float:
+        from bench.engine.distributed import missing, note
+
         cell = self.cells[trial.suggest_int(CELL, 0, len(self.cells) - 1)]
-        outcome = self._measure(cell, display)
-        trial.set_user_attr("label", cell.label)
-        trial.set_user_attr("fresh", outcome.fresh)
-        trial.set_user_attr(RECORD, pack_record(outcome.record))
-        display.done = self._decided()
+        outcome = self._outcome(cell, display)
+        note(trial, display.say, label=cell.label, fresh=outcome.fresh, record=pack_record(outcome.record))
+        display.done = len(self.cells) - missing(self.study.get_trials(deepcopy=False), len(self.cells))
         display.end(cell.key, str(outcome))
         return outcome.record.seconds
 
-    def _measure(self, cell: Cell, display: Display) -> Any:
-        from dataclasses import replace
-
+    def _outcome(self, cell: Cell, display: Display) -> Outcome:
         display.begin(cell.key, cell.label)
         progress = partial(display.step, cell.key)
         shown = replace(cell, run=lambda context: cell.run(replace(context, progress=progress)))

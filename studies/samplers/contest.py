@@ -19,12 +19,11 @@ from optuna.trial import TrialState
 
 import archs
 from bench.engine import Cell, CellContext
+from bench.engine.distributed import experimental, quiet
 from bench.search.budget import Budget, StaticCost
 from bench.search.feasible import FeasibleSpace
 from bench.search.samplers import FeasibleSampler
-from bench.search.space import config_key
-from bench.search.storage import experimental, quiet
-from bench.search.trials import CONFIG_KEY
+from bench.search.space import CONFIG_KEY, config_key
 from bench.stats.pareto import pareto_front
 from studies.tabulated.benchmark import Tabulated
 

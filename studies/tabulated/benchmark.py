@@ -28,9 +28,10 @@ import numpy as np
 import pandas as pd
 
 import archs
+from bench.engine.cells import Progress
 from bench.errors import BenchError
 from bench.search.budget import StaticCost
-from bench.search.evaluate import Progress, Score
+from bench.search.evaluate import Score
 from bench.search.pricing import Pricer
 from bench.search.space import Space, config_key
 from bench.search.spaces import space_of

@@ -1,0 +1,36 @@
+"""Work shared among processes and hosts over an Optuna storage: a search's trials, or the cells of a study.
+
+`open_shared` opens the storage and says how its workers know of each other; a `WorkLoop` is one worker's part. Optuna
+is imported only here and above, so that the engine itself stays light.
+"""
+
+from bench.engine.distributed.loop import WorkLoop, note
+from bench.engine.distributed.storage import (
+    Heartbeat,
+    experimental,
+    is_file,
+    open_storage,
+    quiet,
+    through_outages,
+    without_password,
+)
+from bench.engine.distributed.trials import REASON, WORKER, is_decided, missing
+from bench.engine.distributed.workers import Workers, open_shared
+
+__all__ = [
+    "REASON",
+    "WORKER",
+    "Heartbeat",
+    "WorkLoop",
+    "Workers",
+    "experimental",
+    "is_decided",
+    "is_file",
+    "missing",
+    "note",
+    "open_shared",
+    "open_storage",
+    "quiet",
+    "through_outages",
+    "without_password",
+]
