@@ -1,5 +1,6 @@
 """A study's cells shared over a storage: each is measured once, its record reaches every host."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -11,15 +12,17 @@ from search_formula import QUIET
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from bench.cli.app import run as run_command
+from bench.cli.studying import find_study
 from bench.engine import Cell
 from bench.engine.distributed import Heartbeat, through_outages, without_password
 from bench.engine.distributed import storage as storages
 from bench.engine.distributed.storage import is_locked, is_outage, server_url
 from bench.errors import BenchError
 from bench.records import RecordStore
+from bench.study import Setting, plan_study
 from bench.study.manifest import Manifest
 from bench.study.run import StudyPlan
-from bench.study.sharing import pack_record, share_study, unpack_record
+from bench.study.sharing import _Shared, pack_record, share_study, unpack_record
 
 CELLS = 8
 
@@ -153,6 +156,40 @@ def test_urls_and_heartbeats():
     assert Heartbeat(120).interval_s * 4 == 120
     with pytest.raises(BenchError, match="--grace 1 is shorter than two heartbeats"):
         Heartbeat(1)
+
+
+OWN_STUDY = """
+import pandas as pd
+from bench.engine import Cell
+from bench.study import Layout, Report
+
+class Squares:
+    name, question, uses = "squares", "What are the squares?", ()
+
+    def layout(self, setting):
+        return Layout({str(n): Cell("square", str(n), {"n": n}, lambda _, n=n: {"square": n * n}) for n in range(4)})
+
+    def report(self, results):
+        frame = pd.DataFrame([record.result for record in results.records.values()])
+        return Report(results.folder, frame, [], "", [], [f"sum {frame['square'].sum()}"])
+
+STUDY = Squares()
+"""
+
+
+def test_a_users_own_study_is_joined_by_a_worker_that_knows_the_storage_alone(tmp_path, monkeypatch, capsys):
+    (tmp_path / "squares.py").write_text(OWN_STUDY)
+    monkeypatch.chdir(tmp_path)
+    journal = str(tmp_path / "shared.journal")
+    posted = plan_study(find_study("squares.py"), Setting(out=tmp_path / "one"), "squares.py")
+    _Shared(posted, journal, Heartbeat()).post({"data": "world", "grace_s": 9})
+    worker = ["worker", "--storage", journal, "--out", str(tmp_path / "two"), "--patience", "0.1", "--json"]
+    assert run_command(worker) == 0
+    assert len(json.loads(capsys.readouterr().out)["joined"]) == 1
+    assert len(RecordStore(tmp_path / "two" / "records").all("square")) == 4
+    begun = ["study", "squares.py", "--storage", journal, "--out", str(tmp_path / "one"), "--json"]
+    assert run_command(begun) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == ["sum 14"]
 
 
 @pytest.mark.parametrize(

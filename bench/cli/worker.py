@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from bench.cli.options import OUTPUT, PROGRESS, DeviceOption, JsonOption, OutOption, print_json
 from bench.errors import BenchError
@@ -33,12 +34,12 @@ def worker(
     """Join the searches and studies of a storage, from any number of hosts, until nothing is left to do.
 
     Begin one by `lale-bench search --storage postgresql://...` or `lale-bench study ... --storage postgresql://...`;
-    workers need nothing but the storage's URL and the same data. A worker may be killed at any time: after the
-    search's `--grace` its trial is given to another. The database may be restarted: workers wait for it. Results go
-    to the host that began. `optuna-dashboard URL` shows the same storage in a browser.
+    workers need nothing but the storage's URL and the same data. A worker may be killed at any time: once it has sent
+    no heartbeat for the search's `--grace`, another worker continues its trial. The database may be restarted: workers
+    wait for it. Results go to the host that began. `optuna-dashboard URL` shows the same storage in a browser.
 
-    A `.journal` file does for hosts with a shared disk whose file locks hold (most NFS of version 4), but it gives no
-    signs of life, and who is killed while writing keeps the others waiting for half a minute.
+    A `.journal` file serves hosts with a shared disk whose file locks hold (most NFS of version 4): the lock of a
+    worker that dies is freed by the system, and its trial is continued at once.
     """
     from bench.cli.studying import find_study
     from bench.engine.distributed import is_file
@@ -56,7 +57,8 @@ def worker(
     joined = list(_work(host, name, patience))
     if as_json:
         return print_json({"joined": joined})
-    return OUTPUT.print(f"worked on {', '.join(joined)}" if joined else "there was nothing to do", highlight=False)
+    said = f"worked on {', '.join(joined)}" if joined else "the storage holds no unfinished search or study"
+    return OUTPUT.print(said, highlight=False, markup=False)
 
 
 def _work(host: Host, name: str | None, patience: float) -> Iterator[str]:
@@ -71,7 +73,7 @@ def _work(host: Host, name: str | None, patience: float) -> Iterator[str]:
         if not jobs:
             time.sleep(LOOK_EVERY_S)
             continue
-        PROGRESS.print(f"joining {jobs[0].name}", highlight=False)
+        PROGRESS.print(f"joining {escape(jobs[0].name)}", highlight=False)
         through_outages(partial(join, jobs[0], host, PROGRESS), PROGRESS.print)
         yield jobs[0].name
         idle_since = time.monotonic()
