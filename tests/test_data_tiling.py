@@ -177,7 +177,7 @@ class TestTilingRefusals:
         for name in ("north", "south"):
             for path in sources.rglob(f"{name}.*"):
                 path.unlink()
-        assert "2 source images for 3 splits" in refusal(sources, tmp_path / "out")
+        assert "2 source images or scenes for 3 splits" in refusal(sources, tmp_path / "out")
 
     def test_a_split_whose_tiles_are_all_ignored(self, sources, tmp_path):
         for name, size in SIZES.items():
@@ -209,7 +209,7 @@ def test_splits_have_their_shares_and_none_is_empty(count, train, val, seed):
 class TestCheck:
     @pytest.fixture
     def folder(self, sources, tmp_path):
-        cut(sources, tmp_path / "out")
+        cut(sources, tmp_path / "out", seed=7)
         return tmp_path / "out"
 
     @staticmethod
@@ -240,7 +240,7 @@ class TestCheck:
         assert not check_folder(folder).ok
 
     def test_tiles_of_one_source_in_two_splits_are_a_leak(self, folder):
-        name = self.tile(folder, "train")
+        name = self.tile(folder, "train", -1)
         for kind in ("images", "masks"):
             source = folder / "train" / kind / f"{name}.png"
             source.rename(folder / "val" / kind / source.name)
@@ -274,7 +274,7 @@ class TestCheck:
         (folder / "manifest.csv").write_text("".join(lines[:-1]))
         assert lines[-1].split(",")[0] in self.found(folder)["warning", "manifest"]
         (folder / "manifest.csv").write_text("tile,where\na,b\n")
-        assert "source_image" in self.found(folder)["error", "manifest"]
+        assert "no column name" in self.found(folder)["error", "manifest"]
 
     def test_no_folder(self, tmp_path):
         with pytest.raises(BenchError, match="is no folder"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.cli.app import run
 from bench.data import Classes, open_data
-from bench.data.bands import measure_bands
+from bench.data.bands import BandSpec, measure_bands
 from bench.data.dataset import Split, assemble
 from bench.data.folds import divide, fold
 from bench.errors import BenchError
@@ -141,7 +141,8 @@ class TestFold:
 
     def test_bands_are_measured_on_the_training_tiles_of_the_fold(self):
         folded = fold(toy(bands=5, dtype=np.uint16), 1, 5)
-        assert folded.bands == measure_bands(folded["train"].images, [f"band {i}" for i in range(1, 6)])
+        train, specs = folded["train"], [BandSpec(f"band {i}") for i in range(1, 6)]
+        assert folded.bands == measure_bands(train.images, train.masks, folded.classes.num_classes, specs)
         assert fold(toy(), 1, 5).bands == toy().bands
 
     def test_folds_of_world_hold_every_class_to_a_quarter(self):

@@ -12,7 +12,7 @@ from tinyland import CLASSES, IGNORED, still_network, tiny_network, tinyland
 from torch import nn
 
 import archs
-from bench.data.bands import measure_bands
+from bench.data.bands import BandSpec, measure_bands
 from bench.data.dataset import DataSet, Split
 from bench.errors import BenchError
 from bench.training.baseline import colour_baseline, majority_baseline
@@ -407,7 +407,11 @@ def test_networks_are_built_for_the_bands_of_the_data_and_train_on_them():
         name: replace(split, images=np.concatenate([split.images, split.images[..., :2]], -1) * np.uint16(200))
         for name, split in data.splits.items()
     }
-    many = replace(data, splits=splits, bands=measure_bands(splits["train"].images, "abcde"))
+    many = replace(
+        data,
+        splits=splits,
+        bands=measure_bands(splits["train"].images, splits["train"].masks, 3, [*map(BandSpec, "abcde")]),
+    )
     recipe = replace(RECIPES["smoke"], steps=2, eval_every=2, warmup_steps=0, batch=2, crop=None)
     model, result = train_config(archs.config("lale-s1"), many, recipe, 0)
     assert result.status == "ok"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.options import DEFAULT_DATA, OUTPUT, PROGRESS, DataOption, JsonOption, print_json
@@ -44,8 +45,11 @@ def tile(
         made = tile_folder(images, masks, out, size, overlap, shares, seed, max_ignored, classes)
     tiles = ", ".join(f"{count} {name}" for name, count in made.tiles.items())
     sources = ", ".join(f"{count} {name}" for name, count in made.sources.items())
-    OUTPUT.print(f"{made.folder}: tiles {tiles}; source images {sources}; {made.left_out} tiles left out as unlabelled")
-    OUTPUT.print(f"{100 * made.uncovered:.1f} % of the pixels lie in no tile; check with: lale-bench data check {out}")
+    OUTPUT.print(
+        f"{made.folder}: tiles {tiles}; source images {sources}; {made.left_out} tiles left out as unlabelled\n"
+        f"{100 * made.uncovered:.1f} % of the pixels lie in no tile; check with: lale-bench data check {out}",
+        markup=False,
+    )
 
 
 @app.command()
@@ -64,21 +68,23 @@ def check(
         OUTPUT.print(_shares(report))
         for problem in report.problems:
             OUTPUT.print(
-                f"{problem.severity}: {problem.text}", style="red" if problem.severity == "error" else "yellow"
+                f"{problem.severity}: {problem.text}", style=STYLES[problem.severity], markup=False, soft_wrap=True
             )
         errors = sum(problem.severity == "error" for problem in report.problems)
-        OUTPUT.print(f"{errors} errors, {len(report.problems) - errors} warnings")
+        OUTPUT.print(f"errors: {errors}, warnings: {len(report.problems) - errors}")
     raise typer.Exit(0 if report.ok else 1)
 
 
 def _shares(report: DataReport) -> Table:
     """Tiles and class shares by split."""
-    table = Table(title=f"{report.name}: share of labelled and ignored pixels, %", box=None, title_justify="left")
+    table = Table(
+        title=f"{escape(report.name)}: share of labelled and ignored pixels, %", box=None, title_justify="left"
+    )
     for header in report.rows[0]:
-        table.add_column(header, justify="left" if header == "split" else "right")
+        table.add_column(escape(header), justify="left" if header == "split" else "right")
     for row in report.rows:
         shares = [f"{100 * value:.2f}" for key, value in row.items() if key not in ("split", "tiles", "one_class")]
-        table.add_row(row["split"], str(row["tiles"]), shares[0], str(row["one_class"]), *shares[1:])
+        table.add_row(escape(row["split"]), str(row["tiles"]), shares[0], str(row["one_class"]), *shares[1:])
     return table
 
 
@@ -99,7 +105,7 @@ def draw(
     held = opened[split]
     chosen = np.linspace(0, len(held) - 1, min(tiles, len(held))).round().astype(int)
     files = draw_panels(
-        held.images[chosen], held.masks[chosen], {}, opened.classes, out.with_suffix(""),
+        opened.pictures(held.images[chosen]), held.masks[chosen], {}, opened.classes, out.with_suffix(""),
         tiles=[held.tiles[i] for i in chosen], title=f"{opened.name}, {split}",
     )  # fmt: skip
-    OUTPUT.print(", ".join(map(str, files)))
+    OUTPUT.print(", ".join(map(str, files)), markup=False)

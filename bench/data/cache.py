@@ -1,4 +1,5 @@
-"""Decoded splits on disk, memory-mapped: `<cache>/<digest>/{images,masks}.npy`, each written whole or not at all.
+"""Decoded splits on disk, memory-mapped: `<cache>/<digest>/{images,masks}.npy`, each written whole or not at all; the
+pixels of each mask value by tile and the bands of a training split lie beside them.
 
 A split's digest is known only after decoding, so a second file remembers which files (by name, size and time of
 change) gave which digest: an unchanged folder is opened without being read again.
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.classes import Classes
+from bench.data.bands import Band
 from bench.errors import BenchError
 
 
@@ -35,9 +36,9 @@ class SplitCache:
     table: str
 
     @classmethod
-    def of(cls, folder: Path | None, classes: Classes) -> "SplitCache":
-        """The cache in `folder` (default: `default_cache()`) for masks read by `classes`."""
-        return cls((folder or default_cache()) / "tiles", json.dumps(classes.to_dict(), sort_keys=True))
+    def of(cls, folder: Path | None, table: str) -> "SplitCache":
+        """The cache in `folder` (default: `default_cache()`) for tiles read by `table`."""
+        return cls((folder or default_cache()) / "tiles", table)
 
     def find(self, files: Sequence[Path]) -> str | None:
         """The digest of the split that these files decoded to, where the cache still holds it."""
@@ -47,16 +48,26 @@ class SplitCache:
         digest = memo.read_text()
         return digest if (self.folder / digest / "masks.npy").exists() else None
 
-    def load(self, digest: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N, H, W, 3) and masks (N, H, W) as memory maps; a write to them never reaches the files."""
+    def load(self, digest: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Images (N, H, W, B) and masks (N, H, W) as memory maps, and pixels of each mask value (N, 256) where they
+        were counted; a write to them never reaches the files."""
         held = self.folder / digest
-        return np.load(held / "images.npy", mmap_mode="c"), np.load(held / "masks.npy", mmap_mode="c")
+        images, masks = (np.load(held / f"{kind}.npy", mmap_mode="c") for kind in ("images", "masks"))
+        if not (held / "values.npz").exists():
+            return images, masks, None
+        with np.load(held / "values.npz") as counted:
+            return images, masks, counted["values"]
 
     def write(
-        self, files: Sequence[Path], shape: tuple[int, ...], fill: Callable[[np.ndarray, np.ndarray], str]
+        self,
+        files: Sequence[Path],
+        shape: tuple[int, ...],
+        dtype: np.dtype | type,
+        fill: Callable[[np.ndarray, np.ndarray], str],
     ) -> str:
-        """Have `fill(images, masks)` decode into new memory maps of `shape` (N, H, W) and return the digest; keep
-        them under it. A failure leaves the cache as it was. Raises `BenchError` where the disk is full."""
+        """Have `fill(images, masks)` decode into new memory maps, images of `shape` (N, H, W, B) and `dtype`, and
+        return the digest; keep them under it. A failure leaves the cache as it was, and of two processes that write
+        the same split the first counts. Raises `BenchError` where the disk is full."""
         memo = self._memo(files)
         try:
             memo.parent.mkdir(parents=True, exist_ok=True)
@@ -64,32 +75,58 @@ class SplitCache:
         except OSError as error:
             raise BenchError(f"The cache folder {self.folder} cannot be written ({error.strerror}).") from error
         try:
-            digest = fill(_new(draft / "images.npy", (*shape, 3)), _new(draft / "masks.npy", shape))
-            if not (self.folder / digest).exists():
-                draft.rename(self.folder / digest)
+            masks = _new(draft / "masks.npy", shape[:3], np.uint8)
+            digest = fill(_new(draft / "images.npy", shape, dtype), masks)
+            np.savez_compressed(draft / "values.npz", values=count_values(masks))
+            _keep(draft, self.folder / digest)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         _write_whole(memo, digest)
         return digest
 
+    def bands(self, digest: str, measure: Callable[[], tuple[Band, ...]]) -> tuple[Band, ...]:
+        """The bands that were measured on the split `digest` as this table names them; measured where they were not."""
+        path = self.folder / digest / f"bands-{self._key([])}.json"
+        if not path.exists():
+            _write_whole(path, json.dumps([band.to_dict() for band in measure()]))
+        return tuple(Band(**band) for band in json.loads(path.read_text()))
+
     def _memo(self, files: Sequence[Path]) -> Path:
+        return self.folder / "seen" / self._key(files)
+
+    def _key(self, files: Sequence[Path]) -> str:
         key = hashlib.blake2b(self.table.encode(), digest_size=16)
         for path in files:
             stat = path.stat()
             key.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return self.folder / "seen" / key.hexdigest()
+        return key.hexdigest()
 
 
-def _new(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def count_values(masks: np.ndarray) -> np.ndarray:
+    """Pixels of each mask value in each tile of masks (N, H, W): int32 (N, 256)."""
+    return np.stack([np.bincount(mask.ravel(), minlength=256) for mask in masks]).astype(np.int32)
+
+
+def _keep(draft: Path, place: Path) -> None:
+    """Put a finished draft in its place, unless another process was quicker."""
+    try:
+        draft.rename(place)
+    except OSError:
+        if not place.exists():
+            raise
+
+
+def _new(path: Path, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     """A memory map of a new file whose room on the disk is taken at once: a full disk must not end in a bus error."""
     try:
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
+        needed = math.prod(shape) * np.dtype(dtype).itemsize >> 20
         raise BenchError(
-            f"The cache folder {path.parent.parent} has no room for the decoded tiles ({math.prod(shape) >> 20} MiB; "
+            f"The cache folder {path.parent.parent} has no room for the decoded tiles ({needed} MiB; "
             f"{error.strerror}); free some, or name another folder in LALE_BENCH_CACHE."
         ) from error
     return array

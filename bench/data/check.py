@@ -1,10 +1,9 @@
 """Looks a folder of tiles over before anything is trained on it, and reports all it finds, not the first thing.
 
 Errors make a data set unusable or its scores worthless: broken files, unknown values, leakage between splits.
-Warnings are for a person to judge: repeated tiles, tiles with hardly a label.
+Warnings are for a person to judge: repeated tiles, tiles with hardly a label, classes that a split lacks.
 """
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,21 @@ from typing import Any
 import numpy as np
 
 from bench.data.classes import Classes
-from bench.data.dataset import SPLITS, Progress, TileReport, tile_digest
-from bench.data.folder import THREADS, TileFiles, files_by_stem, read_table, read_tile, unmatched
-from bench.data.masks import MaskReader
-from bench.data.problems import Problem, Severity
+from bench.data.dataset import SPLITS, Progress, TileReport, class_counts, tile_digest
+from bench.data.folder import THREADS, TileFiles, files_by_name, read_tile, unmatched
+from bench.data.masks import MaskReader, UnknownStored
+from bench.data.pixels import FileError
+from bench.data.problems import Problem, Severity, label_problems
+from bench.data.scenes import read_manifest, scene_finder
+from bench.data.table import Table, read_table
 from bench.errors import BenchError
 
 NEARLY_ALL = 0.95
 """From this share of ignored pixels on, a tile is nearly empty; of one class, it is one of `one_class`."""
+UNSEEN = ("missing", "unmatched", "unreadable", "unknown")
+"""Problems that leave labels unseen: which classes are where cannot be said then."""
+MOST = 5
+"""Names and values that one sentence lists."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class DataReport:
     splits: tuple[SplitReport, ...]
     problems: tuple[Problem, ...]
     size: tuple[int, int] | None  # (H, W) of the tiles
+    bands: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
@@ -71,7 +78,11 @@ class _Tile:
     name: str
     counts: np.ndarray  # pixels of each class, and last the ignored ones: (C + 1,)
     image_digest: bytes
-    size: tuple[int, int]
+    kind: tuple[tuple[int, int], str]  # (H, W) and type
+
+    @property
+    def place(self) -> str:
+        return f"{self.split}/{self.name}"
 
 
 def check_folder(folder: Path, progress: Progress | None = None) -> DataReport:
@@ -79,17 +90,20 @@ def check_folder(folder: Path, progress: Progress | None = None) -> DataReport:
     `classes.json` cannot be read."""
     if not folder.is_dir():
         raise BenchError(f"{folder} is no folder; give one that holds {{train,val,test}}/{{images,masks}}.")
-    name, reader = read_table(folder)
+    table = read_table(folder / "classes.json")
     found = _Findings()
-    files = {split: _list(folder, split, found) for split in _splits(folder)}
-    report = TileReport(progress, sum(map(len, files.values())), f"checking {name}")
-    tiles = [tile for split, listed in files.items() for tile in _read(split, listed, reader, found, report)]
-    _check_sizes(tiles, found)
+    files = {split: _list(folder, split, table, found) for split in _splits(folder)}
+    report = TileReport(progress, sum(map(len, files.values())), f"checking {table.name}")
+    tiles = list(_read(files, MaskReader(table), found, report))
+    _check_kinds(tiles, found)
     _check_repeats(tiles, found)
     _check_empty(tiles, found)
-    _check_manifest(folder, tiles, found)
-    splits = tuple(_summary(split, [t for t in tiles if t.split == split], reader.classes) for split in files)
-    return DataReport(name, splits, tuple(found.problems), tiles[0].size if tiles else None)
+    _check_scenes(folder, tiles, table, found)
+    by_split = {split: _counts([t for t in tiles if t.split == split], table.classes) for split in files}
+    if not any(problem.kind in UNSEEN for problem in found.problems):
+        found.problems += label_problems(table.classes, {split: by_split[split] for split in SPLITS})
+    splits = tuple(_summary(split, counts, table.classes) for split, counts in by_split.items())
+    return DataReport(table.name, splits, tuple(found.problems), tiles[0].kind[0] if tiles else None, table.band_names)
 
 
 @dataclass
@@ -97,7 +111,9 @@ class _Findings:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, severity: Severity, kind: str, text: str) -> None:
-        self.problems.append(Problem(severity, kind, text))
+        problem = Problem(severity, kind, text)
+        if problem not in self.problems:  # what is true of every split is said once
+            self.problems.append(problem)
 
 
 def _splits(folder: Path) -> list[str]:
@@ -106,49 +122,104 @@ def _splits(folder: Path) -> list[str]:
     return [*SPLITS, *(name for name in extra if name not in SPLITS)]
 
 
-def _list(folder: Path, split: str, found: _Findings) -> list[TileFiles]:
+def _list(folder: Path, split: str, table: Table, found: _Findings) -> list[TileFiles]:
     """The tiles of a split that have both files."""
     try:
-        images, masks = files_by_stem(folder / split / "images"), files_by_stem(folder / split / "masks")
+        images = files_by_name(folder / split / "images", table.image_suffix)
+        masks = files_by_name(folder / split / "masks", table.mask_suffix)
     except BenchError as error:
         found.add("error", "missing", str(error))
         return []
-    for complaint in unmatched(images, masks, str(folder / split)):
+    complaints = unmatched(images, masks, str(folder / split))
+    for complaint in complaints:
         found.add("error", "unmatched", complaint)
     both = sorted(set(images) & set(masks))
-    if not both:
+    if not both and not complaints:
         found.add("error", "missing", f"{folder / split} holds no tile; every split needs at least one.")
-    return [TileFiles(stem, images[stem], masks[stem]) for stem in both]
+    return [TileFiles(name, images[name], masks[name]) for name in both]
 
 
 def _read(
-    split: str, tiles: Iterable[TileFiles], reader: MaskReader, found: _Findings, report: TileReport
+    files: Mapping[str, list[TileFiles]], reader: MaskReader, found: _Findings, report: TileReport
 ) -> Iterator[_Tile]:
-    """The readable tiles; a problem for each other one."""
+    """The readable tiles; a problem for each fault of the others, with all files that have it."""
 
-    def look(tile: TileFiles) -> _Tile | BenchError:
+    def look(place: tuple[str, TileFiles]) -> _Tile | FileError:
+        split, tile = place
         try:
             image, mask = read_tile(tile, reader, None)
-        except BenchError as error:
+        except FileError as error:
             return error
-        digest = tile_digest(image, mask[:0])
-        counts = np.bincount(mask.ravel(), minlength=256)[: reader.classes.num_classes]
-        return _Tile(split, tile.name, np.append(counts, mask.size - counts.sum()), digest, mask.shape)
+        counts = class_counts(np.bincount(mask.ravel(), minlength=256)[None], reader.table.classes)[0]
+        return _Tile(split, tile.name, counts, tile_digest(image, mask[:0]), (mask.shape, str(image.dtype)))
 
+    faults: list[FileError] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for seen in pool.map(look, tiles):
+        for seen in pool.map(look, [(split, tile) for split, listed in files.items() for tile in listed]):
             report()
-            if isinstance(seen, BenchError):
-                found.add("error", "unreadable", str(seen))
+            if isinstance(seen, FileError):
+                faults.append(seen)
             else:
                 yield seen
+    unknown = [fault for fault in faults if isinstance(fault, UnknownStored)]
+    _tell_faults([fault for fault in faults if fault not in unknown], found)
+    for numbers in (True, False):
+        _tell_unknown([f for f in unknown if isinstance(next(iter(f.pixels)), int) == numbers], reader, found)
 
 
-def _check_sizes(tiles: list[_Tile], found: _Findings) -> None:
-    sizes = Counter(tile.size for tile in tiles)
-    for size, count in sizes.most_common()[1:]:
-        few = _few(f"{t.split}/{t.name}" for t in tiles if t.size == size)
-        found.add("error", "size", f"{count} tile(s) are {size[1]}x{size[0]} pixels, unlike the others: {few}.")
+def _tell_faults(faults: Iterable[FileError], found: _Findings) -> None:
+    """One sentence for each fault, however many files have it."""
+    alike: dict[str, list[FileError]] = defaultdict(list)
+    for fault in faults:
+        alike[fault.reason].append(fault)
+    for reason, group in alike.items():
+        if len(group) == 1:
+            found.add("error", "unreadable", str(group[0]))
+        else:
+            names = _few(fault.path.name for fault in group)
+            found.add("error", "unreadable", f"{len(group)} files in {_common(group)} ({names}): each {reason}")
+
+
+def _common(faults: list[FileError]) -> Path:
+    """The nearest folder that all files lie in."""
+    first, *others = (fault.path.parent for fault in faults)
+    return next(place for place in (first, *first.parents) if all(other.is_relative_to(place) for other in others))
+
+
+def _tell_unknown(faults: list[UnknownStored], reader: MaskReader, found: _Findings) -> None:
+    """One sentence for all values (or colours) that the class table lacks, with the most frequent of them."""
+    if len(faults) < 2:
+        return _tell_faults(faults, found)
+    pixels, masks = Counter(), Counter()
+    for fault in faults:
+        pixels.update(fault.pixels)
+        masks.update(dict.fromkeys(fault.pixels, 1))
+    each = [
+        f"{stored} on {count:,} pixels of {masks[stored]:,} masks (nearest: {reader.nearest(stored)})"
+        for stored, count in pixels.most_common(MOST)
+    ]
+    kind = "value" if isinstance(next(iter(pixels)), int) else "colour"
+    which = f"{len(pixels)} {kind}s that are" if len(pixels) > 1 else f"a {kind} that is"
+    more = f" and {len(pixels) - MOST} more" if len(pixels) > MOST else ""
+    found.add(
+        "error",
+        "unknown",
+        f"{len(faults):,} masks hold {which} not in {reader.table.path}, {pixels.total():,} "
+        f"pixels in all: {', '.join(each)}{more}. The first is {faults[0].path}, which {faults[0].reason}",
+    )
+    return None
+
+
+def _check_kinds(tiles: list[_Tile], found: _Findings) -> None:
+    kinds = Counter(tile.kind for tile in tiles)
+    for (size, dtype), count in kinds.most_common()[1:]:
+        few = _few(t.place for t in tiles if t.kind == (size, dtype))
+        found.add(
+            "error",
+            "size",
+            f"{count} tile(s) are {size[1]}x{size[0]} pixels of {dtype}, unlike the others: {few}; cut them "
+            "alike with `lale-bench data tile`.",
+        )
 
 
 def _check_repeats(tiles: list[_Tile], found: _Findings) -> None:
@@ -157,7 +228,7 @@ def _check_repeats(tiles: list[_Tile], found: _Findings) -> None:
     for tile in tiles:
         alike[tile.image_digest].append(tile)
     for group in alike.values():
-        names = _few(f"{t.split}/{t.name}" for t in group)
+        names = _few(t.place for t in group)
         if len({tile.split for tile in group}) > 1:
             found.add("error", "leak", f"The same image lies in several splits: {names}.")
         elif len(group) > 1:
@@ -172,39 +243,42 @@ def _check_empty(tiles: list[_Tile], found: _Findings) -> None:
             found.add("warning", "empty", text)
 
 
-def _check_manifest(folder: Path, tiles: list[_Tile], found: _Findings) -> None:
-    """Source images that feed two splits, and tiles whose place the manifest does not tell."""
-    path = folder / "manifest.csv"
-    if not path.exists():
-        return
+def _check_scenes(folder: Path, tiles: list[_Tile], table: Table, found: _Findings) -> None:
+    """Source images that feed two splits, tiles that the manifest does not list, and a rule that does not fit."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            sources = {row["name"]: row["source_image"] for row in csv.DictReader(file)}
-    except (KeyError, UnicodeDecodeError, csv.Error, OSError) as error:
-        found.add("error", "manifest", f"{path} has no readable columns name and source_image ({error!r}).")
-        return
-    unlisted = [f"{t.split}/{t.name}" for t in tiles if t.name not in sources]
+        rows, finder = read_manifest(folder), scene_finder(folder, table.scene)
+        for tile in tiles:
+            if finder is not None:
+                finder(tile.name)
+    except BenchError as error:
+        return found.add("error", "manifest", str(error))
+    sources = {name: row["source_image"] for name, row in rows.items() if row.get("source_image")}
+    unlisted = [t.place for t in tiles if rows and t.name not in rows]
     if unlisted:
-        found.add(
-            "warning", "manifest", f"{path.name} lists no source image for {len(unlisted)} tile(s): {_few(unlisted)}."
-        )
+        found.add("warning", "manifest", f"manifest.csv does not list {len(unlisted)} tile(s): {_few(unlisted)}.")
     splits: dict[str, dict[str, str]] = defaultdict(dict)
     for tile in tiles:
         if tile.name in sources:
-            splits[sources[tile.name]].setdefault(tile.split, tile.name)
+            splits[sources[tile.name]].setdefault(tile.split, tile.place)
     for source, where in splits.items():
         if len(where) > 1:
-            names = _few(f"{split}/{name}" for split, name in where.items())
-            found.add("error", "leak", f"The source image {source} has tiles in several splits: {names}.")
+            found.add(
+                "error", "leak", f"The source image {source} has tiles in several splits: {_few(where.values())}."
+            )
+    return None
 
 
-def _summary(split: str, tiles: list[_Tile], classes: Classes) -> SplitReport:
-    counts = np.array([tile.counts for tile in tiles], np.int64).reshape(-1, classes.num_classes + 1)
+def _counts(tiles: list[_Tile], classes: Classes) -> np.ndarray:
+    """Pixels of each class, last the ignored ones, of each tile: (N, C + 1)."""
+    return np.array([tile.counts for tile in tiles], np.int64).reshape(-1, classes.num_classes + 1)
+
+
+def _summary(split: str, counts: np.ndarray, classes: Classes) -> SplitReport:
     *classed, ignored = (counts.sum(0) / max(1, counts.sum())).tolist()
     one_class = int((counts[:, :-1].max(1, initial=0) >= NEARLY_ALL * counts.sum(1)).sum())
-    return SplitReport(split, len(tiles), dict(zip(classes.names, classed, strict=True)), ignored, one_class)
+    return SplitReport(split, len(counts), dict(zip(classes.names, classed, strict=True)), ignored, one_class)
 
 
-def _few(names: Iterable[str], most: int = 5) -> str:
+def _few(names: Iterable[str]) -> str:
     listed = list(names)
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+    return ", ".join(listed[:MOST]) + (f" and {len(listed) - MOST} more" if len(listed) > MOST else "")

@@ -1,9 +1,7 @@
-"""The class table of a data set: names, display colours, the value of ignored pixels; and `classes.json`."""
+"""The classes of a data set: names, display colours, the value of unlabelled pixels, and how masks say them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,9 @@ import numpy as np
 from bench.errors import BenchError
 
 Colour = tuple[int, int, int]
+
+UNLABELLED = 255
+"""The value of pixels without a label in decoded masks, unless the class table names another."""
 
 EXAMPLE = (
     '{"dataset": "mine", "ignore_index": 255, "classes": [{"index": 0, "name": "Tree", "rgb": [0, 100, 0]}, '
@@ -30,7 +31,7 @@ class Classes:
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...]
-    ignore_index: int | None = 255
+    ignore_index: int | None = UNLABELLED
     ignore_colours: tuple[Colour, ...] = ()
 
     def __post_init__(self) -> None:
@@ -40,15 +41,6 @@ class Classes:
     @property
     def num_classes(self) -> int:
         return len(self.names)
-
-    @property
-    def valid_values(self) -> np.ndarray:
-        """Which of the 256 mask values are known: bool (256,)."""
-        known = np.zeros(256, bool)
-        known[: self.num_classes] = True
-        if self.ignore_index is not None:
-            known[self.ignore_index] = True
-        return known
 
     @property
     def palette(self) -> np.ndarray:
@@ -99,36 +91,94 @@ ARAS400K_CLASSES = Classes(
 """The seven classes of ARAS400k (arXiv 2603.09625), merged by its authors from ESA WorldCover 2021."""
 
 
-def read_classes(path: Path) -> tuple[str, Classes]:
-    """The data set's name and class table from a `classes.json`.
+@dataclass(frozen=True)
+class MaskValues:
+    """How masks that hold numbers say their classes: `classes[i]` are the values of class i, `ignored` those of
+    pixels without a label."""
 
-    Raises `BenchError`, naming the file, where it is no JSON, lacks a field or contradicts itself.
-    """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{path} cannot be read as JSON ({error}); write it like {EXAMPLE}.") from error
-    try:
-        return str(table.get("dataset", path.parent.name)), parse_classes(table)
-    except BenchError as error:
-        raise BenchError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BenchError(f"{path} is not a class table ({error!r}); write it like {EXAMPLE}.") from error
+    classes: tuple[tuple[int, ...], ...]
+    ignored: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, classes: Classes) -> "MaskValues":
+        """Each class under its own index, as `data tile` writes masks."""
+        ignored = () if classes.ignore_index is None else (classes.ignore_index,)
+        return cls(tuple((i,) for i in range(classes.num_classes)), ignored)
 
 
 def parse_classes(table: Mapping[str, Any]) -> Classes:
-    """The class table of the `classes.json` form; rows may come in any order but count 0, 1, 2, ..."""
-    rows = sorted(table["classes"], key=lambda row: row["index"])
-    indices = [row["index"] for row in rows]
-    if indices != list(range(len(rows))):
-        raise BenchError(f"The class table has the indices {indices}; they must be 0, 1, 2 and so on, without a gap.")
-    ignore = table.get("ignore_index", 255)
+    """The class table of the `classes.json` form. Rows may come in any order; they count 0, 1, 2, ... in `index`,
+    or have none and count as they stand."""
+    rows = _rows(table)
+    ignored = _ignored(table)
     return Classes(
         names=tuple(str(row["name"]) for row in rows),
         colours=tuple(_colour(row["rgb"]) for row in rows),
-        ignore_index=None if ignore is None else int(ignore),
-        ignore_colours=tuple(_colour(c) for c in table.get("ignore_rgb", ())),
+        ignore_index=_ignore_index(ignored, len(rows), any("value" in row for row in rows)),
+        ignore_colours=tuple(_colour(colour) for colour in _listed(table.get("ignore_rgb", ()), of=list)),
     )
+
+
+def parse_values(table: Mapping[str, Any]) -> MaskValues:
+    """Which mask values mean what: `value` of each row (a number or several; default: its index), and the number or
+    numbers of `ignore_index`; without that field no value is ignored.
+
+    Raises `BenchError` where one value means two things.
+    """
+    rows = _rows(table)
+    values = tuple(tuple(map(int, _listed(row.get("value", i)))) for i, row in enumerate(rows))
+    ignored = _ignored(table) or ()
+    owners: dict[int, str] = {}
+    named = [
+        *((str(row["name"]), own) for row, own in zip(rows, values, strict=True)),
+        ("pixels without label", ignored),
+    ]
+    for owner, own in named:
+        for value in own:
+            if value in owners:
+                raise BenchError(
+                    f"The class table gives the mask value {value} to {owners[value]} and to {owner}; name the values "
+                    'that the masks hold, as "value": 1 in the row of a class and "ignore_index": 0 for no label.'
+                )
+            owners[value] = owner
+    return MaskValues(values, ignored)
+
+
+def _rows(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    rows = list(table["classes"])
+    if not any("index" in row for row in rows):
+        return rows
+    rows.sort(key=lambda row: row["index"])
+    indices = [row["index"] for row in rows]
+    if indices != list(range(len(rows))):
+        raise BenchError(
+            f"The class table has the indices {indices}; they must be 0, 1, 2 and so on, without a gap. Where the "
+            f'masks hold other numbers, name them in each row, as {{"index": 0, "value": {indices[0]}, "name": ...}}.'
+        )
+    return rows
+
+
+def _ignored(table: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The mask values without label; None where the table says null, none where it says nothing."""
+    given = table.get("ignore_index", ())
+    return None if given is None else tuple(map(int, _listed(given)))
+
+
+def _ignore_index(ignored: tuple[int, ...] | None, count: int, coded: bool) -> int | None:
+    """The value of unlabelled pixels once masks are read: what the table says, or 255 where that is several numbers,
+    none, or one that a class has after its masks are read."""
+    if ignored is None:
+        return None
+    if len(ignored) == 1 and (not coded or count <= ignored[0] <= UNLABELLED):
+        return ignored[0]
+    return UNLABELLED
+
+
+def _listed(values: Any, of: type = int) -> list[Any]:
+    """`values` as a list: a number alone, or a colour alone where colours are meant, is a list of one."""
+    if isinstance(values, (list, tuple)) and not (of is list and values and not isinstance(values[0], (list, tuple))):
+        return list(values)
+    return [values]
 
 
 def _colour(values: list[int]) -> Colour:

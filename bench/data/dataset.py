@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.bands import RGB, Band, is_rgb, measure_bands
+from bench.data.bands import RGB, Band, BandSpec, is_rgb, measure_bands, pictures
+from bench.data.cache import count_values
 from bench.data.classes import Classes
 from bench.data.problems import Problem, label_problems
 from bench.errors import BenchError
@@ -49,6 +50,7 @@ class Split:
     tiles: tuple[str, ...]
     digest: str
     scenes: tuple[str, ...] = ()
+    counted: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scenes", tuple(self.scenes) or tuple(self.tiles))
@@ -58,8 +60,8 @@ class Split:
 
     @cached_property
     def values(self) -> np.ndarray:
-        """Pixels of each mask value in each tile: int64 (N, 256)."""
-        return np.stack([np.bincount(mask.ravel(), minlength=256) for mask in self.masks])
+        """Pixels of each mask value in each tile, counted once: int32 (N, 256)."""
+        return count_values(self.masks) if self.counted is None else self.counted
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class DataSet:
                 "for new scenes."
             )
         return f"The {len(test)} test scenes are not in train: scores hold for new scenes like these."
+
+    def pictures(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, H, W, B) of this data set as people look at them: uint8 RGB (N, H, W, 3); 8-bit RGB as it is."""
+        return images if self.bands == RGB else pictures(images, self.bands)
 
     def problems(self) -> list[Problem]:
         """What is wrong or doubtful about the labels of the opened splits; each should be shown to the user."""
@@ -216,11 +222,13 @@ def assemble(
     content = [classes.to_dict(), {split.name: split.digest for split in parts.values()}]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    if bands is None:
-        bands = _measured(parts)
+    bands = _measured(classes, parts) if bands is None else bands
     return DataSet(name, classes, fingerprint, parts, bands, scenes_known, credit, scope)
 
 
-def _measured(parts: Mapping[str, Split]) -> tuple[Band, ...]:
-    images = parts.get("train", next(iter(parts.values()))).images
-    return RGB if is_rgb(images) else measure_bands(images, [f"band {i + 1}" for i in range(images.shape[-1])])
+def _measured(classes: Classes, parts: Mapping[str, Split]) -> tuple[Band, ...]:
+    split = parts.get("train", next(iter(parts.values())))
+    if is_rgb(split.images):
+        return RGB
+    specs = [BandSpec(f"band {i + 1}") for i in range(split.images.shape[-1])]
+    return measure_bands(split.images, split.masks, classes.num_classes, specs)

@@ -1,27 +1,41 @@
 """A folder of tiles as a data set: `{train,val,test}/{images,masks}/NAME.png` and `classes.json`.
 
-Images are 8-bit RGB; masks hold class indices or class colours, image and mask of one name. A folder without
-`classes.json` is read as ARAS400k as published: masks in its seven colours. Anything that does not fit is refused
-with a sentence, never dropped or mapped to a class silently.
+Images are 8-bit RGB, or have the bands that `classes.json` names; masks hold numbers or class colours; image and mask
+have one name. A folder without `classes.json` is read as ARAS400k as published: masks in its seven colours. Anything
+that does not fit is refused with a sentence, never dropped or mapped to a class silently (see docs/data-sets.md).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
+from bench.data.bands import Band, BandSpec, measure_bands, rgb_bands
 from bench.data.cache import SplitCache
-from bench.data.classes import read_classes
-from bench.data.dataset import MEMORY_LIMIT, DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
+from bench.data.dataset import (
+    MEMORY_LIMIT,
+    DataSet,
+    Progress,
+    Split,
+    TileReport,
+    assemble,
+    split_digest,
+    tile_digest,
+)
 from bench.data.masks import MaskReader
-from bench.data.pixels import SUFFIXES, read_image
-from bench.data.scenes import scene_finder, scenes_of
+from bench.data.pixels import SUFFIXES, FileError, read_image
+from bench.data.scenes import SceneOf, scene_finder, scenes_of
+from bench.data.table import Table, read_table
 from bench.errors import BenchError
 
 THREADS = 4
 """Decoding threads: Pillow releases the interpreter lock while it decodes."""
+LITTER = "__MACOSX"
+"""A folder that unpacked archives leave behind; its files, like hidden ones, are no tiles."""
 
 
 @dataclass(frozen=True)
@@ -44,67 +58,72 @@ def open_folder(
     """The data set in `folder`; arguments and errors as in `bench.data.open_data`."""
     if not folder.is_dir():
         raise BenchError(
-            f"{folder} is neither a folder of tiles nor an embedded set; give a folder that holds "
-            "{train,val,test}/{images,masks}, or world, or terrain."
+            f"{folder} is neither a folder of tiles nor one of the words world and terrain; give a folder that holds "
+            "{train,val,test}/{images,masks}, or one of these words."
         )
-    name, reader = read_table(folder)
-    files = {split: list_tiles(folder, split) for split in splits}
-    first = files[splits[0]][0]
-    size = read_image(first.image).shape[:2]
-    total = sum(len(tiles) for tiles in files.values())
-    report = TileReport(progress, total, f"decoding {name}")
-    if total * size[0] * size[1] * 4 <= memory_limit:
-        parts = [_in_memory(split, tiles, reader, size, report) for split, tiles in files.items()]
-    else:
-        store = SplitCache.of(cache, reader.classes)
-        parts = [_on_disk(split, tiles, reader, size, report, store) for split, tiles in files.items()]
-    finder = scene_finder(folder, None)
-    parts = [replace(part, scenes=scenes_of(part.tiles, finder)) for part in parts]
-    return assemble(name, reader.classes, parts, scenes_known=finder is not None)
+    table = read_table(folder / "classes.json")
+    files = {split: list_tiles(folder, split, table) for split in splits}
+    finder = scene_finder(folder, table.scene)
+    opening = _Opening(folder, table, files, finder, memory_limit, cache, progress)
+    parts = [opening.split(split) for split in splits]
+    bands = opening.bands(next((part for part in parts if part.name == "train"), None))
+    return assemble(
+        table.name,
+        table.classes,
+        parts,
+        bands=bands,
+        scenes_known=finder is not None,
+        credit=table.credit,
+        scope=table.scope,
+    )
 
 
-def read_table(folder: Path) -> tuple[str, MaskReader]:
-    """The data set's name and how to read its masks: by `classes.json`, else by the ARAS400k colours."""
-    path = folder / "classes.json"
-    if not path.exists():
-        return folder.resolve().name, MaskReader(table=path)
-    name, classes = read_classes(path)
-    return name, MaskReader(classes, declared=True, table=path)
-
-
-def list_tiles(folder: Path, split: str) -> list[TileFiles]:
+def list_tiles(folder: Path, split: str, table: Table) -> list[TileFiles]:
     """The tiles of a split by name. Raises `BenchError` where the split is missing or empty, an image has no mask
     or a mask no image."""
-    images, masks = files_by_stem(folder / split / "images"), files_by_stem(folder / split / "masks")
+    images = files_by_name(folder / split / "images", table.image_suffix)
+    masks = files_by_name(folder / split / "masks", table.mask_suffix)
     for complaint in unmatched(images, masks, f"{folder / split}"):
         raise BenchError(complaint)
     if not images:
         raise BenchError(f"{folder / split / 'images'} holds no tile; put {' or '.join(SUFFIXES[:2])} files in it.")
-    return [TileFiles(stem, images[stem], masks[stem]) for stem in sorted(images)]
+    return [TileFiles(name, images[name], masks[name]) for name in sorted(images)]
 
 
-def files_by_stem(folder: Path) -> dict[str, Path]:
-    """The image files of a folder by stem, hidden files left out. Raises `BenchError` where the folder is missing
-    or two files share a stem."""
+def files_by_name(folder: Path, suffix: str = "") -> dict[str, Path]:
+    """The image files of a folder and of those in it, by path less file type and `suffix`; hidden files and other
+    litter are left out. Raises `BenchError` where the folder is missing, two files share a name, or one lacks the
+    suffix."""
     if not folder.is_dir():
         raise BenchError(f"{folder} does not exist; tiles lie in {{train,val,test}}/{{images,masks}}.")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or any(part[0] == "." or part == LITTER for part in inner.parts):
             continue
-        if path.stem in found:
-            raise BenchError(f"{path} and {found[path.stem].name} share one name; remove one of them.")
-        found[path.stem] = path
+        name = inner.with_suffix("").as_posix()
+        if not name.endswith(suffix):
+            raise BenchError(f'{path} does not end in "{suffix}", as classes.json says; rename it, or correct that.')
+        name = name.removesuffix(suffix)
+        if name in found:
+            raise BenchError(f"{path} and {found[name].name} share one name; remove one of them.")
+        found[name] = path
     return found
 
 
 def unmatched(images: Mapping[str, Path], masks: Mapping[str, Path], where: str) -> list[str]:
-    """A sentence if images have no mask, and one if masks have no image, naming the first few."""
+    """A sentence if images have no mask, and one if masks have no image, naming the first few; or one that tells the
+    suffixes by which all of them differ."""
+    if suffixes := _suffixes(sorted(images), sorted(masks)):
+        return [
+            f'The names of images end in "{suffixes[0]}" and those of their masks in "{suffixes[1]}"; write '
+            f'"image_suffix": "{suffixes[0]}", "mask_suffix": "{suffixes[1]}" into classes.json.'
+        ]
     sentences = []
     for has, lacks, one, other in ((images, masks, "image", "mask"), (masks, images, "mask", "image")):
         alone = sorted(set(has) - set(lacks))
         if alone:
-            few = ", ".join(has[stem].name for stem in alone[:3]) + (", ..." if len(alone) > 3 else "")
+            few = ", ".join(has[name].name for name in alone[:3]) + (", ..." if len(alone) > 3 else "")
             sentences.append(
                 f"{where} has {len(alone)} {one}{'s' * (len(alone) > 1)} without {other}: {few}; add the {other} "
                 f"under the same name or remove the {one}."
@@ -112,78 +131,162 @@ def unmatched(images: Mapping[str, Path], masks: Mapping[str, Path], where: str)
     return sentences
 
 
+def _suffixes(images: Sequence[str], masks: Sequence[str]) -> tuple[str, str] | None:
+    """The one pair of endings by which each image's name differs from its mask's, where there is such a pair."""
+    if len(images) != len(masks) or set(images) & set(masks):
+        return None
+    pairs = {_endings(image, mask) for image, mask in zip(images, masks, strict=True)}
+    found = pairs.pop() if len(pairs) == 1 else None
+    return found if found and found not in zip(images, masks, strict=True) else None
+
+
+def _endings(one: str, other: str) -> tuple[str, str]:
+    """What follows the common beginning of two names; a separator before it belongs to it."""
+    common = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+    kept = len("".join(common).rstrip("_-. "))
+    return one[kept:], other[kept:]
+
+
 def read_tile(tile: TileFiles, reader: MaskReader, size: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 (H, W, 3) and mask uint8 (H, W) of a tile. Raises `BenchError`, naming the file, where they
-    differ in size, or from `size`."""
-    image, mask = read_image(tile.image), reader.read(tile.mask)
+    """Image (H, W, B) and mask uint8 (H, W) of a tile; pixels without data are filled and have no label. Raises
+    `BenchError`, naming the file, where they differ in size, or from `size`."""
+    table = reader.table
+    image, mask = read_image(tile.image, len(table.band_names), str(table.path)), reader.read(tile.mask)
     if image.shape[:2] != mask.shape:
-        raise BenchError(
-            f"{tile.mask} is {_wh(mask.shape)} pixels but its image is {_wh(image.shape)}; both must be of one size."
+        raise FileError(
+            tile.mask, f"is {_wh(mask.shape)} pixels but its image is {_wh(image.shape)}; both must be of one size."
         )
     if size is not None and mask.shape != size:
-        raise BenchError(
-            f"{tile.image} is {_wh(mask.shape)} pixels but the first tile is {_wh(size)}; tiles must all be of one "
-            "size: cut them with `lale-bench data tile`."
+        raise FileError(
+            tile.image,
+            f"is {_wh(mask.shape)} pixels but the first tile is {_wh(size)}; tiles must all be of one size: cut them "
+            "with `lale-bench data tile`.",
         )
-    return image, mask
+    unseen = _unseen(image, table.bands)
+    if unseen is None:
+        return image, mask
+    return _filled(image, mask, unseen, tile, table)
 
 
 def _wh(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _decoded(tiles: list[TileFiles], reader: MaskReader, size: tuple[int, ...]) -> Iterator[tuple]:
-    """(image, mask, digest) of each tile in order, decoded by a few threads, never far ahead of the reader."""
+def _unseen(image: np.ndarray, bands: Sequence[BandSpec]) -> np.ndarray | None:
+    """Which values (H, W, B) were not observed: a band's no-data value, and what is not finite; None for none."""
+    unseen = ~np.isfinite(image) if image.dtype == np.float32 else None
+    if any(band.nodata is not None for band in bands):
+        nodata = np.array([np.nan if band.nodata is None else band.nodata for band in bands])
+        unseen = (image == nodata) | (False if unseen is None else unseen)
+    return unseen if unseen is not None and unseen.any() else None
 
-    def decode(tile: TileFiles) -> tuple[np.ndarray, np.ndarray, bytes]:
-        image, mask = read_tile(tile, reader, size)
+
+def _filled(
+    image: np.ndarray, mask: np.ndarray, unseen: np.ndarray, tile: TileFiles, table: Table
+) -> tuple[np.ndarray, np.ndarray]:
+    """The tile with the mean of each band's observed pixels (0 without any) where it was not observed, and no label
+    wherever a band was not."""
+    ignore = table.classes.ignore_index
+    if ignore is None:
+        raise FileError(
+            tile.image,
+            f"holds pixels without data, but {table.path} has no value for pixels without label; write "
+            '"ignore_index": 255 there.',
+        )
+    filled = image.copy()
+    for band in np.flatnonzero(unseen.any((0, 1))):
+        missing = unseen[..., band]
+        seen = image[..., band][~missing]
+        filled[missing, band] = seen.mean(dtype=np.float64) if len(seen) else 0
+    return filled, np.where(unseen.any(2), np.uint8(ignore), mask)
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """One opening of a folder: all that its splits are decoded by."""
+
+    folder: Path
+    table: Table
+    files: Mapping[str, list[TileFiles]]
+    finder: SceneOf | None
+    memory_limit: int
+    cache: Path | None
+    progress: Progress | None
+
+    @cached_property
+    def reader(self) -> MaskReader:
+        return MaskReader(self.table)
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """The image of the first tile, which all others are like in size, bands and type."""
+        return read_image(next(iter(self.files.values()))[0].image, len(self.table.band_names), str(self.table.path))
+
+    @cached_property
+    def report(self) -> TileReport:
+        return TileReport(self.progress, sum(map(len, self.files.values())), f"decoding {self.table.name}")
+
+    @cached_property
+    def store(self) -> SplitCache | None:
+        """Where splits are kept that are together too large for memory; None where they are not."""
+        tiles = sum(map(len, self.files.values()))
+        needed = tiles * (self.first.nbytes + self.first[..., 0].size)
+        return SplitCache.of(self.cache, self.table.content) if needed > self.memory_limit else None
+
+    def split(self, split: str) -> Split:
+        """One split, decoded: in memory, or memory-mapped from the cache."""
+        tiles = self.files[split]
+        names = tuple(tile.name for tile in tiles)
+        shape = (len(tiles), *self.first.shape)
+        if self.store is None:
+            images, masks, counted = np.empty(shape, self.first.dtype), np.empty(shape[:3], np.uint8), None
+            digest = self._fill(tiles, images, masks)
+        else:
+            digest = self.store.find(_paths(tiles))
+            if digest is None:
+                digest = self.store.write(_paths(tiles), shape, self.first.dtype, partial(self._fill, tiles))
+            else:
+                self.report(len(tiles))
+            images, masks, counted = self.store.load(digest)
+        return Split(split, images, masks, names, digest, scenes_of(names, self.finder), counted)
+
+    def bands(self, train: Split | None) -> tuple[Band, ...]:
+        """The bands, measured on the training tiles once; these are read for it where they were not asked for."""
+        specs = self.table.bands or tuple(map(BandSpec, self.table.band_names))
+        if len(specs) == 3 and self.first.dtype == np.uint8:
+            return rgb_bands(specs)
+        if self.store is not None and train is not None:
+            return self.store.bands(train.digest, lambda: _measured(train, self.table, specs))
+        train = train or replace(self, files={"train": list_tiles(self.folder, "train", self.table)}).split("train")
+        return _measured(train, self.table, specs)
+
+    def _fill(self, tiles: Sequence[TileFiles], images: np.ndarray, masks: np.ndarray) -> str:
+        """Decode `tiles` into the arrays; the split's digest."""
+        digests = []
+        for i, (image, mask, digest) in enumerate(self._decoded(tiles)):
+            images[i], masks[i] = image, mask
+            digests.append(digest)
+            self.report()
+        return split_digest((tile.name for tile in tiles), digests)
+
+    def _decoded(self, tiles: Sequence[TileFiles]) -> Iterator[tuple[np.ndarray, np.ndarray, bytes]]:
+        """(image, mask, digest) of each tile in order, decoded by a few threads, never far ahead of the reader."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(tiles), 64 * THREADS):
+                yield from pool.map(self._decode, tiles[start : start + 64 * THREADS])
+
+    def _decode(self, tile: TileFiles) -> tuple[np.ndarray, np.ndarray, bytes]:
+        image, mask = read_tile(tile, self.reader, self.first.shape[:2])
+        if image.dtype != self.first.dtype:
+            raise FileError(
+                tile.image, f"holds {image.dtype} but the first tile {self.first.dtype}; convert all to one type."
+            )
         return image, mask, tile_digest(image, mask)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(tiles), 64 * THREADS):
-            yield from pool.map(decode, tiles[start : start + 64 * THREADS])
+
+def _paths(tiles: Sequence[TileFiles]) -> list[Path]:
+    return [path for tile in tiles for path in (tile.image, tile.mask)]
 
 
-def _fill(
-    images: np.ndarray,
-    masks: np.ndarray,
-    tiles: list[TileFiles],
-    reader: MaskReader,
-    report: TileReport,
-) -> str:
-    """Decode `tiles` into the arrays; the split's digest."""
-    digests = []
-    for i, (image, mask, digest) in enumerate(_decoded(tiles, reader, masks.shape[1:])):
-        images[i], masks[i] = image, mask
-        digests.append(digest)
-        report()
-    return split_digest((tile.name for tile in tiles), digests)
-
-
-def _in_memory(
-    split: str, tiles: list[TileFiles], reader: MaskReader, size: tuple[int, ...], report: TileReport
-) -> Split:
-    images = np.empty((len(tiles), *size, 3), np.uint8)
-    masks = np.empty((len(tiles), *size), np.uint8)
-    digest = _fill(images, masks, tiles, reader, report)
-    return Split(split, images, masks, tuple(tile.name for tile in tiles), digest)
-
-
-def _on_disk(
-    split: str,
-    tiles: list[TileFiles],
-    reader: MaskReader,
-    size: tuple[int, ...],
-    report: TileReport,
-    store: SplitCache,
-) -> Split:
-    """The split memory-mapped from the cache, decoded into it first where it is not there yet."""
-    files = [path for tile in tiles for path in (tile.image, tile.mask)]
-    digest = store.find(files)
-    if digest is None:
-        shape = (len(tiles), *size)
-        digest = store.write(files, shape, lambda images, masks: _fill(images, masks, tiles, reader, report))
-    else:
-        report(len(tiles))
-    images, masks = store.load(digest)
-    return Split(split, images, masks, tuple(tile.name for tile in tiles), digest)
+def _measured(train: Split, table: Table, specs: Sequence[BandSpec]) -> tuple[Band, ...]:
+    return measure_bands(train.images, train.masks, table.classes.num_classes, specs)

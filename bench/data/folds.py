@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from bench.data.bands import Band, is_rgb, measure_bands
+from bench.data.bands import measure_bands
 from bench.data.dataset import SPLITS, DataSet, Fold, Split, assemble, open_data, split_digest, tile_digest
 from bench.errors import BenchError
 
@@ -99,7 +99,8 @@ class _Pool:
         parts = [self._split(name, chosen) for name, chosen in rows.items()]
         lists = json.dumps({part.name: part.tiles for part in parts})
         digest = hashlib.blake2b(lists.encode(), digest_size=16).hexdigest()
-        bands = data.bands if is_rgb(parts[0].images) else _measured_anew(data.bands, parts[0].images)
+        train, specs = parts[0], [band.spec for band in data.bands]
+        bands = measure_bands(train.images, train.masks, data.classes.num_classes, specs)
         told = {"scenes_known": data.scenes_known, "credit": data.credit, "scope": data.stated_scope}
         return replace(assemble(data.name, data.classes, parts, bands=bands, **told), fold=Fold(k, of, digest))
 
@@ -115,11 +116,6 @@ class _Pool:
         starts = ends - [len(split) for split in self.splits]
         pairs = zip(self.splits, held, starts, strict=True)
         return np.concatenate([getattr(split, kind)[mine - start] for split, mine, start in pairs])
-
-
-def _measured_anew(bands: Sequence[Band], images: np.ndarray) -> tuple[Band, ...]:
-    measured = measure_bands(images, [band.name for band in bands])
-    return tuple(replace(new, scale=old.scale, nodata=old.nodata) for new, old in zip(measured, bands, strict=True))
 
 
 class _Division:

@@ -1,42 +1,74 @@
-"""One image file to one uint8 array, exactly, or one sentence that names the file."""
+"""One image file to one array, exactly, or one sentence that names the file.
 
+Photographs that carry an EXIF orientation are turned as viewers turn them, images and masks alike.
+"""
+
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
+from bench.data.geotiff import needs_rasterio, read_raster
 from bench.errors import BenchError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-ACCEPTED = "8-bit RGB PNG, JPEG or TIFF images without alpha"
+IMAGE_TYPES = (np.uint8, np.uint16, np.float32)
 _TIFF_BITS = 258
+_LOSSY = ("JPEG", "MPO")
+
+
+class FileError(BenchError):
+    """What is wrong with one file: `reason` is the sentence without the name that it begins with, so that files with
+    one fault can be told of together."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.path, self.reason = path, reason
+
+
+class _PillowLimit:
+    """Lifts Pillow's limit on pixels, for orthophotos are no attack, while any thread is reading."""
+
+    def __init__(self) -> None:
+        self.lock, self.readers, self.limit = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.readers:
+                self.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self.readers += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.readers -= 1
+            if not self.readers:
+                Image.MAX_IMAGE_PIXELS = self.limit
+
+
+_any_size = _PillowLimit()
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The decoded file. Raises `BenchError` where it is corrupt, truncated or no image."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            yield image
-    except FileNotFoundError as error:
-        raise BenchError(f"{path} does not exist.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), "it").rstrip(".")
-        raise BenchError(f"{path} is corrupt, truncated or no image ({reason}); restore or remove it.") from error
+    """The decoded file, of any size, as stored. Raises `FileError` where it is corrupt, truncated or no image."""
+    with broken_files_named(path), _any_size, Image.open(path) as image:
+        image.load()
+        yield image
 
 
 @contextmanager
-def any_size() -> Iterator[None]:
-    """Lets images of any size be read, which Pillow else takes for an attack; for one thread."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
+def broken_files_named(path: Path) -> Iterator[None]:
+    """Turns what libraries raise for broken files into a sentence that names the file."""
     try:
         yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    except FileNotFoundError as error:
+        raise FileError(path, "does not exist.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = str(error).replace(str(path), "it").rstrip(".")
+        raise FileError(path, f"is corrupt, truncated or no image ({reason}); restore or remove it.") from error
 
 
 def bits_per_channel(image: Image.Image) -> int:
@@ -50,28 +82,105 @@ def bits_per_channel(image: Image.Image) -> int:
     return 8
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The RGB image as uint8 (H, W, 3). Raises `BenchError` for other kinds than 8-bit RGB, and broken files."""
-    with opened(path) as image:
-        bits = bits_per_channel(image)
-        if image.mode != "RGB" or bits != 8:
-            raise BenchError(f"{path} is a {bits}-bit image of mode {image.mode}; {ACCEPTED} are read: convert it.")
-        return np.array(image)
+def read_image(path: Path, bands: int = 3, table: str = "classes.json") -> np.ndarray:
+    """The image as (H, W, `bands`) of uint8, uint16 or float32; an alpha channel that is full throughout is left out.
 
-
-def read_stored_mask(path: Path) -> np.ndarray:
-    """The mask as stored: uint8 (H, W) of values, or (H, W, 3) of colours.
-
-    Palette images are read by their colours, since a palette may be in any order. Raises `BenchError` for
-    other kinds and broken files.
+    Raises `FileError` for another number of bands, other types, and broken files; `table` is where bands are named.
     """
+    pixels = _tiff_bands(path) if needs_rasterio(path) else _pillow_bands(path)
+    pixels = _without_alpha(pixels, bands)
+    if pixels.shape[-1] != bands:
+        raise FileError(
+            path,
+            f"has {pixels.shape[-1]} band{'s' * (pixels.shape[-1] > 1)} of {pixels.dtype}, but {bands} are expected "
+            f"({'8-bit RGB' if bands == 3 else f'as {table} names them'}); name every band in {table}, as "
+            '"bands": ["red", "green", "blue", "nir"], or remove what is too much.',
+        )
+    return pixels
+
+
+def _pillow_bands(path: Path) -> np.ndarray:
     with opened(path) as image:
         bits = bits_per_channel(image)
-        if image.mode == "P" and "transparency" not in image.info:
-            return np.array(image.convert("RGB"))
-        if (image.mode, bits) in (("RGB", 8), ("L", 8), ("1", 1)):
-            return np.array(image).astype(np.uint8)
-        raise BenchError(
-            f"{path} is a {bits}-bit mask of mode {image.mode}; 8-bit grey masks of class indices, and 8-bit RGB or "
-            "palette masks of class colours are read: convert it without resampling."
+        turned = ImageOps.exif_transpose(image)
+        if (image.mode in ("RGB", "RGBA", "L", "LA") and bits == 8) or image.mode.startswith("I;16"):
+            pixels = np.asarray(turned)
+            pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.uint16)
+            return pixels if pixels.ndim == 3 else pixels[..., None]
+        raise FileError(
+            path,
+            f"is a {bits}-bit image of mode {image.mode}; 8-bit RGB PNG, JPEG or TIFF images, 16-bit grey ones, and "
+            "TIFFs of 8 and 16 bits or float32 with any number of bands are read: convert it.",
         )
+
+
+def _tiff_bands(path: Path) -> np.ndarray:
+    pixels = _raster(path)
+    if pixels.dtype == np.int16:
+        return pixels.astype(np.float32)
+    if pixels.dtype not in IMAGE_TYPES:
+        raise FileError(path, f"holds {pixels.dtype}; uint8, uint16, int16 and float32 are read: convert it.")
+    return pixels
+
+
+def _raster(path: Path) -> np.ndarray:
+    with broken_files_named(path):
+        return read_raster(path)
+
+
+def _without_alpha(pixels: np.ndarray, bands: int) -> np.ndarray:
+    """Without the last of two or four bands of 8 bits, where that is one too many and says nothing but "opaque"."""
+    if pixels.dtype == np.uint8 and pixels.shape[-1] in (2, 4) and pixels.shape[-1] == bands + 1:
+        return pixels[..., :-1] if (pixels[..., -1] == 255).all() else pixels
+    return pixels
+
+
+def read_stored_mask(path: Path, by_index: bool = False) -> np.ndarray:
+    """The mask as stored: integers (H, W), or uint8 colours (H, W, 3).
+
+    Palette images are read by their colours, since a palette may be in any order, unless `by_index`. Raises
+    `FileError` for other kinds, for JPEG, which blurs labels, and for broken files.
+    """
+    pixels = _tiff_mask(path) if needs_rasterio(path) else _pillow_mask(path, by_index)
+    for count in (3, 1):
+        pixels = pixels if pixels.ndim == 2 else _without_alpha(pixels, count)
+    if pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
+        raise _no_mask(path, "a mask with transparency")
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
+
+
+def _pillow_mask(path: Path, by_index: bool) -> np.ndarray:
+    with opened(path) as image:
+        if image.format in _LOSSY or image.info.get("compression") == "jpeg":
+            raise FileError(
+                path,
+                "is a JPEG, which changes labels along every edge; take the masks from before they were saved as "
+                "JPEG, as PNG or TIFF.",
+            )
+        bits = bits_per_channel(image)
+        turned = ImageOps.exif_transpose(image)
+        if image.mode == "P":
+            return np.asarray(turned if by_index else turned.convert("RGBA"))
+        if image.mode == "L" and bits in (2, 4):
+            return np.asarray(turned) // (255 // (2**bits - 1))
+        if image.mode == "1" or (bits == 8 and image.mode in ("RGB", "RGBA", "L", "LA")):
+            return np.asarray(turned).astype(np.uint8)
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            return np.asarray(turned).astype(np.int32)
+        raise _no_mask(path, f"a {bits}-bit mask of mode {image.mode}")
+
+
+def _tiff_mask(path: Path) -> np.ndarray:
+    pixels = _raster(path)
+    colours = pixels.dtype == np.uint8 and pixels.shape[-1] in (2, 3, 4)
+    if not colours and (pixels.shape[-1] > 1 or not np.issubdtype(pixels.dtype, np.integer)):
+        raise _no_mask(path, f"a mask of {pixels.shape[-1]} bands of {pixels.dtype}")
+    return pixels
+
+
+def _no_mask(path: Path, found: str) -> FileError:
+    return FileError(
+        path,
+        f"is {found}; grey masks of whole numbers, and 8-bit RGB or palette masks of class colours without "
+        "transparency are read: convert it without resampling.",
+    )

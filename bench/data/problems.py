@@ -40,8 +40,8 @@ def _unscorable(counts: Counts) -> list[Problem]:
         Problem(
             "error",
             "unscorable",
-            f"No pixel of the split {split} has a label: all {len(tiles)} of its tiles are ignored throughout, so "
-            "nothing can be trained or scored on it; label some of it, or move tiles there from another split.",
+            f"No pixel of the split {split} has a label (tiles: {len(tiles)}), so nothing can be trained or scored on "
+            "it; label some of it, or move tiles there from another split.",
         )
         for split, tiles in counts.items()
         if len(tiles) and not labelled_tiles(tiles)
@@ -90,13 +90,13 @@ def _lacking(classes: Classes, which: Sequence[bool] | np.ndarray, one: str, sev
 
 
 def _shifted(classes: Classes, totals: Mapping[str, np.ndarray]) -> list[Problem]:
-    """Masks counted from 1: class 0 occurs nowhere, and the last class does."""
+    """Masks counted from 1: of all classes only the first occurs nowhere."""
     anywhere = np.sum(list(totals.values()), axis=0)[:-1]
-    if anywhere[0] or not anywhere[-1]:
+    if anywhere[0] or not anywhere[1:].all():
         return []
     text = (
-        f"No mask holds class 0 ({classes.names[0]}), and the last one ({classes.names[-1]}) occurs: the masks may "
-        f"count their classes from 1; if the value 1 means {classes.names[0]}, write "
+        f"No mask holds class 0 ({classes.names[0]}), and all others occur: the masks may count their classes from 1; "
+        f"if the value 1 means {classes.names[0]}, write "
         '"value": 1, 2, 3 and so on into the rows of classes.json.'
     )
     return [Problem("warning", "shift", text)]

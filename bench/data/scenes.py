@@ -33,9 +33,9 @@ def read_manifest(folder: Path) -> dict[str, dict[str, str]]:
 def scene_finder(folder: Path, rule: str | None) -> SceneOf | None:
     """The function from a tile's name to its scene; None where nothing tells the scenes."""
     if rule is not None:
-        return _by_rule(rule, folder / "classes.json")
+        return by_rule(rule, folder / "classes.json")
     rows = read_manifest(folder)
-    for told in (_column(rows, "scene"), _by_folder(_column(rows, "source_image"))):
+    for told in (_column(rows, "scene"), by_folder(_column(rows, "source_image"))):
         if told:
             return lambda tile: told.get(tile, tile)
     return None
@@ -45,12 +45,14 @@ def _column(rows: Mapping[str, Mapping[str, str]], column: str) -> dict[str, str
     return {tile: row[column] for tile, row in rows.items() if row.get(column)}
 
 
-def _by_folder(sources: Mapping[str, str]) -> Mapping[str, str]:
+def by_folder(sources: Mapping[str, str]) -> Mapping[str, str]:
+    """The scene of each key, from its source image: the folder where they lie in several, else the image itself."""
     folders = {tile: source.replace("\\", "/").rpartition("/")[0] for tile, source in sources.items()}
     return folders if all(folders.values()) and len(set(folders.values())) > 1 else sources
 
 
-def _by_rule(rule: str, table: Path) -> SceneOf:
+def by_rule(rule: str, table: Path) -> SceneOf:
+    """The rule of a class table as a function; it raises `BenchError` for a name that the rule does not fit."""
     try:
         pattern = re.compile(rule)
     except re.error as error:

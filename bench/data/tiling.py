@@ -6,22 +6,24 @@ The data set appears whole or not at all: it is made beside its place and rename
 import csv
 import hashlib
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bench.data.classes import Classes, read_classes
+from bench.data.classes import Classes
 from bench.data.dataset import SPLITS, Progress, TileReport
-from bench.data.folder import TileFiles, files_by_stem, read_tile, unmatched
+from bench.data.folder import TileFiles, files_by_name, read_tile, unmatched
+from bench.data.geotiff import write_raster
 from bench.data.masks import MaskReader
-from bench.data.pixels import any_size
+from bench.data.scenes import by_folder, by_rule
+from bench.data.table import Table, read_table
 from bench.errors import BenchError
 
 
@@ -90,18 +92,20 @@ def tile_folder(
     """Cut the images and masks of two folders (matched by name) into the data set `out`, as `Cut` says.
 
     Masks are read by `classes` (a table, or a `classes.json`; default: the one beside the masks, else the ARAS400k
-    colours) and written as class indices. Writes `{train,val,test}/{images,masks}`, `classes.json` and
+    colours) and written as class indices; images of other bands than 8-bit RGB are written as TIFF. All source images
+    of a scene (see `bench.data.scenes`) go to one split. Writes `{train,val,test}/{images,masks}`, `classes.json` and
     `manifest.csv` (name, split, scene, source_image, x, y; x and y are the tile's left and top pixel in its source).
 
     Raises `BenchError`, naming the file, for what cannot be read, for too few images to fill the splits, for an
     `out` that holds something already, and for a full disk; `out` is then as it was.
     """
     cut = Cut(size, overlap, tuple(split), seed, max_ignored)
-    reader = _reader(masks, classes)
-    sources = _sources(images, masks)
-    where = assign_splits([source.name for source in sources], cut.split, cut.seed)
-    placed = [Source(files, where[files.name], files.name) for files in sources]
-    return cut_sources(placed, reader, out, cut, {"dataset": out.name, **reader.classes.to_dict()}, progress)
+    reader = MaskReader(_table(masks, classes))
+    sources = _sources(images, masks, reader.table)
+    scenes = _scenes([files.name for files in sources], reader.table)
+    where = assign_splits(sorted(set(scenes.values())), cut.split, cut.seed)
+    placed = [Source(files, where[scenes[files.name]], scenes[files.name]) for files in sources]
+    return cut_sources(placed, reader, out, cut, replace(reader.table, name=out.name).to_dict(), progress)
 
 
 def cut_sources(
@@ -125,13 +129,13 @@ def cut_sources(
 
 
 def assign_splits(names: Sequence[str], shares: Sequence[float], seed: int) -> dict[str, str]:
-    """A split for each source image: shuffled by a hash of seed and name, then cut by the shares; every split that
-    has a share gets at least one. Raises `BenchError` with fewer images than that takes."""
+    """A split for each scene: shuffled by a hash of seed and name, then cut by the shares; every split that has a
+    share gets at least one. Raises `BenchError` with fewer scenes than that takes."""
     wanted = [share > 0 for share in shares]
     if len(names) < sum(wanted):
         raise BenchError(
-            f"There are {len(names)} source images for {sum(wanted)} splits, and no image may be in two; add images, "
-            "or give a split the share 0."
+            f"There are {len(names)} source images or scenes for {sum(wanted)} splits, and none may be in two; add "
+            "images, or give a split the share 0."
         )
     counts = [max(round(share * len(names)), int(want)) for share, want in zip(shares, wanted, strict=True)]
     while sum(counts) != len(names):
@@ -144,23 +148,30 @@ def assign_splits(names: Sequence[str], shares: Sequence[float], seed: int) -> d
     return dict(zip(order, labels, strict=True))
 
 
-def _reader(masks: Path, classes: Path | Classes | None) -> MaskReader:
+def _table(masks: Path, classes: Path | Classes | None) -> Table:
     if isinstance(classes, Classes):
-        return MaskReader(classes, declared=True, table=Path("the given class table"))
+        return Table.of(classes)
     beside = [path for path in (masks / "classes.json", masks.parent / "classes.json") if path.exists()]
-    path = classes if classes is not None else next(iter(beside), None)
-    if path is None:
-        return MaskReader(table=masks / "classes.json")
-    return MaskReader(read_classes(path)[1], declared=True, table=path)
+    if classes is not None and not classes.is_file():
+        raise BenchError(f"There is no class table {classes}; give the path of a classes.json.")
+    return read_table(classes or next(iter(beside), masks / "classes.json"))
 
 
-def _sources(images: Path, masks: Path) -> list[TileFiles]:
-    found, labels = files_by_stem(images), files_by_stem(masks)
+def _sources(images: Path, masks: Path, table: Table) -> list[TileFiles]:
+    found, labels = files_by_name(images, table.image_suffix), files_by_name(masks, table.mask_suffix)
     for complaint in unmatched(found, labels, str(images)):
         raise BenchError(complaint)
     if not found:
         raise BenchError(f"{images} holds no PNG, JPEG or TIFF image; give a folder of images.")
-    return [TileFiles(stem, found[stem], labels[stem]) for stem in sorted(found)]
+    return [TileFiles(name, found[name], labels[name]) for name in sorted(found)]
+
+
+def _scenes(names: Sequence[str], table: Table) -> Mapping[str, str]:
+    """The scene of each source image: by the table's rule, else the folder of its parts, else itself."""
+    if table.scene is not None:
+        finder = by_rule(table.scene, table.path)
+        return {name: finder(name) for name in names}
+    return by_folder({name: name for name in names})
 
 
 @contextmanager
@@ -168,7 +179,7 @@ def _whole(out: Path) -> Iterator[Path]:
     """A draft folder beside `out` that becomes `out` when all went well, and vanishes when not."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BenchError(f"{out} exists and is not empty; give the name of a new folder.")
-    draft = out.with_name(f".{out.name}.draft-{os.getpid()}")
+    draft = out.with_name(f".{out.name}.draft-{uuid.uuid4().hex[:12]}")
     try:
         draft.mkdir(parents=True)
         yield draft
@@ -195,8 +206,7 @@ class _Job:
 
     def cut_source(self, source: Source) -> None:
         """Write the tiles of one source image to its split."""
-        with any_size():
-            image, mask = read_tile(source.files, self.reader, None)
+        image, mask = read_tile(source.files, self.reader, None)
         height, width = mask.shape
         self.pixels += height * width
         if self.cut.size is None:
@@ -217,15 +227,24 @@ class _Job:
         return None
 
     def _keep(self, source: Source, name: str, left: int, top: int, image: np.ndarray, mask: np.ndarray) -> None:
-        ignore = self.reader.classes.ignore_index
+        ignore = self.reader.table.classes.ignore_index
         if ignore is not None and np.mean(mask == ignore) > self.cut.max_ignored:
             self.left_out += 1
             return
-        for kind, pixels in (("images", image), ("masks", mask)):
-            target = self.folder / source.split / kind
-            target.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(target / f"{name}.png")
+        self._write(self.folder / source.split, name, image, mask)
         self.rows.append((name, source.split, source.scene, source.files.name, left, top))
+
+    def _write(self, folder: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:
+        rgb = image.shape[-1] == 3 and image.dtype == np.uint8
+        image_path = folder / "images" / f"{name}{'.png' if rgb else '.tif'}"
+        mask_path = folder / "masks" / f"{name}.png"
+        for path in (image_path, mask_path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if rgb:
+            Image.fromarray(image).save(image_path)
+        else:
+            write_raster(image_path, image, self.reader.table.band_names)
+        Image.fromarray(mask).save(mask_path)
 
     def finish(self, table: Mapping[str, Any]) -> None:
         """Write the class table and the manifest. Raises `BenchError` where a split got no tile."""

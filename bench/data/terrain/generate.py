@@ -95,10 +95,10 @@ class _Part:
         """The split from the cache, generated into it first where it is not there yet."""
         digest = store.find(SOURCES)
         if digest is None:
-            digest = store.write(SOURCES, (self.count, self.size, self.size), partial(self._fill, report))
+            digest = store.write(SOURCES, (self.count, self.size, self.size, 3), np.uint8, partial(self._fill, report))
         else:
             report(self.count)
-        images, masks = map(np.array, store.load(digest))
+        images, masks = map(np.array, store.load(digest)[:2])
         return Split(self.split, images, masks, self._names(), digest, self._scenes())
 
     def _generated(self, report: TileReport) -> Split:

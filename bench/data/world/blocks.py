@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from bench.data.classes import read_classes
 from bench.data.dataset import SPLITS, DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.folds import divide
+from bench.data.table import read_table
 from bench.errors import BenchError
 
 FOLDER = Path(__file__).parent
@@ -63,12 +63,12 @@ def open_world(source: str, splits: Sequence[str], *, progress: Progress | None 
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
         raise BenchError(f"world has no split {unknown[0]}; it has {_listed(SPLITS)}.")
-    name, classes = read_classes(FOLDER / "classes.json")
+    table = read_table(FOLDER / "classes.json")
     scenes = world_scenes(options.tile)
     held = {split: [scene for scene in scenes if scene.split == split] for split in splits}
     report = TileReport(progress, sum(len(scene.tiles) for part in held.values() for scene in part), "cutting world")
     parts = [_split(split, part, options.tile, report) for split, part in held.items()]
-    return assemble(name, classes, parts, scenes_known=True, credit=CREDIT, scope=SCOPE)
+    return assemble(table.name, table.classes, parts, scenes_known=True, credit=CREDIT, scope=SCOPE)
 
 
 @cache
