@@ -43,7 +43,7 @@ VariantsOption = Annotated[
 MEMBERS = ("name", "question", "uses", "layout", "report")
 READ_BY = {  # option -> what of a study reads it
     "data": "data", "budget": "recipe", "recipe_settings": "recipe", "precision": "recipe", "seeds": "seeds",
-    "size": "size", "batch": "batches", "keep_weights": "keep_weights", "variants": "variants",
+    "folds": "folds", "size": "size", "batch": "batches", "keep_weights": "keep_weights", "variants": "variants",
     "trained": "variants", "timed": "variants", "add": "variants", "instruments": "variants",
 }  # fmt: skip
 
@@ -92,6 +92,10 @@ def study(
     data: DataOption = DEFAULT_DATA,
     budget: BudgetOption = "quick",
     seeds: SeedsOption = "3",
+    folds: Annotated[
+        int,
+        typer.Option(help="Train every seed on so many folds, so that every scene is tested; 0: the data's splits."),
+    ] = 0,
     variants: VariantsOption = None,
     trained: Annotated[
         list[str] | None, typer.Option(help="Train only these (patterns); the rest is counted and timed.")
@@ -134,6 +138,7 @@ def study(
         data=data,
         recipe=recipe_from(budget, recipe_settings, precision),
         seeds=parse_seeds(seeds),
+        folds=folds,
         device=str(resolve_device(device)),
         size=(size, size),
         batches=tuple(batch or (1, 8)),

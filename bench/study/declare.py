@@ -77,7 +77,16 @@ class VariantStudy:
         figures: which figures are drawn, of "pareto", "ablation", "per_class", "confusion", "panels", "curves".
     """
 
-    uses: ClassVar[tuple[str, ...]] = ("data", "recipe", "seeds", "size", "batches", "keep_weights", "variants")
+    uses: ClassVar[tuple[str, ...]] = (
+        "data",
+        "recipe",
+        "seeds",
+        "folds",
+        "size",
+        "batches",
+        "keep_weights",
+        "variants",
+    )
 
     name: str
     question: str

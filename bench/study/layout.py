@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 import archs
 from bench.counting.cells import static_cell
 from bench.data import DataSet, open_data
+from bench.data.folds import fold
 from bench.engine import Cell, CellContext
 from bench.speed.cells import speed_cell
 from bench.study.declare import Variant, VariantStudy
@@ -29,9 +32,9 @@ def speed_label(batch: int) -> str:
     return f"speed: batch {batch}"
 
 
-def train_label(variant: str, seed: int) -> str:
-    """Label of the cell of a variant's training with a seed."""
-    return f"train: {variant}, seed {seed}"
+def train_label(variant: str, seed: int, fold: int = 0) -> str:
+    """Label of the cell of a variant's training with a seed, on a fold where there are folds."""
+    return f"train: {variant}, seed {seed}" + (f", fold {fold}" if fold else "")
 
 
 def lay_out(study: VariantStudy, setting: Setting) -> Layout:
@@ -41,6 +44,7 @@ def lay_out(study: VariantStudy, setting: Setting) -> Layout:
     that size all the same.
     """
     data = open_data(setting.data)
+    parts = {k: fold(data, k, setting.folds) for k in range(1, setting.folds + 1)} or {0: data}
     study = replace(study, variants=tuple(_fitted(variant, data) for variant in study.variants))
     skipped = {v.label: _misfit(v, _sizes(study, v, setting, data)) for v in study.variants}
     skipped = {label: reason for label, reason in skipped.items() if reason}
@@ -50,22 +54,31 @@ def lay_out(study: VariantStudy, setting: Setting) -> Layout:
     trained = [v for v in study.variants if study.is_trained(v) and v.label not in skipped]
     cells = {static_label(v.label): _static(v, setting, data) for v in counted}
     cells |= _speeds(timed, setting, data) if timed else {}
-    cells |= {train_label(v.label, seed): _train(v, seed, setting, data) for seed in setting.seeds for v in trained}
-    cells |= {BASELINES: baselines_cell(data)} if trained else {}
-    return Layout(cells, skipped, _details(study, data))
+    cells |= {
+        train_label(variant.label, seed, k): _train(variant, seed, k, setting, part)
+        for seed in setting.seeds
+        for k, part in parts.items()
+        for variant in trained
+    }
+    cells |= {BASELINES: baselines_cell(list(parts.values()))} if trained else {}
+    return Layout(cells, skipped, _details(study, data, list(parts.values())))
 
 
-def baselines_cell(data: DataSet) -> Cell:
-    """Macro F1 on the test tiles of what sees no shapes: the majority class, and a classifier of a pixel's colour."""
+def baselines_cell(parts: Sequence[DataSet]) -> Cell:
+    """Macro F1 of what sees no shapes: the majority class, and a classifier of a pixel's colour; on the test tiles of
+    the data set, or of all its folds."""
 
     def run(context: CellContext) -> Mapping[str, Any]:
         from bench.training.baseline import colour_baseline, majority_baseline
         from bench.training.metrics import scores
 
-        found = {"majority": majority_baseline(data), "colour": colour_baseline(data)}
-        return {name: scores(matrix).macro_f1 for name, matrix in found.items()}
+        found = {"majority": majority_baseline, "colour": colour_baseline}
+        pooled = {name: np.sum([baseline(part) for part in parts], axis=0) for name, baseline in found.items()}
+        return {name: scores(matrix).macro_f1 for name, matrix in pooled.items()}
 
-    determinants = {"data": {"fingerprint": data.fingerprint}, "num_classes": data.classes.num_classes}
+    first, *others = [part.fingerprint for part in parts]
+    data = {"fingerprint": first, **({"other_folds": others} if others else {})}
+    determinants = {"data": data, "num_classes": parts[0].classes.num_classes}
     return Cell("baselines", "baselines without a network", determinants, run)
 
 
@@ -110,12 +123,13 @@ def _speeds(variants: Sequence[Variant], setting: Setting, data: DataSet) -> dic
     }
 
 
-def _train(variant: Variant, seed: int, setting: Setting, data: DataSet) -> Cell:
+def _train(variant: Variant, seed: int, k: int, setting: Setting, data: DataSet) -> Cell:
     weights = setting.out / WEIGHTS if setting.keep_weights else None
-    return train_cell(variant.config, variant.label, data, setting.recipe, seed, setting.device, weights=weights)
+    label = f"{variant.label}, fold {k}" if k else variant.label
+    return train_cell(variant.config, label, data, setting.recipe, seed, setting.device, weights=weights)
 
 
-def _details(study: VariantStudy, data: DataSet) -> dict[str, Any]:
+def _details(study: VariantStudy, data: DataSet, parts: Sequence[DataSet]) -> dict[str, Any]:
     return {
         "base": study.base,
         "figures": list(study.figures),
@@ -135,5 +149,8 @@ def _details(study: VariantStudy, data: DataSet) -> dict[str, Any]:
             "tile_size": list(data.tile_size),
             "tiles": {name: len(split) for name, split in data.splits.items()},
             "classes": data.classes.to_dict(),
+            "credit": data.credit,
+            "scope": parts[0].scope,
+            "test_scenes": [scene for part in parts for scene in part["test"].scenes] if data.scenes_known else None,
         },
     }

@@ -27,6 +27,8 @@ class Setting:
         data: a data source (see `bench.data.open_data`).
         recipe: how every network is trained.
         seeds: one training a seed; variants are paired by seed.
+        folds: into how many parts the scenes are divided, each seed then being trained once a fold and tested on
+            every scene (see `bench.data.folds`); 0 keeps the splits of the data.
         device: "cpu" or "cuda".
         size: height and width at which counts and speed are taken.
         batches: batch sizes at which speed is taken; the first is that of the latency.
@@ -37,6 +39,7 @@ class Setting:
     data: str = "world"
     recipe: Recipe = RECIPES["quick"]
     seeds: Sequence[int] = (0, 1, 2)
+    folds: int = 0
     device: str = "cpu"
     size: tuple[int, int] = (256, 256)
     batches: Sequence[int] = (1, 8)

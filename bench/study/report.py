@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.data.classes import parse_classes
+from bench.data.folds import fold
 from bench.engine.display import duration
 from bench.errors import BenchError
 from bench.records import unpack_array
@@ -65,12 +66,18 @@ def describe(result: StudyResult) -> str:
     side = "x".join(map(str, m.data["tile_size"]))
     recipe = m.recipe
     crop = f"crops of {recipe['crop']} px" if recipe["crop"] else "tiles"
-    seeds = f"{len(m.seeds)} seed{'s' if len(m.seeds) > 1 else ''}"
+    seeds = _seeds(m)
     return (
         f"Data: {m.data['name']} ({tiles} tiles of {side}; fingerprint {m.data['fingerprint'][:12]}). "
         f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {seeds}"
         f"{_machine(result)}; F1 and IoU on the test tiles, pooled. Counts{_timed(m)} at {m.size[0]}x{m.size[1]}."
     )
+
+
+def _seeds(manifest: Declared) -> str:
+    """How many trainings stand behind a score."""
+    seeds = f"{len(manifest.seeds)} seed{'s' if len(manifest.seeds) > 1 else ''}"
+    return f"{seeds} on each of {manifest.folds} folds of whole scenes" if manifest.folds else seeds
 
 
 def _timed(manifest: Declared) -> str:
@@ -105,7 +112,7 @@ def _pareto(result: StudyResult, folder: Path, source: str | None) -> list[Path]
 def _short(result: StudyResult) -> str:
     m = result.manifest
     recipe = m.recipe
-    return f"{m.data['name']}, {recipe['steps']} steps of {recipe['batch']}, {len(m.seeds)} seeds."
+    return f"{m.data['name']}, {recipe['steps']} steps of {recipe['batch']}, {_seeds(m)}."
 
 
 def _ablation(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
@@ -145,15 +152,18 @@ def _panels(result: StudyResult, folder: Path, source: str | None) -> list[Path]
     labels = _best(result, PANEL_VARIANTS - 1, keep=result.manifest.base)
     if source is None or not labels:
         return []
-    data = _matching_data(result, source)
-    first = {label: next(iter(_succeeded(result, label))) for label in labels}
+    _, k = run = next(run for run, record in result.runs[labels[0]].items() if record.status == "ok")
+    found = {label: result.runs[label].get(run) for label in labels}
+    first = {label: record for label, record in found.items() if record is not None and record.status == "ok"}
     indices = first[labels[0]].result["panels"]["indices"]
-    test = data["test"]
+    data = _matching_data(result, source)
+    test = (fold(data, k, result.manifest.folds) if k else data)["test"]
     predictions = {label: unpack_array(record.result["panels"]["predictions"]) for label, record in first.items()}
     tiles = [test.tiles[index] for index in indices]
     return draw_panels(
         np.asarray(test.images[indices]), np.asarray(test.masks[indices]), predictions, data.classes,
-        folder / "panels", tiles=tiles, note="Test tiles at even distances, first seed.",
+        folder / "panels", tiles=tiles, note="Test tiles at even distances, first seed and fold." if k else
+        "Test tiles at even distances, first seed.",
     )  # fmt: skip
 
 

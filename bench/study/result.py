@@ -54,6 +54,7 @@ class Declared:
     data: Mapping[str, Any]
     recipe: Mapping[str, Any]
     seeds: tuple[int, ...]
+    folds: int
     size: tuple[int, int]
     batches: tuple[int, ...]
     rows: tuple[Row, ...]
@@ -71,6 +72,7 @@ class Declared:
             data=details["data"],
             recipe=setting["recipe"],
             seeds=tuple(setting["seeds"]),
+            folds=setting.get("folds", 0),
             size=tuple(setting["size"]),
             batches=tuple(sorted(batch for batch in setting["batches"] if speed_label(batch) in manifest.cells)),
             rows=tuple(_row(one, details["base"], manifest.skipped) for one in details["variants"]),
@@ -90,22 +92,35 @@ class StudyResult:
     Attributes:
         manifest: what was run.
         frame: one row a variant, in the study's order; see `bench.report.columns` for the columns and units.
-        runs: variant -> the training records of its seeds that are there, by seed.
+        runs: variant -> the training records that are there, by seed and fold (0 where there are no folds).
         baselines: macro F1 on the test tiles of what sees no shapes; empty where it was not computed.
     """
 
     manifest: Declared
     frame: pd.DataFrame
-    runs: Mapping[str, Mapping[int, Record]]
+    runs: Mapping[str, Mapping[tuple[int, int], Record]]
     baselines: Mapping[str, float]
 
-    def confusions(self, label: str) -> dict[int, np.ndarray]:
-        """By seed, one confusion matrix a test tile (tiles, C, C), of the trainings that succeeded."""
-        return {
-            seed: unpack_array(record.result["test_confusions"])
-            for seed, record in self.runs[label].items()
-            if record.status == "ok"
-        }
+    @property
+    def test_scenes(self) -> tuple[str, ...] | None:
+        """The scene of each test tile, in the order of `confusions`; None where scenes are not known."""
+        scenes = self.manifest.data.get("test_scenes")
+        return None if scenes is None else tuple(scenes)
+
+    def confusions(self, label: str, kind: str = "test_confusions") -> dict[int, np.ndarray]:
+        """By seed, one confusion matrix a test tile (tiles, C, C); with folds, the tiles of fold 1, then of fold 2 and
+        so on. A seed of which a training failed or is missing is left out."""
+        found = self.fold_confusions(label, kind)
+        whole = max(1, self.manifest.folds)
+        return {seed: np.concatenate(list(folds.values())) for seed, folds in found.items() if len(folds) == whole}
+
+    def fold_confusions(self, label: str, kind: str = "test_confusions") -> dict[int, dict[int, np.ndarray]]:
+        """By seed and fold, one confusion matrix a test tile, of the trainings that succeeded."""
+        found: dict[int, dict[int, np.ndarray]] = {}
+        for (seed, fold), record in self.runs[label].items():
+            if record.status == "ok":
+                found.setdefault(seed, {})[fold] = unpack_array(record.result[kind])
+        return found
 
     def pooled(self, label: str) -> np.ndarray | None:
         """One matrix over all test tiles and seeds; None without a training."""
@@ -127,7 +142,7 @@ def result_of(results: Results) -> StudyResult:
     if not results.manifest.declared:
         raise BenchError(f"the study {results.manifest.study} declares no variants, so it has no table of them")
     declared, records = Declared.of(results), results.records
-    runs = {row.label: _runs(row, declared.seeds, records) for row in declared.rows}
+    runs = {row.label: _runs(row, declared, records) for row in declared.rows}
     speeds = [records.get(speed_label(batch)) for batch in declared.batches]
     rows = [_figures(row, declared, records, speeds, runs[row.label]) for row in declared.rows]
     found = records.get(BASELINES)
@@ -136,9 +151,10 @@ def result_of(results: Results) -> StudyResult:
     return replace(result, frame=_with_accuracy(result))
 
 
-def _runs(row: Row, seeds: Sequence[int], records: Mapping[str, Record]) -> dict[int, Record]:
-    found = {seed: records.get(train_label(row.label, seed)) for seed in seeds}
-    return {seed: record for seed, record in found.items() if record is not None}
+def _runs(row: Row, manifest: Declared, records: Mapping[str, Record]) -> dict[tuple[int, int], Record]:
+    planned = [(seed, fold) for seed in manifest.seeds for fold in range(1, manifest.folds + 1) or (0,)]
+    found = {run: records.get(train_label(row.label, *run)) for run in planned}
+    return {run: record for run, record in found.items() if record is not None}
 
 
 def _figures(
@@ -146,7 +162,7 @@ def _figures(
     manifest: Declared,
     records: Mapping[str, Record],
     speeds: Sequence[Record | None],
-    runs: Mapping[int, Record],
+    runs: Mapping[tuple[int, int], Record],
 ) -> dict[str, Any]:
     """The counts and speeds of one row, and why any of it is missing."""
     static = records.get(static_label(row.label))
@@ -165,18 +181,25 @@ def _figures(
     }
 
 
-def _status(row: Row, manifest: Declared, static: Record | None, runs: Mapping[int, Record]) -> tuple[str, str]:
+def _status(
+    row: Row, manifest: Declared, static: Record | None, runs: Mapping[tuple[int, int], Record]
+) -> tuple[str, str]:
     if row.skipped:
         return "skipped", row.skipped
     if static is not None and static.status == "failed":
         return "failed", static.reason
-    failed = {seed: record.reason for seed, record in runs.items() if record.status == "failed"}
+    failed = {run: record.reason for run, record in runs.items() if record.status == "failed"}
     if failed:
-        return "failed", "; ".join(f"seed {seed}: {reason}" for seed, reason in failed.items())
-    waiting = len(manifest.seeds) - len(runs) if row.trained else 0
+        return "failed", "; ".join(f"{_run_name(*run)}: {reason}" for run, reason in failed.items())
+    planned = len(manifest.seeds) * max(1, manifest.folds)
+    waiting = planned - len(runs) if row.trained else 0
     if waiting:
-        return "incomplete", f"{waiting} of {len(manifest.seeds)} seeds {MISSING}"
+        return "incomplete", f"{waiting} of {planned} {'trainings' if manifest.folds else 'seeds'} {MISSING}"
     return "", ""
+
+
+def _run_name(seed: int, fold: int) -> str:
+    return f"seed {seed}, fold {fold}" if fold else f"seed {seed}"
 
 
 def _speed(label: str, records: Sequence[Record | None], keys: Sequence[str]) -> dict[str, Any]:
@@ -203,13 +226,13 @@ def _accuracy(result: StudyResult, row: Row) -> dict[str, Any]:
         "iou": iou.value,
         "iou_low": iou.low,
         "iou_high": iou.high,
-        "boundary_f1": _boundary_f1(result.runs[row.label]),
+        "boundary_f1": _boundary_f1(result, row.label),
     }
 
 
-def _boundary_f1(runs: Mapping[int, Record]) -> float:
+def _boundary_f1(result: StudyResult, label: str) -> float:
     """Mean over seeds of macro F1 on the pixels near a boundary of the truth."""
-    matrices = [unpack_array(r.result["test_boundary_confusions"]) for r in runs.values() if r.status == "ok"]
+    matrices = result.confusions(label, "test_boundary_confusions").values()
     return float(np.mean([scores(matrix.sum(axis=0)).macro_f1 for matrix in matrices]))
 
 
