@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from archs.errors import ArchError
-from bench.cli import catalogue, data, exporting, measuring, scenes, searching, studying, training, worker
+from bench.cli import catalogue, data, exporting, importing, measuring, scenes, searching, studying, training, worker
 from bench.engine import StudyInterrupted
 from bench.errors import BenchError
 
@@ -52,6 +52,8 @@ app.command("study")(studying.study)
 app.command("plot")(studying.plot)
 app.add_typer(searching.app, name="search")
 app.command("worker")(worker.worker)
+data.app.command("import")(importing.import_published)
+data.app.command("get")(importing.get)
 app.add_typer(data.app, name="data")
 
 

@@ -1,0 +1,98 @@
+"""What an importer is: where a published data set keeps its images and masks, what its masks mean, and its terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.data.dataset import SPLITS
+from bench.data.masks import MaskReader
+from bench.errors import BenchError
+
+Parts = Mapping[str, str]
+"""The named groups of a path's match."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image and its mask; tiles of one scene stay together, in one of `splits` (one where the authors fixed it)."""
+
+    name: str
+    scene: str
+    image: Path
+    mask: Path
+    splits: tuple[str, ...] = SPLITS
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that the authors offer: its address and its MD5 sum, in hexadecimal digits."""
+
+    url: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class Importer:
+    """One data set as its authors publish it.
+
+    Attributes:
+        kind: its name on the command line.
+        title: its name in print, with the paper.
+        layout: the files that are looked for, in words.
+        find: from all files of the source, the pairs of image and mask.
+        reader: reads the masks; its class table is that of the imported set.
+        values: what the masks store, and what becomes of it, in words.
+        licence: one sentence.
+        credit: the line that captions owe the authors.
+        size: side of a tile in pixels; None where the authors publish tiles.
+        downloads: what `data get` fetches, where the authors offer a plain download.
+    """
+
+    kind: str
+    title: str
+    layout: str
+    find: Callable[[Sequence[Path]], list[Found]]
+    reader: MaskReader
+    values: str
+    licence: str
+    credit: str
+    size: int | None = 256
+    downloads: tuple[Download, ...] = ()
+
+
+def paired(files: Sequence[Path], image: str, mask: str, *, withheld: bool = False) -> list[tuple[Parts, Path, Path]]:
+    """The named groups of the pattern, image and mask of every pair whose groups agree.
+
+    Args:
+        files: all files of a source.
+        image: pattern of the end of an image's path, with forward slashes; its named groups say which image it is.
+        mask: the same for masks, with the same groups.
+        withheld: whether the authors publish images without masks, which are then left out.
+
+    Raises:
+        BenchError: a mask has no image, an image has no mask, or two files are the same image or mask.
+    """
+    images, masks = _matching(files, image), _matching(files, mask)
+    alone = [masks[key] for key in masks.keys() - images.keys()]
+    alone += [] if withheld else [images[key] for key in images.keys() - masks.keys()]
+    if alone:
+        few = ", ".join(str(path) for path in sorted(alone)[:3]) + (", ..." if len(alone) > 3 else "")
+        raise BenchError(
+            f"{len(alone)} file(s) lack the image or mask that belongs to them: {few}; unpack the source again, or "
+            "remove them."
+        )
+    return [(dict(key), images[key], masks[key]) for key in sorted(images.keys() & masks.keys())]
+
+
+def _matching(files: Sequence[Path], pattern: str) -> dict[tuple[tuple[str, str], ...], Path]:
+    found: dict[tuple[tuple[str, str], ...], Path] = {}
+    for path in files:
+        if match := re.search(rf"(?:^|/){pattern}$", path.as_posix(), re.IGNORECASE):
+            key = tuple(match.groupdict().items())
+            if key in found:
+                raise BenchError(f"{path} and {found[key]} are the same tile twice; keep one of them in the source.")
+            found[key] = path
+    return found
