@@ -45,7 +45,7 @@ def image(shape):
 def coloured(kind, truth, ignored=(0, 0, 0)):
     """The colour mask of class indices; 255 gets the colour of ignored pixels."""
     palette = np.zeros((256, 3), np.uint8)
-    palette[: kind.reader.classes.num_classes] = kind.reader.classes.colours
+    palette[: kind.reader.table.classes.num_classes] = kind.reader.table.classes.colours
     palette[255] = ignored
     return palette[truth]
 
@@ -166,7 +166,7 @@ class TestEveryKind:
         arrived = {mask.tobytes(): split.name for split in data.splits.values() for mask in split.masks}
         assert arrived.keys() == windows.keys()
         assert all(split in (None, arrived[mask]) for mask, split in windows.items())
-        assert data.classes == replace(IMPORTERS[kind].reader.classes) and data.tile_size == (16, 16)
+        assert data.classes == IMPORTERS[kind].reader.table.classes and data.tile_size == (16, 16)
 
     def test_the_report_finds_nothing_wrong(self, kind, tmp_path):
         source, _, size = made(kind, tmp_path)
@@ -179,10 +179,12 @@ class TestEveryKind:
         source, _, size = made(kind, tmp_path)
         import_data(IMPORTERS[kind], source, tmp_path / "out", size=size)
         table = json.loads((tmp_path / "out" / "classes.json").read_text())
-        assert table["credit"] == IMPORTERS[kind].credit and table["licence"] == IMPORTERS[kind].licence
+        assert table["licence"] == IMPORTERS[kind].licence
         with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
             rows = {row["name"]: row for row in csv.DictReader(file)}
-        for split in open_data(tmp_path / "out").splits.values():
+        data = open_data(tmp_path / "out")
+        assert data.credit == IMPORTERS[kind].credit and data.scenes_known
+        for split in data.splits.values():
             assert [rows[tile]["scene"] for tile in split.tiles] == list(split.scenes)
 
     def test_is_the_same_from_an_archive(self, kind, tmp_path):
@@ -249,8 +251,8 @@ class TestQuirks:
     @pytest.mark.parametrize(
         ("kind", "stored", "complaint"),
         [
-            ("loveda", np.full((32, 32), 8, np.uint8), "value 8; 0 (no label) and 1 to 7"),
-            ("loveda", np.zeros((32, 32, 3), np.uint8), "mask in colours"),
+            ("loveda", np.full((32, 32), 8, np.uint8), "holds the value 8"),
+            ("loveda", np.full((32, 32, 3), (255, 0, 1), np.uint8), "(255, 0, 1)"),
             ("deepglobe", np.full((32, 32, 3), (255, 0, 0), np.uint8), "100.0 % of its pixels"),
             ("deepglobe", np.zeros((32, 32), np.uint8), "no colour mask"),
             ("dubai", np.full((32, 48, 3), 7, np.uint8), "(7, 7, 7)"),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.data.classes import ARAS400K_CLASSES
+from bench.data.importers.labels import exact
 from bench.data.importers.layout import Download, Found, Importer, paired
-from bench.data.masks import MaskReader
 
 RECORD = "https://zenodo.org/records/18890661/files"
 
@@ -25,7 +25,7 @@ ARAS400K = Importer(
     title="ARAS400k (arXiv 2603.09625)",
     layout="{train,val,test}/{images,masks}/NAME.png",
     find=find,
-    reader=MaskReader(ARAS400K_CLASSES, declared=True),
+    reader=exact(ARAS400K_CLASSES),
     values="the seven class colours, exactly",
     licence="ARAS400k is licensed under CC BY 4.0: name the authors wherever it, or what was made of it, is shown.",
     credit="ARAS400k (arXiv 2603.09625, CC BY 4.0): Copernicus Sentinel-2 data 2021, ESA WorldCover 2021",

@@ -16,7 +16,6 @@ from bench.data.folds import divide
 from bench.data.importers.archives import source_files
 from bench.data.importers.layout import Found, Importer
 from bench.data.masks import MaskReader
-from bench.data.pixels import any_size
 from bench.data.tiling import Cut, Source, Tiling, cut_sources
 from bench.errors import BenchError
 
@@ -51,8 +50,9 @@ def import_data(
         where = _assigned(kind, found, progress)
         sources = [Source(TileFiles(f.name, f.image, f.mask), where[f.name], f.scene) for f in found]
         cut = Cut(size=size or kind.size, max_ignored=MAX_IGNORED)
-        table = {"dataset": kind.kind, "credit": kind.credit, "licence": kind.licence, "mask_values": kind.values}
-        return cut_sources(sources, kind.reader, out, cut, table | kind.reader.classes.to_dict(), progress)
+        table = replace(kind.reader.table, name=kind.kind, credit=kind.credit).to_dict()
+        said = {"licence": kind.licence, "mask_values": kind.values}
+        return cut_sources(sources, kind.reader, out, cut, table | said, progress)
 
 
 def _unique(found: Sequence[Found]) -> list[Found]:
@@ -97,11 +97,11 @@ def _drawn(splits: tuple[str, ...], group: Sequence[Found], reader: MaskReader, 
         raise BenchError(
             f"There are {len(scenes)} scenes for the splits {', '.join(splits)}, and no scene may be in two; add some."
         )
-    amounts = np.zeros((len(scenes), reader.classes.num_classes), int)
+    amounts = np.zeros((len(scenes), reader.table.classes.num_classes), int)
+    places = {scene: place for place, scene in enumerate(scenes)}
     for one in group:
-        with any_size():
-            values = np.bincount(reader.read(one.mask).ravel(), minlength=256)
-        amounts[scenes.index(one.scene)] += values[: reader.classes.num_classes]
+        values = np.bincount(reader.read(one.mask).ravel(), minlength=256)
+        amounts[places[one.scene]] += values[: amounts.shape[1]]
         report()
     shares = np.array([SHARES[split] for split in splits])
     parts = dict(zip(scenes, divide(scenes, amounts, shares / shares.sum()), strict=True))

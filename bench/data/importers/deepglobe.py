@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.data.classes import Classes
-from bench.data.importers.labels import Rounded
+from bench.data.importers.labels import rounded
 from bench.data.importers.layout import Found, Importer, paired
 
 CLASSES = Classes(
@@ -29,7 +29,7 @@ DEEPGLOBE = Importer(
     title="DeepGlobe Land Cover Classification (arXiv 1805.06561)",
     layout="NNN_sat.jpg and NNN_mask.png, in any folders",
     find=find,
-    reader=Rounded(CLASSES, declared=True),
+    reader=rounded(CLASSES),
     values="the class colours, each channel rounded to 0 or 255; black (unknown) is ignored",
     licence="DeepGlobe's rules and DigitalGlobe's internal use licence hold: research without commercial gain, and the "
     "images must not be passed on.",

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.data.classes import Classes
+from bench.data.importers.labels import exact
 from bench.data.importers.layout import Found, Importer, paired
-from bench.data.masks import MaskReader
 
 CLASSES = Classes(
     names=("Water", "Land (unpaved area)", "Road", "Building", "Vegetation"),
@@ -30,7 +30,7 @@ DUBAI = Importer(
     title="Semantic segmentation of aerial imagery, Dubai (Humans in the Loop, MBRSC)",
     layout="Tile N/images/image_part_00K.jpg and Tile N/masks/image_part_00K.png",
     find=find,
-    reader=MaskReader(CLASSES, declared=True),
+    reader=exact(CLASSES),
     values="the class colours, exactly; (155, 155, 155) and (0, 0, 0) are ignored",
     licence="Its publisher gives it away under CC0 1.0 (public domain).",
     credit="Humans in the Loop / MBRSC, Dubai (CC0 1.0)",

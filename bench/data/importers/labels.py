@@ -1,52 +1,49 @@
-"""How published masks that are neither class indices from 0 on nor exact colours are read."""
+"""How published masks are read: numbers that count from 1, and colours that compression has changed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from bench.data.classes import Classes, MaskValues
 from bench.data.masks import MaskReader
-from bench.data.pixels import read_stored_mask
-from bench.errors import BenchError
+from bench.data.pixels import FileError, read_stored_mask
+from bench.data.table import Table
 
 IMPOSSIBLE = 0.01
 """Share of a mask that may be of no class after rounding: edges, where two colours were mixed."""
 
 
-@dataclass(frozen=True)
-class FromOne(MaskReader):
+def exact(classes: Classes) -> MaskReader:
+    """Reads masks in exactly the classes' colours, or of class indices."""
+    return MaskReader(Table.of(classes))
+
+
+def from_one(classes: Classes) -> MaskReader:
     """Reads masks that count classes 1, 2, ... and store 0 where there is no label."""
+    values = MaskValues(tuple((i + 1,) for i in range(classes.num_classes)), ignored=(0,))
+    return MaskReader(replace(Table.of(classes), values=values, palette="index"))
 
-    def read(self, path: Path) -> np.ndarray:
-        """Class indices, uint8 (H, W). Raises `BenchError`, naming the file and the value, for another value."""
-        stored = read_stored_mask(path)
-        count = self.classes.num_classes
-        if stored.ndim != 2:
-            raise BenchError(f"{path} is a mask in colours; masks of this set store 0 (no label) and 1 to {count}.")
-        if stored.max(initial=0) > count:
-            raise BenchError(f"{path} holds the value {stored.max()}; 0 (no label) and 1 to {count} are possible.")
-        return np.where(stored == 0, self.classes.ignore_index, stored.astype(int) - 1).astype(np.uint8)
+
+def rounded(classes: Classes) -> MaskReader:
+    """Reads colour masks whose channels were 0 or 255 before they were compressed."""
+    return _Rounded(Table.of(classes))
 
 
 @dataclass(frozen=True)
-class Rounded(MaskReader):
-    """Reads colour masks that lost their exact colours to compression: each channel is 0 or 255, from 128 on 255."""
+class _Rounded(MaskReader):
+    """Each channel counts as 0, or from 128 on as 255; mixed colours of edges are of no class, and ignored."""
 
     def read(self, path: Path) -> np.ndarray:
-        """Class indices, uint8 (H, W); mixed colours of edges are ignored.
-
-        Raises `BenchError`, naming the file, where more than `IMPOSSIBLE` of a mask is of no class.
-        """
+        """Class indices, uint8 (H, W). Raises `FileError` where more than `IMPOSSIBLE` of a mask is of no class."""
         stored = read_stored_mask(path)
         if stored.ndim != 3:
-            raise BenchError(f"{path} is no colour mask; masks of this set are RGB, in the colours {self._colours}.")
+            raise FileError(path, "is no colour mask; masks of this set are RGB in the colours of its classes.")
         rounded = np.where(stored >= 128, 255, 0).astype(np.uint8)
-        known = np.array(self.classes.colours + self.classes.ignore_colours)
-        strange = ~(rounded[..., None, :] == known).all(-1).any(-1)
+        strange = self._positions(rounded) < 0
         if strange.mean() > IMPOSSIBLE:
-            share = f"{100 * strange.mean():.1f} %"
-            raise BenchError(f"{path}: {share} of its pixels are of no class's colour; {self._colours} are possible.")
-        rounded[strange] = self.classes.colours[0]
-        return np.where(strange, self.classes.ignore_index, self.labels(rounded)).astype(np.uint8)
+            found = f"{100 * strange.mean():.1f} % of its pixels"
+            raise FileError(path, f"is in other colours than this set's: {found} are of no class; get it again.")
+        return np.where(strange, self.table.classes.ignore_index, self.labels(rounded)).astype(np.uint8)

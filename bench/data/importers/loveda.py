@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.data.classes import Classes
-from bench.data.importers.labels import FromOne
+from bench.data.importers.labels import from_one
 from bench.data.importers.layout import Download, Found, Importer, paired
 
 RECORD = "https://zenodo.org/records/5706578/files"
@@ -36,7 +36,7 @@ LOVEDA = Importer(
     title="LoveDA (arXiv 2110.08733)",
     layout="{Train,Val}/{Urban,Rural}/{images_png,masks_png}/N.png",
     find=find,
-    reader=FromOne(CLASSES, declared=True),
+    reader=from_one(CLASSES),
     values="1 to 7 are the classes in this order, 0 (no data) is ignored",
     licence="LoveDA is licensed under CC BY-NC-SA 4.0: academic use with credit; commercial use is prohibited.",
     credit="LoveDA (arXiv 2110.08733, CC BY-NC-SA 4.0)",

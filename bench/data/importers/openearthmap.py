@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.data.classes import Classes
-from bench.data.importers.labels import FromOne
+from bench.data.importers.labels import from_one
 from bench.data.importers.layout import Download, Found, Importer, paired
 
 CLASSES = Classes(
@@ -38,7 +38,7 @@ OPENEARTHMAP = Importer(
     title="OpenEarthMap (arXiv 2210.10732)",
     layout="REGION/{images,labels}/NAME.tif, and val.txt",
     find=find,
-    reader=FromOne(CLASSES, declared=True),
+    reader=from_one(CLASSES),
     values="1 to 8 are the classes in this order, 0 (unknown) is ignored",
     licence="Labels have the licence of their region's images, CC BY-NC-SA 4.0 where that one is not stated: see the "
     "attribution page of open-earth-map.org before passing on or selling anything.",

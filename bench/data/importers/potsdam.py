@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.data.classes import Classes
-from bench.data.importers.labels import Rounded
+from bench.data.importers.labels import rounded
 from bench.data.importers.layout import Found, Importer, paired
 
 CLASSES = Classes(
@@ -44,7 +44,7 @@ POTSDAM = Importer(
     title="ISPRS 2D Semantic Labeling, Potsdam",
     layout="top_potsdam_R_C_RGB.tif and top_potsdam_R_C_label.tif, in any folders",
     find=partial(find, label="label"),
-    reader=Rounded(CLASSES, declared=True),
+    reader=rounded(CLASSES),
     values="the class colours, each channel rounded to 0 or 255; black is ignored",
     licence="The ISPRS benchmark is for research: name ISPRS and the DGPF, and ask them before any other use.",
     credit="ISPRS benchmark on urban object classification, Potsdam; images provided by BSF Swissphoto",
