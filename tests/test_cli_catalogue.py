@@ -87,3 +87,38 @@ def test_mistakes_get_a_sentence(arguments, said, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert said in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "lale-s1", "--out", "afile"),
+        ("study", "benchmark", "--out", "afile"),
+        ("study", "claims", "--out", "afile/below"),
+        ("search", "--out", "afile"),
+        ("quickstart", "--out", "afile"),
+        ("export", "lale-s1", "--out", "afile/x"),
+        ("export", "lale-s1", "--onnx", "afile/x.onnx"),
+        ("data", "draw", "afile/x.png"),
+        ("data", "tile", "images", "masks", "afile"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_at_the_start(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("x", encoding="utf-8")
+    assert run(list(arguments)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert f"since {tmp_path / 'afile'} is a file; give another path" in error
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["afile"]
+
+
+def test_a_table_that_goes_to_a_file_comes_without_progress(capsys):
+    assert run(["list", "lale-s1", "--size", "64"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["my.study", "nowhere", "studies.claims", "claims.report", ""])
+def test_a_name_of_no_study_gets_a_sentence(name, capsys):
+    assert run(["study", name]) == 1
+    assert f"there is no study {name!r}; there are ablation, benchmark, claims" in capsys.readouterr().err

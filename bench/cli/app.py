@@ -10,9 +10,19 @@ from typing import Annotated
 
 import typer
 
-from archs.errors import ArchError
-from bench.cli import catalogue, data, exporting, importing, measuring, scenes, searching, studying, training, worker
-from bench.engine import StudyInterrupted
+from bench.cli import (
+    catalogue,
+    data,
+    exporting,
+    importing,
+    measuring,
+    quickstart,
+    scenes,
+    searching,
+    studying,
+    training,
+    worker,
+)
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -21,8 +31,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Which small segmentation network to run over how much land, on which machine, under what budget.\n\n"
-    "Start with `lale-bench list`, then `lale-bench study ablation --budget quick`.",
+    help="Measure, train, compare and search small segmentation networks under a compute budget.\n\n"
+    "Start with `lale-bench quickstart`, or with `lale-bench list`, then `lale-bench study ablation --budget quick`.",
 )
 
 
@@ -40,6 +50,7 @@ def common(
         runpy.run_path(str(path), run_name="lale_bench_plugin")
 
 
+app.command("quickstart")(quickstart.quickstart)
 app.command("list")(catalogue.list_architectures)
 app.command("show")(catalogue.show)
 app.command("verify")(catalogue.verify)
@@ -66,11 +77,11 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     try:
         return app(args=arguments, standalone_mode=False) or 0
-    except (BenchError, ArchError) as error:
+    except BenchError as error:
         return _fail(str(error))
     except typer.Exit as stop:
         return stop.exit_code
-    except (StudyInterrupted, KeyboardInterrupt, typer.Abort) as stop:
+    except (KeyboardInterrupt, typer.Abort) as stop:
         print(f"\n{stop or 'stopped'}", file=sys.stderr)
         return 130
     except OSError as error:
@@ -82,7 +93,10 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _usage(error: Exception) -> int:
-    """Mistyped options come as an exception that shows itself; anything else is a bug and keeps its traceback."""
+    """A sentence of `archs`, which is not imported for the class of its errors; a mistyped option, which comes as an
+    exception that shows itself; anything else is a bug and keeps its traceback."""
+    if any(kind.__name__ == "ArchError" for kind in type(error).__mro__):
+        return _fail(str(error))
     if not hasattr(error, "show"):
         raise error
     error.show()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
-import archs
 from bench.cli.options import OUTPUT, PROGRESS, JsonOption, SetOption, SizeOption, parse_settings, print_json
 from bench.errors import BenchError
 
-PatternArgument = Annotated[str, typer.Argument(help="Shell pattern of names, as `lale-*` or `smp/*`.")]
-PatternsArgument = Annotated[list[str] | None, typer.Argument(help="Shell patterns of names, as `lale-*` or `smp/*`.")]
+PatternArgument = Annotated[str, typer.Argument(help="Shell pattern of names, as `smp/*` or `*unet*`.")]
+PatternsArgument = Annotated[list[str] | None, typer.Argument(help="Shell patterns of names, as `smp/*` or `*unet*`.")]
 SORTS = ("name", "family", "params", "macs", "year")
 
 
@@ -28,7 +28,8 @@ def list_architectures(
     if sort not in SORTS:
         raise BenchError(f"--sort {sort!r} is not possible; choose one of {', '.join(SORTS)}")
     names = list(dict.fromkeys(name for pattern in patterns or ["*"] for name in _matching(pattern)))
-    rows = listing(names, (size, size), PROGRESS)
+    progress = PROGRESS if PROGRESS.is_terminal else Console(quiet=True)
+    rows = listing(names, (size, size), progress)
     if sort != "name":
         rows.sort(key=lambda row: (row[sort] is None, row[sort]))
     if as_json:
@@ -49,6 +50,8 @@ def list_architectures(
 
 
 def _matching(pattern: str) -> list[str]:
+    import archs
+
     names = archs.names(pattern)
     if not names:
         raise BenchError(f"no architecture matches {pattern!r}; `lale-bench list` without a pattern shows them all")
@@ -63,6 +66,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one architecture: provenance, config, and by stage its output shape, parameters and MACs."""
+    import archs
     from bench.counting.summary import summarise
 
     config = archs.config(name, **parse_settings(settings))

@@ -9,7 +9,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bench.cli.options import DEFAULT_DATA, OUTPUT, PROGRESS, DataOption, JsonOption, print_json
+from bench.cli.options import (
+    DEFAULT_DATA,
+    OUTPUT,
+    PROGRESS,
+    DataOption,
+    JsonOption,
+    print_json,
+    writable_file,
+    writable_folder,
+)
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -24,7 +33,7 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and look at data sets.
 def tile(
     images: Annotated[Path, typer.Argument(help="Folder of large RGB images.")],
     masks: Annotated[Path, typer.Argument(help="Folder of their masks, same names.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the data set; must not exist yet.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the data set; must not exist yet.", callback=writable_folder)],
     classes: Annotated[
         Path | None, typer.Option(help="`classes.json` of the masks' classes; default: beside the masks.")
     ] = None,
@@ -90,7 +99,7 @@ def _shares(report: DataReport) -> Table:
 
 @app.command()
 def draw(
-    out: Annotated[Path, typer.Argument(help="Image file to write, as tiles.png.")],
+    out: Annotated[Path, typer.Argument(help="Image file to write, as tiles.png.", callback=writable_file)],
     data: DataOption = DEFAULT_DATA,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tiles: Annotated[int, typer.Option(help="How many, at even distances.")] = 4,

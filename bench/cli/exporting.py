@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from torch import nn
 
-import archs
-from bench.cli.options import OUTPUT, JsonOption, SetOption, SizeOption, parse_settings, print_json
+from bench.cli.options import (
+    OUTPUT,
+    JsonOption,
+    SetOption,
+    SizeOption,
+    parse_settings,
+    print_json,
+    writable_file,
+    writable_folder,
+)
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def export(
@@ -18,8 +28,12 @@ def export(
     weights: Annotated[
         Path | None, typer.Option(help="Trained weights; else those beside the config, else random ones.")
     ] = None,
-    onnx: Annotated[Path | None, typer.Option(help="Write the network as this ONNX file.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write `config.json` and `weights.safetensors` here.")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="Write the network as this ONNX file.", callback=writable_file)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write `config.json` and `weights.safetensors` here.", callback=writable_folder)
+    ] = None,
     size: SizeOption = 256,
     batch: Annotated[int, typer.Option(help="Images a call of the ONNX network.")] = 1,
     num_classes: Annotated[int | None, typer.Option("--classes", help="Else as the config says, or 7.")] = None,
@@ -35,6 +49,7 @@ def export(
     trained (within 1e-4 of the largest), or it is not written. It takes `image`, float32 (batch, 3, H, W), in the
     range that training used, and gives `logits`.
     """
+    import archs
     from bench.speed.export import export_onnx, save_network, trained_classes, weights_beside
     from bench.training.checkpoint import load_weights
 
@@ -57,6 +72,8 @@ def export(
 
 
 def _form(model: nn.Module, deployed: bool, size: tuple[int, int]) -> nn.Module:
+    import archs
+
     return archs.deploy(model, size) if deployed else model
 
 

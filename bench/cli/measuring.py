@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
-import archs
 from bench.cli.options import OUTPUT, PROGRESS, DeviceOption, JsonOption, SizeOption, print_json
 from bench.errors import BenchError
-from bench.study import Variant
 
 if TYPE_CHECKING:
     from torch import nn
 
     from bench.speed.protocol import SpeedProtocol
+    from bench.study import Variant
 
 COLUMNS = (
     "variant",
@@ -46,7 +44,7 @@ THROUGHPUT = (
 
 
 def measure(
-    names: Annotated[list[str], typer.Argument(help="Names, patterns (`lale-*`) or saved configs' paths.")],
+    names: Annotated[list[str], typer.Argument(help="Names, patterns (`smp/*`) or saved configs' paths.")],
     size: SizeOption = 256,
     batch: Annotated[int, typer.Option(help="Images a call for throughput; latency is always at batch 1.")] = 8,
     num_classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 7,
@@ -99,6 +97,7 @@ def measure(
 
     **Energy** is reported where the hardware counts it, and is otherwise "not reported", never 0.
     """
+    import archs
     from bench.records.environment import environment, resolve_device
     from bench.speed.protocol import SpeedProtocol
     from bench.speed.runtimes import refuse_missing
@@ -121,12 +120,16 @@ def measure(
 
 
 def _variants(names: list[str]) -> dict[str, Variant]:
+    import archs
+    from bench.study import Variant
+
     found = [Variant.named(label) for name in names for label in archs.names(name) or [name]]
     return {variant.label: variant for variant in found}
 
 
 def _count(variant: Variant, size: tuple[int, int], num_classes: int, device: str) -> dict[str, Any]:
     """Counts at `size`, or at the one size that the network is tied to."""
+    import archs
     from bench.counting.memory import peak_inference_bytes
     from bench.counting.static import static_figures
 
@@ -183,6 +186,8 @@ def _sweep(
 
 
 def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: int, protocol: SpeedProtocol) -> None:
+    import pandas as pd
+
     from bench.report.columns import measured
     from bench.report.tables import rich_table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,10 +29,47 @@ BudgetOption = Annotated[
     str, typer.Option(help=f"How long to train: {', '.join(RECIPES)}. `paper` is the authors' recipe (days on a CPU).")
 ]
 SeedsOption = Annotated[str, typer.Option(help="How many seeds (`3` is 0, 1, 2), or which (`4,5,6`).")]
-OutOption = Annotated[Path, typer.Option(help="Folder of the results; records in it are never measured twice.")]
 FoldOption = Annotated[
     str | None,
     typer.Option(help="One fold of so many, as `2/5`: whole scenes are tested that the other folds train on."),
+]
+
+
+def writable_folder(path: Path | None) -> Path | None:
+    """Refuses a folder for results that cannot be made or written, before any work; for `typer.Option(callback=...)`.
+
+    Raises:
+        BenchError: it or a folder above it is a file, or may not be written.
+    """
+    if path is None:
+        return None
+    above = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    if not above.is_dir():
+        raise BenchError(f"{path} cannot be a folder of results, since {above} is a file; give another path")
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            return path
+    except OSError as error:
+        raise BenchError(f"{path} cannot be written ({error.strerror}: {above}); give another path") from None
+
+
+def writable_file(path: Path | None) -> Path | None:
+    """Refuses a file that cannot be written, before any work; for `callback=` of an option or argument.
+
+    Raises:
+        BenchError: it is a folder, or its own folder cannot be written.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise BenchError(f"{path} is a folder; give the path of a file to write")
+    writable_folder(path.absolute().parent)
+    return path
+
+
+OutOption = Annotated[
+    Path,
+    typer.Option(help="Folder of the results; records in it are never measured twice.", callback=writable_folder),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -20,7 +20,7 @@ NetworkArgument = Annotated[
     str,
     typer.Argument(
         help="A folder that `train` wrote, a member of a search's front (`front/NAME.json`), or a network whose "
-        "weights come with the suite, as `lale-s1@world`."
+        "weights come with the suite, as `NAME@world`."
     ),
 ]
 FormOption = Annotated[str, typer.Option(help="`deployed` or `trained`.")]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import archs
 from bench.cli.options import (
     DEFAULT_DATA,
     OUTPUT,
@@ -16,6 +15,7 @@ from bench.cli.options import (
     DataOption,
     DeviceOption,
     JsonOption,
+    OutOption,
     RecipeOption,
     SetOption,
     SizeOption,
@@ -36,9 +36,12 @@ app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 @app.callback()
 def search(
     context: typer.Context,
-    base: Annotated[str, typer.Option(help="The architecture around which to search, or a saved config's path.")] = (
-        archs.DEFAULT
-    ),
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="The architecture around which to search, or a saved config's path.", show_default="archs.DEFAULT"
+        ),
+    ] = None,
     free: Annotated[
         str, typer.Option(help="Fields that may change, as `widths,depths`; empty: the family's own choice.")
     ] = "",
@@ -89,7 +92,7 @@ def search(
     ] = "",
     settings: SetOption = None,
     recipe_settings: RecipeOption = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
+    out: OutOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
     """Search new variants under a budget, then train the front anew on new seeds and score it on test tiles.
@@ -100,6 +103,7 @@ def search(
     """
     if context.invoked_subcommand is not None:
         return None
+    import archs
     from bench.engine.distributed import Heartbeat
     from bench.records.environment import resolve_device
     from bench.search import Budget, SearchPlan
@@ -108,7 +112,7 @@ def search(
     from bench.search.spaces import read_values
 
     plan = SearchPlan(
-        base=archs.config(base, **parse_settings(settings)),
+        base=archs.config(base or archs.DEFAULT, **parse_settings(settings)),
         free=tuple(field.strip() for field in free.split(",") if field.strip()),
         objectives=tuple(objective.strip() for objective in objectives.split(",")),
         budget=Budget(max_gmacs, max_params, max_mib, max_latency_ms, max_deployed_gmacs, max_activations),

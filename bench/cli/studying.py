@@ -30,15 +30,13 @@ from bench.cli.options import (
     print_json,
     recipe_from,
 )
-from bench.engine import StudyInterrupted
-from bench.engine import plan as plan_cells
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.study import Study, StudyPlan
 
 VariantsOption = Annotated[
-    list[str] | None, typer.Option("--variants", help="Only variants that match, as `lale-s*` or `norm`; repeatable.")
+    list[str] | None, typer.Option("--variants", help="Only variants that match, as `smp/*` or `norm`; repeatable.")
 ]
 MEMBERS = ("name", "question", "uses", "layout", "report")
 READ_BY = {  # option -> what of a study reads it
@@ -125,6 +123,7 @@ def study(
 
     Killed or interrupted, the same command goes on where it stopped. `--recipe` changes fields of the recipe.
     """
+    from bench.engine import StudyInterrupted
     from bench.records.environment import resolve_device
     from bench.study import Setting, Variant, VariantStudy, plan_study
 
@@ -240,6 +239,8 @@ def _show(report: Any, folder: Path, as_json: bool) -> None:
 
 
 def _print_plan(plan: StudyPlan, as_json: bool) -> None:
+    from bench.engine import plan as plan_cells
+
     planned = plan_cells(plan.cells, plan.store)
     rows = [
         {"kind": p.cell.kind, "cell": p.cell.label, "key": p.cell.key, "status": p.status, "estimate_s": p.estimate_s}

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from math import isnan
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from torch import nn
 
-import archs
-from archs.official.loading import is_safetensors, read_checkpoint
 from bench.cli.options import (
     DEFAULT_DATA,
     OUTPUT,
@@ -26,9 +23,12 @@ from bench.cli.options import (
     parse_settings,
     print_json,
     recipe_from,
+    writable_folder,
 )
-from bench.engine.display import Display
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def train(
@@ -38,7 +38,9 @@ def train(
     fold: FoldOption = None,
     seed: Annotated[int, typer.Option(help="Of weights, tile order and augmentation.")] = 0,
     device: DeviceOption = "auto",
-    out: Annotated[Path, typer.Option(help="Folder of weights, config and checkpoints.")] = Path("runs/train"),
+    out: Annotated[
+        Path, typer.Option(help="Folder of weights, config and checkpoints.", callback=writable_folder)
+    ] = Path("runs/train"),
     weights: Annotated[
         Path | None, typer.Option(help="Start from these weights: ours, or an official checkpoint.")
     ] = None,
@@ -50,7 +52,9 @@ def train(
 
     Writes `weights.safetensors` (best by validation), `config.json` and checkpoints; killed, the same command goes on.
     """
+    import archs
     from bench.data.folds import open_fold
+    from bench.engine.display import Display
     from bench.records.environment import resolve_device
     from bench.training.checkpoint import save_weights
     from bench.training.metrics import scores
@@ -105,6 +109,7 @@ def train(
 
 def _start_from(model: nn.Module, weights: Path) -> None:
     """Load weights of this tool, or an official checkpoint: decided by the names in the file."""
+    import archs
     from bench.training.checkpoint import load_weights
 
     if weights.is_file() and not _is_ours(model, weights):
@@ -115,6 +120,8 @@ def _start_from(model: nn.Module, weights: Path) -> None:
 
 def _is_ours(model: nn.Module, weights: Path) -> bool:
     """Whether the file is safetensors under names of this model."""
+    from archs.official.loading import is_safetensors, read_checkpoint
+
     if not is_safetensors(weights):
         return False
     names = set(read_checkpoint(weights))

@@ -36,7 +36,7 @@ from bench.search.pricing import Pricer
 from bench.search.space import Space, config_key
 from bench.search.spaces import space_of
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "results" / "tabulated"
+FOLDER = Path(__file__).resolve().parent
 FILE, TABLE = "benchmark.json", "table.csv"
 FORMAT = "lale-bench tabulated 1"
 FOLDS = 10
