@@ -17,7 +17,7 @@ HEAVY = ("torch", "pandas", "optuna", "matplotlib", "scipy", "sklearn", "timm", 
 FAMILIES = re.compile(r"(?<![a-z])(lale|lwganet|lemevit|lemore)(?![a-z])", re.IGNORECASE)
 OWN_NAME = re.compile(r"lale[-_]bench", re.IGNORECASE)  # the package, its command, its environment variables
 
-OPEN_IMPORTS: set[tuple[str, str]] = {("bench/study", "bench/search")}
+OPEN_IMPORTS: set[tuple[str, str]] = set()
 OPEN_NAMES: set[str] = set()
 
 
