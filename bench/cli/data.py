@@ -116,5 +116,6 @@ def draw(
     files = draw_panels(
         opened.pictures(held.images[chosen]), held.masks[chosen], {}, opened.classes, out.with_suffix(""),
         tiles=[held.tiles[i] for i in chosen], title=f"{opened.name}, {split}",
+        note=f"{opened.credit}." if opened.credit else "",
     )  # fmt: skip
     OUTPUT.print(", ".join(map(str, files)), markup=False)

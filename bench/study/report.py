@@ -60,7 +60,7 @@ def report_variants(results: Results) -> Report:
 
 
 def describe(result: StudyResult) -> str:
-    """Under what conditions the figures hold, in two sentences."""
+    """Under what conditions the figures hold, and to whom the data are owed."""
     m = result.manifest
     tiles = ", ".join(f"{count} {split}" for split, count in m.data["tiles"].items())
     side = "x".join(map(str, m.data["tile_size"]))
@@ -71,7 +71,17 @@ def describe(result: StudyResult) -> str:
         f"Data: {m.data['name']} ({tiles} tiles of {side}; fingerprint {m.data['fingerprint'][:12]}). "
         f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {seeds}"
         f"{_machine(result)}; F1 and IoU on the test tiles, pooled. Counts{_timed(m)} at {m.size[0]}x{m.size[1]}."
+        f"{_said(m, 'scope')}{_credit(m)}"
     )
+
+
+def _credit(manifest: Declared) -> str:
+    """The line that figures of the data owe to their makers."""
+    return f"{line}." if (line := _said(manifest, "credit")) else ""
+
+
+def _said(manifest: Declared, key: str) -> str:
+    return f" {text}" if (text := manifest.data.get(key)) else ""
 
 
 def _seeds(manifest: Declared) -> str:
@@ -162,8 +172,8 @@ def _panels(result: StudyResult, folder: Path, source: str | None) -> list[Path]
     tiles = [test.tiles[index] for index in indices]
     return draw_panels(
         np.asarray(test.images[indices]), np.asarray(test.masks[indices]), predictions, data.classes,
-        folder / "panels", tiles=tiles, note="Test tiles at even distances, first seed and fold." if k else
-        "Test tiles at even distances, first seed.",
+        folder / "panels", tiles=tiles,
+        note=f"Test tiles at even distances, first seed{' and fold' if k else ''}.{_credit(result.manifest)}",
     )  # fmt: skip
 
 
