@@ -17,6 +17,7 @@ from bench.cli import (
     importing,
     measuring,
     quickstart,
+    reporting,
     scenes,
     searching,
     studying,
@@ -61,6 +62,7 @@ app.command("predict")(scenes.predict)
 app.command("evaluate")(scenes.evaluate)
 app.command("study")(studying.study)
 app.command("plot")(studying.plot)
+app.command("report")(reporting.report)
 app.add_typer(searching.app, name="search")
 app.command("worker")(worker.worker)
 data.app.command("import")(importing.import_published)

@@ -153,7 +153,17 @@ def study(
     except StudyInterrupted:
         PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
         raise
-    return _finish(plan.folder, data, as_json, chosen)
+    _finish(plan.folder, data, as_json, chosen)
+    return None if as_json else _write_page(plan, data)
+
+
+def _write_page(plan: StudyPlan, data: str) -> None:
+    """The study as one HTML file, with images of its data where it has any."""
+    from bench.cli.reporting import write_report_page
+
+    sources = [data] if plan.manifest.declared else []
+    path = write_report_page([plan.folder], plan.folder / "report.html", sources, plan.manifest.study)
+    OUTPUT.print(f"[dim]to look at in a browser: {path}[/]")
 
 
 def _refuse_unread_options(context: typer.Context, study: Study) -> None:

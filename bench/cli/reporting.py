@@ -1,0 +1,280 @@
+"""`report`: one HTML file of any number of studies and searches."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from bench.cli.options import OUTPUT, PROGRESS
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.data import Classes, DataSet
+    from bench.records import Record
+    from bench.report.page import Network, SearchSection, StudySection, TableSection
+    from bench.study.protocol import Results
+    from bench.study.result import Declared, StudyResult
+
+Sections = tuple[list["StudySection"], list["SearchSection"], list["TableSection"]]
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of studies or searches, or folders that hold such folders, as `runs`.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.")] = Path("report.html"),
+    data: Annotated[
+        list[str] | None, typer.Option(help="Data of the studies, for images and truth beside predictions; repeatable.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Above the report.")] = "LALE-Bench report",
+) -> None:
+    """Write one HTML file of any number of studies and searches, from their records alone.
+
+    Fronts with the axes of your choice, tables to sort and filter, effects, scores by class, learning curves,
+    predictions, searches, and what failed. The file needs no network and can be sent to anyone.
+    """
+    with PROGRESS.status("reading records"):
+        path = write_report_page(folders, out, data or [], title)
+    OUTPUT.print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False)
+
+
+def write_report_page(
+    folders: list[Path], out: Path, data: Sequence[str] = (), title: str = "LALE-Bench report"
+) -> Path:
+    """See `report`.
+
+    Raises:
+        BenchError: a folder holds neither a study nor a search.
+    """
+    from bench.report.page import write_page
+
+    studies, searches, tables = sections(folders, data)
+    command = shlex.join(["lale-bench", "report", *map(str, folders), "-o", out.name])
+    return write_page(out, title, studies, searches, tables, f"Made by `{command}` from records alone.")
+
+
+def sections(folders: list[Path], data: Sequence[str]) -> Sections:
+    """What a page shows, read from the folders.
+
+    Raises:
+        BenchError: a folder holds neither a study nor a search.
+    """
+    from bench.data import open_data
+    from bench.search.report import is_search
+    from bench.study.run import load_results
+
+    sets = [open_data(source) for source in data]
+    found: Sections = ([], [], [])
+    for folder in _expanded(folders):
+        if is_search(folder):
+            found[1].append(_search(folder))
+            continue
+        results = load_results(folder)
+        if results.manifest.declared:
+            found[0].append(_study(results, sets))
+        else:
+            found[2].append(_other(results))
+    return found
+
+
+def _expanded(folders: list[Path]) -> Iterator[Path]:
+    """Each folder that holds a study or a search, in the order given, none twice."""
+    from bench.search.report import is_search
+    from bench.study.manifest import FILE
+
+    seen = set()
+    for folder in folders:
+        inside = sorted(path.parent for name in (FILE, "search.json") for path in folder.glob(f"**/{name}"))
+        if not inside:
+            raise BenchError(f"{folder} holds neither a study nor a search; give a folder that one of them wrote")
+        for one in inside:
+            if one not in seen and (is_search(one) or (one / FILE).exists()):
+                seen.add(one)
+                yield one
+
+
+# --- studies of variants
+
+
+def _study(results: Results, sets: list[DataSet]) -> StudySection:
+    from bench.data.classes import parse_classes
+    from bench.report.page import StudySection
+    from bench.study.report import describe, findings
+    from bench.study.result import result_of
+
+    result = result_of(results)
+    declared = result.manifest
+    classes = parse_classes(declared.data["classes"])
+    trained = [row.label for row in declared.rows if row.trained]
+    tiles, pictures = _pictures(result, classes, sets)
+    return StudySection(
+        name=declared.study,
+        question=declared.question,
+        caption=describe(result),
+        findings=findings(result),
+        condition=_condition(declared),
+        frame=result.frame,
+        networks={row.label: _network(row.label, results) for row in declared.rows},
+        speed=_speed(results),
+        class_names=classes.names,
+        class_colours=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in classes.colours],
+        per_class={label: f1 for label in trained if (f1 := result.class_f1(label)) is not None},
+        curves={label: [_curve(run) for run in _succeeded(result, label)] for label in trained},
+        tiles=tiles,
+        pictures=pictures,
+    )
+
+
+def _condition(declared: Declared) -> str:
+    recipe, data = declared.recipe, declared.data
+    crop = f" crops of {recipe['crop']} px" if recipe["crop"] else " tiles"
+    seeds = "1 seed" if len(declared.seeds) == 1 else f"{len(declared.seeds)} seeds"
+    return (
+        f"{data['name']} ({data['fingerprint'][:12]}), {recipe['steps']} steps of {recipe['batch']}{crop}, {seeds}; "
+        f"counts and speed at {declared.size[0]}x{declared.size[1]}"
+    )
+
+
+def _network(label: str, results: Results) -> Network:
+    from bench.report.page import Network
+
+    cells = {name: key for name, key in results.manifest.cells.items() if _is_of(name, label)}
+    records = [results.records[name] for name in cells if name in results.records]
+    configs = (record.determinants.get("config") for record in records)
+    return Network(tuple(cells.values()), next(configs, None), _command(label, results))
+
+
+def _is_of(cell: str, label: str) -> bool:
+    from bench.study.layout import static_label
+
+    return cell == static_label(label) or cell.startswith(f"train: {label}, seed ")
+
+
+def _command(label: str, results: Results) -> str:
+    """The study with one variant more than its base; the recipe by its name and what differs from it."""
+    setting = results.manifest.setting
+    wanted = {label, results.manifest.details["base"] or label}
+    words = ["lale-bench", "study", results.manifest.study, "--data", _source(results)]
+    words += [word for name in sorted(wanted) for word in ("--variants", name)]
+    words += _recipe(setting["recipe"])
+    words += ["--seeds", ",".join(map(str, setting["seeds"])), "--size", str(setting["size"][0])]
+    return shlex.join(words)
+
+
+def _source(results: Results) -> str:
+    """The name of data that come with the suite; of others the folder is not known to the records."""
+    name = results.manifest.details["data"]["name"]
+    return name if name.startswith(("world", "terrain")) else f"path/to/{name}"
+
+
+def _recipe(recipe: Mapping[str, Any]) -> list[str]:
+    from bench.training.recipe import RECIPES
+
+    def differing(name: str) -> list[str]:
+        plain = RECIPES[name].to_dict()
+        return [f"{key}={str(value).lower()}" for key, value in recipe.items() if plain.get(key, value) != value]
+
+    nearest = min(RECIPES, key=lambda name: len(differing(name)))
+    return ["--budget", nearest, *(word for change in differing(nearest) for word in ("--recipe", change))]
+
+
+def _speed(results: Results) -> str:
+    """Protocol and machine of the speeds, as their records say."""
+    records = [record for name, record in results.records.items() if name.startswith("speed: ") and record.result]
+    if not records:
+        return ""
+    protocol, where = records[0].determinants["protocol"], records[0].environment
+    batches = " and ".join(str(record.determinants["protocol"]["batch"]) for record in records)
+    others = [speed.get("other_cores") for record in records for speed in record.result["speeds"].values()]
+    busy = max((cores for cores in others if cores is not None), default=None)
+    return (
+        f"{where.get('device_kind', '')}, {records[0].determinants['threads']} threads, "
+        f"torch {where.get('packages', {}).get('torch', '?')}; batch {batches}, {protocol['precision']}, "
+        f"{protocol['memory_format']}, {protocol['runtime']}, {protocol['form']} form, {protocol['rounds']} or more "
+        f"interleaved rounds, medians with 95 % intervals"
+        + ("." if busy is None else f"; background load at most {busy:.2f} cores.")
+    )
+
+
+def _succeeded(result: StudyResult, label: str) -> list[Record]:
+    return [record for record in result.runs[label].values() if record.status == "ok"]
+
+
+def _curve(record: Record) -> list[tuple[int, float, float | None]]:
+    return [(entry["step"], entry["macro_f1"], entry.get("loss")) for entry in record.result["history"]]
+
+
+def _pictures(result: StudyResult, classes: Classes, sets: list[DataSet]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Names of the tiles, and their images, truth and predictions (of the first seed) in the classes' colours."""
+    from bench.records import unpack_array
+
+    first = {row.label: _succeeded(result, row.label)[:1] for row in result.manifest.rows}
+    shown = {label: runs[0].result["panels"] for label, runs in first.items() if runs and runs[0].result.get("panels")}
+    if not shown:
+        return [], {}
+    indices = next(iter(shown.values()))["indices"]
+    data = next((one for one in sets if one.fingerprint == result.manifest.data["fingerprint"]), None)
+    names, pictures = [f"test tile {index}" for index in indices], {}
+    if data is not None:
+        test = data["test"]
+        names = [str(test.tiles[index]) for index in indices]
+        pictures["Image"] = np.asarray(test.images[indices])[..., :3]
+        pictures["Truth"] = _coloured(np.asarray(test.masks[indices]), classes)
+    for label, panels in shown.items():
+        pictures[label] = _coloured(unpack_array(panels["predictions"]), classes)
+    return names, pictures
+
+
+def _coloured(masks: np.ndarray, classes: Classes) -> np.ndarray:
+    palette = np.full((256, 3), 214, np.uint8)
+    palette[: len(classes.colours)] = classes.colours
+    return palette[masks]
+
+
+# --- searches, and studies of other kinds
+
+
+def _search(folder: Path) -> SearchSection:
+    from bench.report.page import SearchSection
+    from bench.search.report import load_search
+
+    document = load_search(folder)
+    limits = ", ".join(f"{name} {value:g}" for name, value in document["budget"].items() if value is not None)
+    failed = sum(trial["status"] == "failed" for trial in document["trials"])
+    return SearchSection(
+        name=folder.name,
+        caption=(
+            f"{len(document['trials'])} trials on {document['data']['name']}, sampler {document['sampler']}, seed "
+            f"{document['seed']}, budget: {limits or 'none'}; F1 on the validation tiles."
+        ),
+        findings=[f"{len(document['front'])} trials on the front: {', '.join(document['front'])}; {failed} failed."],
+        trials=document["trials"],
+        cost=document["cost"],
+        limit=document["limit"],
+    )
+
+
+def _other(results: Results) -> TableSection:
+    """Its report is made anew in a folder that is thrown away: the results stay as they are."""
+    from bench.cli.studying import find_again
+    from bench.report.page import TableSection
+
+    with tempfile.TemporaryDirectory() as folder:
+        study = find_again(results.manifest.source, results.folder)
+        found = study.report(replace(results, folder=Path(folder)))
+        return TableSection(
+            name=results.manifest.study,
+            question=results.manifest.question,
+            caption=found.caption,
+            findings=found.findings,
+            frame=found.frame,
+            columns=found.columns,
+            figures=[path.read_bytes() for path in found.files if path.suffix == ".png"],
+        )
