@@ -469,7 +469,7 @@ def test_a_crop_larger_than_the_tiles_is_refused():
 def test_a_validation_split_without_labels_is_refused():
     data = tinyland()
     data["val"].masks[:] = IGNORED
-    with pytest.raises(BenchError, match="val split of tinyland has no labelled pixel"):
+    with pytest.raises(BenchError, match="tinyland cannot be used: No pixel of the split val has a label"):
         trained(data=data)
 
 

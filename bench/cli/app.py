@@ -24,6 +24,7 @@ from bench.cli import (
     training,
     worker,
 )
+from bench.cli.options import show_data_warnings
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def common(
     ] = None,
 ) -> None:
     """Run the plug-ins before any command, so that their names are known to it."""
+    show_data_warnings()
     for path in plugin or []:
         if not path.is_file():
             raise BenchError(f"there is no plug-in {path}; give the path of a Python file")

@@ -6,13 +6,14 @@ import ast
 import json
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from bench.errors import BenchError
+from bench.errors import BenchError, DataWarning
 from bench.training.recipe import RECIPES, Recipe, recipe_named
 
 DEFAULT_DATA = "world"
@@ -85,6 +86,19 @@ SizeOption = Annotated[int, typer.Option(help="Side in pixels of the input at wh
 FILE_WIDTH = 160  # columns of a table that goes to a file or a pipe, which has no width of its own
 PROGRESS = Console(stderr=True)
 OUTPUT = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+
+
+def show_data_warnings() -> None:
+    """From now on print what is doubtful about data sets as sentences on standard error."""
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, DataWarning):
+            PROGRESS.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        else:
+            others(message, category, *where)
+
+    warnings.showwarning = show
 
 
 def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:

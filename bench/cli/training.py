@@ -65,6 +65,7 @@ def train(
     config = archs.config(name, **parse_settings(settings))
     recipe = recipe_from(budget, recipe_settings)
     tiles = open_fold(data, parse_fold(fold))
+    tiles.require_scorable()
     seed_everything(seed)
     model = archs.build(config, tiles.classes.num_classes, tiles.in_channels)
     if weights is not None:

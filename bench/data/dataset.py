@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from bench.data.bands import RGB, Band, BandSpec, is_rgb, measure_bands, picture
 from bench.data.cache import count_values
 from bench.data.classes import Classes
 from bench.data.problems import Problem, label_problems
-from bench.errors import BenchError
+from bench.errors import BenchError, DataWarning
 
 SPLITS = ("train", "val", "test")
 MEMORY_LIMIT = 2 << 30
@@ -172,18 +173,30 @@ def open_data(
     once into memory-mapped files under `cache` (default: the user's cache folder); large generated splits are kept
     there too. `progress(done, total, what)` is told of every tile.
 
-    Raises `BenchError`, naming the file, for anything wrong with the tiles.
+    Raises `BenchError`, naming the file, for anything wrong with the tiles; what is doubtful about their labels
+    (`DataSet.problems`) is a `DataWarning`.
     """
     if not splits:
         raise BenchError("No split was asked for; ask for at least one of train, val and test.")
-    if str(source).split(":")[0] == "world":
+    data = _opened(str(source), splits, cache, memory_limit, progress)
+    for problem in data.problems():
+        if problem.severity == "warning":  # errors are for `require_scorable`: an unlabelled split can be looked at
+            warnings.warn(f"{data.name}: {problem.text}", DataWarning, stacklevel=2)
+    return data
+
+
+def _opened(
+    source: str, splits: Sequence[str], cache: Path | None, memory_limit: int, progress: Progress | None
+) -> DataSet:
+    kind = source.split(":")[0]
+    if kind == "world":
         from bench.data.world import open_world
 
-        return open_world(str(source), splits, progress=progress)
-    if str(source).split(":")[0] == "terrain":
+        return open_world(source, splits, progress=progress)
+    if kind == "terrain":
         from bench.data.terrain import open_terrain
 
-        return open_terrain(str(source), splits, cache=cache, progress=progress)
+        return open_terrain(source, splits, cache=cache, progress=progress)
     from bench.data.folder import open_folder
 
     return open_folder(Path(source), splits, cache=cache, memory_limit=memory_limit, progress=progress)

@@ -59,10 +59,11 @@ def _few_test_tiles(counts: Counts) -> list[Problem]:
 
 
 def _absent(classes: Classes, totals: Mapping[str, np.ndarray]) -> list[Problem]:
-    """Classes without a pixel: anywhere, or in one of train and test only."""
-    anywhere = np.sum(list(totals.values()), axis=0)[:-1] > 0
-    found = _lacking(classes, ~anywhere, "has no pixel in any split", "have no pixel in any split")
+    """Classes without a pixel: anywhere, or in one of train and test only. Nothing is said of parts of a data set."""
+    found = []
     if "train" in totals and "test" in totals:
+        nowhere = np.sum(list(totals.values()), axis=0)[:-1] == 0
+        found += _lacking(classes, nowhere, "has no pixel in any split", "have no pixel in any split")
         train, test = totals["train"][:-1] > 0, totals["test"][:-1] > 0
         if test.any():
             found += _lacking(
@@ -92,7 +93,7 @@ def _lacking(classes: Classes, which: Sequence[bool] | np.ndarray, one: str, sev
 def _shifted(classes: Classes, totals: Mapping[str, np.ndarray]) -> list[Problem]:
     """Masks counted from 1: of all classes only the first occurs nowhere."""
     anywhere = np.sum(list(totals.values()), axis=0)[:-1]
-    if anywhere[0] or not anywhere[1:].all():
+    if "train" not in totals or anywhere[0] or not anywhere[1:].all():
         return []
     text = (
         f"No mask holds class 0 ({classes.names[0]}), and all others occur: the masks may count their classes from 1; "

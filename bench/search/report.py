@@ -135,6 +135,8 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
         raise BenchError(f"seed {plan.seed} is the search's own: score its front on other seeds")
     folder = setting.out / NAME
     seen = open_data(setting.data, splits=("train", "val"))
+    seen.require_scorable()
+    open_data(setting.data, splits=("test",)).require_scorable(intervals=True)
     result = _searched(plan, setting, seen, folder, console)
     ladder = _climbed(result, plan, setting, seen, console) if setting.ladder else None
     result = ladder.result if ladder else result

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from bench.data.dataset import DataSet
-from bench.errors import BenchError
 from bench.training.checkpoint import (
     TrainState,
     best_path,
@@ -107,6 +106,7 @@ def train(
     device = torch.device(device)
     if test:
         data["test"]  # a data set without it is refused before the training, not after
+    data.require_scorable()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         run = _Run(model, data, recipe, seed, device, folder)
         reason = run.train(on_step or _silent)
@@ -240,8 +240,6 @@ class _Run:
         state = self.state
         confusion = evaluate(self.scored, self.val, self.data.classes, self.recipe).sum(axis=0)
         self.model.train()
-        if not confusion.any():
-            raise BenchError(f"The val split of {self.data.name} has no labelled pixel, so no network can be chosen.")
         result = scores(confusion)
         better = self.recipe.select == "last" or result.macro_f1 > max(state.validations, default=-1.0)
         state.history.append(
