@@ -185,8 +185,10 @@ def test_without_rasterio_a_sentence_says_what_to_install(tmp_path, monkeypatch)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damaged TIFF tags before it gives up
 def test_a_damaged_tiff_of_many_bands_is_said_to_be_damaged(tmp_path):
     path = build(tmp_path, bands=NAMES) / "val" / "images" / "t0.tif"
-    path.write_bytes(path.read_bytes()[:-300])
-    assert f"{path} is corrupt" in refusal(tmp_path)
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:300] + bytes(200) + whole[500:]):
+        path.write_bytes(damaged)
+        assert f"{path} is corrupt" in refusal(tmp_path)
 
 
 def test_large_images_of_many_bands_are_cut_into_tiles_of_them(tmp_path):
