@@ -88,17 +88,19 @@ PROGRESS = Console(stderr=True)
 OUTPUT = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
+_OTHER_WARNINGS = warnings.showwarning
+
+
 def show_data_warnings() -> None:
     """From now on print what is doubtful about data sets as sentences on standard error."""
-    others = warnings.showwarning
+    warnings.showwarning = _show_warning
 
-    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-        if issubclass(category, DataWarning):
-            PROGRESS.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
-        else:
-            others(message, category, *where)
 
-    warnings.showwarning = show
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, DataWarning):
+        PROGRESS.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+    else:
+        _OTHER_WARNINGS(message, category, *where)
 
 
 def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
