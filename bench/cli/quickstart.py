@@ -29,7 +29,7 @@ def quickstart(data: DataOption = "world:tile=64", out: OutOption = Path("runs/q
     """Make a first table, ablation, search and their figures, in minutes on two cores. Resumes where it stopped."""
     import archs
     from bench.search import Budget, SearchPlan
-    from bench.search.report import SearchSetting, run_and_report
+    from bench.search.run import SearchSetting, run_and_report
     from bench.study import Setting, plan_study, run_study, write_report
     from bench.training.recipe import recipe_named
 
