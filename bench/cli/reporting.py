@@ -136,6 +136,7 @@ def _condition(declared: Declared) -> str:
     recipe, data = declared.recipe, declared.data
     crop = f" crops of {recipe['crop']} px" if recipe["crop"] else " tiles"
     seeds = "1 seed" if len(declared.seeds) == 1 else f"{len(declared.seeds)} seeds"
+    seeds += f" on each of {declared.folds} folds" if declared.folds else ""
     return (
         f"{data['name']} ({data['fingerprint'][:12]}), {recipe['steps']} steps of {recipe['batch']}{crop}, {seeds}; "
         f"counts and speed at {declared.size[0]}x{declared.size[1]}"
@@ -165,6 +166,7 @@ def _command(label: str, results: Results) -> str:
     words += [word for name in sorted(wanted) for word in ("--variants", name)]
     words += _recipe(setting["recipe"])
     words += ["--seeds", ",".join(map(str, setting["seeds"])), "--size", str(setting["size"][0])]
+    words += ["--folds", str(setting["folds"])] if setting.get("folds") else []
     return shlex.join(words)
 
 
@@ -213,22 +215,22 @@ def _curve(record: Record) -> list[tuple[int, float, float | None]]:
 
 def _pictures(result: StudyResult, classes: Classes, sets: list[DataSet]) -> tuple[list[str], dict[str, np.ndarray]]:
     """Names of the tiles, and their images, truth and predictions (of the first seed) in the classes' colours."""
-    from bench.records import unpack_array
+    from bench.data.folds import fold
 
-    first = {row.label: _succeeded(result, row.label)[:1] for row in result.manifest.rows}
-    shown = {label: runs[0].result["panels"] for label, runs in first.items() if runs and runs[0].result.get("panels")}
-    if not shown:
+    panels = result.panels([row.label for row in result.manifest.rows])
+    if panels is None:
         return [], {}
-    indices = next(iter(shown.values()))["indices"]
+    indices = panels.indices
     data = next((one for one in sets if one.fingerprint == result.manifest.data["fingerprint"]), None)
     names, pictures = [f"test tile {index}" for index in indices], {}
     if data is not None:
+        data = fold(data, panels.fold, result.manifest.folds) if panels.fold else data
         test = data["test"]
         names = [str(test.tiles[index]) for index in indices]
-        pictures["Image"] = np.asarray(test.images[indices])[..., :3]
+        pictures["Image"] = data.pictures(np.asarray(test.images[indices]))
         pictures["Truth"] = _coloured(np.asarray(test.masks[indices]), classes)
-    for label, panels in shown.items():
-        pictures[label] = _coloured(unpack_array(panels["predictions"]), classes)
+    for label, predictions in panels.predictions.items():
+        pictures[label] = _coloured(predictions, classes)
     return names, pictures
 
 

@@ -13,7 +13,6 @@ from bench.data.classes import parse_classes
 from bench.data.folds import fold
 from bench.engine.display import duration
 from bench.errors import BenchError
-from bench.records import unpack_array
 from bench.report.columns import COLUMNS, Column, is_missing, measured
 from bench.report.tables import write_tables
 from bench.study.protocol import Report, Results
@@ -160,20 +159,17 @@ def _panels(result: StudyResult, folder: Path, source: str | None) -> list[Path]
     from bench.report.figures.panels import draw_panels
 
     labels = _best(result, PANEL_VARIANTS - 1, keep=result.manifest.base)
-    if source is None or not labels:
+    panels = result.panels(labels)
+    if source is None or panels is None:
         return []
-    _, k = run = next(run for run, record in result.runs[labels[0]].items() if record.status == "ok")
-    found = {label: result.runs[label].get(run) for label in labels}
-    first = {label: record for label, record in found.items() if record is not None and record.status == "ok"}
-    indices = first[labels[0]].result["panels"]["indices"]
     data = _matching_data(result, source)
-    test = (fold(data, k, result.manifest.folds) if k else data)["test"]
-    predictions = {label: unpack_array(record.result["panels"]["predictions"]) for label, record in first.items()}
-    tiles = [test.tiles[index] for index in indices]
+    data = fold(data, panels.fold, result.manifest.folds) if panels.fold else data
+    test, shown = data["test"], panels.indices
     return draw_panels(
-        np.asarray(test.images[indices]), np.asarray(test.masks[indices]), predictions, data.classes,
-        folder / "panels", tiles=tiles,
-        note=f"Test tiles at even distances, first seed{' and fold' if k else ''}.{_credit(result.manifest)}",
+        data.pictures(np.asarray(test.images[shown])), np.asarray(test.masks[shown]), panels.predictions, data.classes,
+        folder / "panels", tiles=[test.tiles[index] for index in shown],
+        note=f"Test tiles at even distances, first seed{' and fold' if panels.fold else ''}."
+        f"{_credit(result.manifest)}",
     )  # fmt: skip
 
 

@@ -86,6 +86,16 @@ def _row(one: Mapping[str, Any], base: str | None, skipped: Mapping[str, str]) -
 
 
 @dataclass(frozen=True)
+class Panels:
+    """Some test tiles as the first training predicted them, by variant: `predictions` (tiles, H, W) of the tiles at
+    `indices` of the test split, which is that of `fold` where that is not 0."""
+
+    fold: int
+    indices: list[int]
+    predictions: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """A study's figures.
 
@@ -121,6 +131,20 @@ class StudyResult:
             if record.status == "ok":
                 found.setdefault(seed, {})[fold] = unpack_array(record.result[kind])
         return found
+
+    def panels(self, labels: Sequence[str]) -> Panels | None:
+        """What the first of `labels` predicted in its first training, and the others in that same one; None where
+        none was trained."""
+        kept = {
+            label: {run: r.result["panels"] for run, r in self.runs[label].items() if r.status == "ok" and r.result}
+            for label in labels
+        }
+        run = next((run for runs in kept.values() for run in runs), None)
+        shown = {label: runs[run] for label, runs in kept.items() if run in runs}
+        if run is None:
+            return None
+        predictions = {label: unpack_array(panels["predictions"]) for label, panels in shown.items()}
+        return Panels(run[1], next(iter(shown.values()))["indices"], predictions)
 
     def pooled(self, label: str) -> np.ndarray | None:
         """One matrix over all test tiles and seeds; None without a training."""
