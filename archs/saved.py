@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import fields, is_dataclass
+import uuid
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,31 @@ from archs.registry import _FAMILIES, ArchConfig, nearest
 FORMAT = "lale-bench config 1"
 
 
-def to_dict(config: ArchConfig) -> dict[str, Any]:
-    """`{"family": ..., field: value, ...}` with JSON values only: the canonical form, also for hashing."""
+def to_dict(config: ArchConfig, *, defaults: bool = True) -> dict[str, Any]:
+    """`{"family": ..., field: value, ...}` with JSON values only: the canonical form.
+
+    Without `defaults`, fields that have their default are left out: the form that is hashed, so that a field that is
+    added later, with a default, changes the identity of no config that there was before.
+    """
     plain: dict[str, Any] = {"family": config.family}
     for field in fields(config):
-        plain[field.name] = _plain(getattr(config, field.name))
+        value = getattr(config, field.name)
+        if defaults or not has_default(field, value):
+            plain[field.name] = _plain(value, defaults)
     return plain
 
 
-def _plain(value: Any) -> Any:
+def has_default(field: Field, value: Any) -> bool:
+    """Whether `value` is the default of a dataclass's field; a field without a default has none."""
+    if field.default_factory is not MISSING:
+        return bool(value == field.default_factory())
+    return field.default is not MISSING and bool(value == field.default)
+
+
+def _plain(value: Any, defaults: bool) -> Any:
     if is_dataclass(value):
-        return to_dict(value)
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return to_dict(value, defaults=defaults)
+    return [_plain(item, defaults) for item in value] if isinstance(value, list | tuple) else value
 
 
 def from_dict(plain: dict[str, Any]) -> ArchConfig:
@@ -59,9 +72,12 @@ def save_config(config: ArchConfig, path: str | Path, **meta: Any) -> Path:
     """Write a config as JSON, with whatever else is to be remembered about it, whole or not at all."""
     path = Path(path)
     document = {"format": FORMAT, "config": to_dict(config), **meta}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # process ids collide between containers
+    try:
+        draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path
 
 

@@ -17,6 +17,7 @@ from bench.cli import (
     importing,
     measuring,
     quickstart,
+    records,
     reporting,
     scenes,
     searching,
@@ -70,6 +71,7 @@ app.command("worker")(worker.worker)
 data.app.command("import")(importing.import_published)
 data.app.command("get")(importing.get)
 app.add_typer(data.app, name="data")
+app.add_typer(records.app, name="records")
 
 
 def main() -> None:

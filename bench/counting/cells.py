@@ -13,7 +13,7 @@ from typing import Any
 import archs
 from archs import ArchConfig
 from bench.engine import Cell, CellContext
-from bench.records.identity import network_libraries, versions
+from bench.records.identity import network_determinants, network_libraries, versions
 
 IMAGE_CHANNELS = 3
 # Of what a static record holds. 2 has the deployed form beside the trained one; 3 leaves fvcore's count of the deployed
@@ -25,15 +25,13 @@ def static_cell(config: ArchConfig, label: str, size: tuple[int, int], num_class
     """Counts of a network: parameters, MACs by every counter, storage, activations; no arithmetic is timed."""
     determinants = {
         "schema": STATIC_SCHEMA,
-        "config": archs.to_dict(config),
+        **network_determinants(config, num_classes, IMAGE_CHANNELS),
         "size": size,
-        "num_classes": num_classes,
-        "in_channels": IMAGE_CHANNELS,
         "versions": versions("torch", "fvcore", "thop", *network_libraries(config)),
     }
 
     run = partial(_static_figures, config, size, num_classes)
-    return Cell("static", f"{label}: counts", determinants, run, untimed=True)
+    return Cell("static", f"{label}: counts", determinants, run, untimed=True, about={"config": archs.to_dict(config)})
 
 
 def _static_figures(
@@ -47,14 +45,13 @@ def _static_figures(
 def cost_cell(config: ArchConfig, label: str, size: tuple[int, int], num_classes: int) -> Cell:
     """Parameters and exact MACs alone: what a list wants, in a fraction of a second."""
     determinants = {
-        "config": archs.to_dict(config),
+        **network_determinants(config, num_classes, IMAGE_CHANNELS),
         "size": size,
-        "num_classes": num_classes,
-        "in_channels": IMAGE_CHANNELS,
         "versions": versions("torch", *network_libraries(config)),
     }
 
-    return Cell("cost", label, determinants, partial(_costs, config, size, num_classes), untimed=True)
+    run = partial(_costs, config, size, num_classes)
+    return Cell("cost", label, determinants, run, untimed=True, about={"config": archs.to_dict(config)})
 
 
 def _costs(config: ArchConfig, size: tuple[int, int], num_classes: int, context: CellContext) -> Mapping[str, Any]:

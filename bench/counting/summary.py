@@ -16,10 +16,9 @@ import archs
 from archs import ArchConfig, Entry
 from bench.counting import count_macs, count_params
 from bench.counting.cells import IMAGE_CHANNELS, cost_cell
-from bench.data.cache import default_cache
 from bench.engine import Outcome, run_cells
-from bench.records import RecordStore
-from bench.records.environment import environment
+from bench.records import SCHEMA, RecordStore
+from bench.records.environment import environment, user_cache
 
 
 def listing(names: list[str], size: tuple[int, int], console: Console) -> list[dict[str, Any]]:
@@ -29,7 +28,7 @@ def listing(names: list[str], size: tuple[int, int], console: Console) -> list[d
     """
     entries = [archs.entry(name) for name in names]
     cells = [cost_cell(entry.config, entry.name, entry.inputs.fixed or size, 7) for entry in entries]
-    store = RecordStore(default_cache() / "costs")
+    store = RecordStore(user_cache() / f"costs-{SCHEMA}")
     outcomes = run_cells(cells, store, environment=environment("cpu"), console=console)
     return [_listed(entry, outcome) for entry, outcome in zip(entries, outcomes, strict=True)]
 

@@ -19,13 +19,8 @@ import numpy as np
 
 from bench.data.bands import Band
 from bench.errors import BenchError
-
-
-def default_cache() -> Path:
-    """`$LALE_BENCH_CACHE`, else `lale-bench` in the user's cache folder."""
-    if given := os.environ.get("LALE_BENCH_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lale-bench"
+from bench.records.atomic import write_atomically
+from bench.records.environment import user_cache
 
 
 @dataclass(frozen=True)
@@ -37,8 +32,8 @@ class SplitCache:
 
     @classmethod
     def of(cls, folder: Path | None, table: str) -> "SplitCache":
-        """The cache in `folder` (default: `default_cache()`) for tiles read by `table`."""
-        return cls((folder or default_cache()) / "tiles", table)
+        """The cache in `folder` (default: `user_cache()`) for tiles read by `table`."""
+        return cls((folder or user_cache()) / "tiles", table)
 
     def find(self, files: Sequence[Path]) -> str | None:
         """The digest of the split that these files decoded to, where the cache still holds it."""
@@ -78,17 +73,17 @@ class SplitCache:
             masks = _new(draft / "masks.npy", shape[:3], np.uint8)
             digest = fill(_new(draft / "images.npy", shape, dtype), masks)
             np.savez_compressed(draft / "values.npz", values=count_values(masks))
-            _keep(draft, self.folder / digest)
+            _move(draft, self.folder / digest)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        _write_whole(memo, digest)
+        write_atomically(memo, digest.encode())
         return digest
 
     def bands(self, digest: str, measure: Callable[[], tuple[Band, ...]]) -> tuple[Band, ...]:
         """The bands that were measured on the split `digest` as this table names them; measured where they were not."""
         path = self.folder / digest / f"bands-{self._key([])}.json"
         if not path.exists():
-            _write_whole(path, json.dumps([band.to_dict() for band in measure()]))
+            write_atomically(path, json.dumps([band.to_dict() for band in measure()]).encode())
         return tuple(Band(**band) for band in json.loads(path.read_text()))
 
     def _memo(self, files: Sequence[Path]) -> Path:
@@ -132,7 +127,10 @@ def _new(path: Path, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarr
     return array
 
 
-def _write_whole(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as draft:
-        draft.write(text)
-    Path(draft.name).replace(path)
+def _move(draft: Path, place: Path) -> None:
+    """Rename a folder, unless another process was quicker with the same contents."""
+    try:
+        draft.rename(place)
+    except OSError:
+        if not (place / "masks.npy").exists():
+            raise

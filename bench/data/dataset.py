@@ -76,8 +76,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Splits by name and their class table. `fingerprint` is a hash of the contents: pixels, tile names, splits
-    and class table; the same tiles have the same one wherever they lie and however they were compressed.
+    """Splits by name and their class table. `fingerprint` is a hash of what a training depends on: pixels, tile
+    names, splits, class names and the ignored value, wherever they lie and however they were compressed; not the
+    set's name, nor the colours that classes are drawn in.
 
     `bands` describe the last axis of the images, with the mean, deviation and range of the training tiles (see
     `Band`); those of 8-bit RGB are ImageNet's. `scenes_known` says whether the tiles' scenes were told by the data
@@ -232,7 +233,7 @@ def assemble(
     """The data set of these splits, with its fingerprint. `bands` are measured on the train split where they are
     not given and the images are not 8-bit RGB; `scope` is stated where the scenes do not tell it."""
     parts = {split.name: split for split in splits}
-    content = [classes.to_dict(), {split.name: split.digest for split in parts.values()}]
+    content = [classes.names, classes.ignore_index, {split.name: split.digest for split in parts.values()}]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     bands = _measured(classes, parts) if bands is None else bands

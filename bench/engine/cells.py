@@ -35,6 +35,7 @@ class Cell:
         kind: what sort of measurement it is, as "train"; see `Record`.
         label: how people call it, in progress and plans; it does not determine anything.
         determinants: everything that the result depends on; plain JSON. Equal cells are measured once.
+        about: what its readers want to know beside; plain JSON, determines nothing (see `Record`).
         run: measures; returns the result as plain JSON, or raises. An exception becomes a failed record;
             `CellFailed` keeps a partial result.
         cost: size in any unit that is the same for all cells of the kind; only for estimates of time.
@@ -50,6 +51,7 @@ class Cell:
     cost: float = 1.0
     untimed: bool = False
     long: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def key(self) -> str:

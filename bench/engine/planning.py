@@ -34,8 +34,10 @@ def plan(cells: Sequence[Cell], store: RecordStore) -> list[Planned]:
     """What `run_cells` would find and do, cell by cell, without doing it.
 
     Raises:
-        BenchError: a cell's determinants are not plain JSON, or its record file is damaged.
+        BenchError: a cell's determinants are not plain JSON, its record file is damaged, or the folder holds records of
+            an earlier schema.
     """
+    store.refuse_outdated()
     rates = seconds_per_cost(store.all())
     seen: set[str] = set()
     planned = []

@@ -91,6 +91,7 @@ class Run:
         retried: Mapping[str, Record],
         shared: bool = False,
     ) -> None:
+        store.refuse_outdated()
         self.store, self.environment, self.retried = store, environment, retried
         _check_shareable(cells, environment)
         self.cells = {cell.key: cell for cell in reversed(cells)}  # of equal cells the first one counts
@@ -211,7 +212,13 @@ class Run:
     def _record(self, cell: Cell, result: Mapping[str, Any], seconds: float) -> Record:
         """The record of a success, refused here if it may not be written, so that only this cell fails."""
         record = Record.of(
-            cell.kind, cell.determinants, result, environment=self._environment(), seconds=seconds, cost=cell.cost
+            cell.kind,
+            cell.determinants,
+            result,
+            environment=self._environment(),
+            seconds=seconds,
+            cost=cell.cost,
+            about=cell.about,
         )
         if found := private_parts(record.result, "result"):
             raise BenchError(f"the result names the machine, its user or an absolute path ({found[0]}): leave it out")
@@ -228,6 +235,7 @@ class Run:
             status="failed",
             reason=failure.reason,
             cost=cell.cost,
+            about=cell.about,
         )
 
     def _environment(self) -> dict[str, Any]:
@@ -261,6 +269,7 @@ def _check_shareable(cells: Sequence[Cell], environment: Mapping[str, Any]) -> N
     found = private_parts(plain_json(environment, "environment", non_finite="null"), "environment")
     for cell in cells:
         found += private_parts(plain_json(cell.determinants, "determinants"), f"{cell.label}: determinants")
+        found += private_parts(plain_json(cell.about, "about"), f"{cell.label}: about")
     if found:
         raise BenchError(
             "records are shared, so they may not name the machine, its user or an absolute path: leave out"

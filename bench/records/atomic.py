@@ -1,22 +1,49 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all: the one way in which this package writes what must not be half there."""
 
 import os
+import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file beside its place and rename it into place: a reader or a kill never meets half of it.
+def write_atomically(path: Path, content: bytes, drafts: Path | None = None) -> Path:
+    """Write a file aside, force it to disk and rename it into place: no reader and no kill ever meets half of it.
 
-    Folders that are missing are made. Returns the path. Raises OSError where the folder cannot be written to.
+    Folders that are missing are made. Returns the path. Raises OSError where the folder cannot be written to; what was
+    there before is intact then.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        drafts: where it is written first, on the same file system; beside its place by default.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = (drafts or path.parent) / draft_name(path)
+    for folder in {path.parent, draft.parent}:
+        folder.mkdir(parents=True, exist_ok=True)
     try:
-        draft.write_bytes(content)
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
     return path
+
+
+def draft_name(path: Path) -> str:
+    """A hidden name that no other process chooses: ids of processes are the same in two containers on one volume."""
+    return f".{path.name}.{uuid.uuid4().hex}.tmp"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the rename itself to disk, where the operating system opens folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def with_ending(stem: Path, ending: str) -> Path:

@@ -11,8 +11,9 @@ import numpy as np
 
 from bench.errors import BenchError
 
-SCHEMA = 1
-"""Version of the record layout; a record of another version is stale, and its cell is measured again."""
+SCHEMA = 2
+"""Version of the record layout and of what keys are made of. Records of an earlier one are carried over by
+`lale-bench records upgrade`; CHANGELOG.md tells what each version changed."""
 
 KEY_DIGITS = 32  # 128 bits: no two cells of any study will ever share a key by chance
 _KIND = re.compile(r"[a-z0-9][a-z0-9_-]*")

@@ -44,6 +44,13 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def user_cache() -> Path:
+    """`$LALE_BENCH_CACHE`, else `lale-bench` in the user's cache folder: what can be made again."""
+    if given := os.environ.get("LALE_BENCH_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lale-bench"
+
+
 def device_kind(device: torch.device | str) -> str:
     """The model of the device, such as `NVIDIA H100 80GB HBM3` or the processor's name: what timings depend on."""
     device = torch.device(device)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from bench.errors import BenchError
@@ -19,7 +19,8 @@ class Record:
         key: `record_key(kind, determinants)`, which is also the file's name.
         kind: what sort of measurement it is, as "train" or "speed"; also the folder's name.
         status: "ok", or "failed" with a reason.
-        determinants: everything that the result depends on, as plain JSON.
+        determinants: everything that the result depends on, as plain JSON; what has its default is left out.
+        about: the same in full, as plain JSON: whole configs and recipes as they were then, the data set's name.
         result: what was measured, as plain JSON; of a failed cell what there is, perhaps nothing.
         environment: hardware and software that it was made with; no host, user or path.
         seconds: wall-clock time of the measurement (of its last sitting, if it was killed and resumed).
@@ -38,6 +39,7 @@ class Record:
     schema: int = SCHEMA
     reason: str = ""
     cost: float = 1.0
+    about: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -51,6 +53,7 @@ class Record:
         status: Status = "ok",
         reason: str = "",
         cost: float = 1.0,
+        about: Mapping[str, Any] | None = None,
     ) -> "Record":
         """A record with everything brought to plain JSON and the key worked out.
 
@@ -67,6 +70,7 @@ class Record:
             seconds=float(seconds),
             reason=reason,
             cost=float(cost),
+            about=plain_json(about or {}, "about"),
         )
         record._check()
         return record
@@ -78,7 +82,7 @@ class Record:
             BenchError: something in it is not JSON, or the key is not that of its determinants.
         """
         self._check()
-        whole = {**asdict(self), "result": plain_json(self.result, "result", non_finite="null")}
+        whole = {"schema": self.schema, **asdict(self), "result": plain_json(self.result, "result", non_finite="null")}
         return json.dumps(plain_json(whole, "record"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -101,7 +105,7 @@ class Record:
     def _check(self) -> None:
         if self.status not in ("ok", "failed"):
             raise BenchError(f"its status is {self.status!r}: a record is 'ok' or 'failed'")
-        for name in ("determinants", "result", "environment"):
+        for name in ("determinants", "result", "environment", "about"):
             if not isinstance(getattr(self, name), dict):
                 raise BenchError(f"its {name} is not a mapping")
         if self.schema != SCHEMA or self.key != record_key(self.kind, self.determinants):

@@ -1,15 +1,16 @@
 """A folder of records that any number of processes may read, write and merge by copying files."""
 
 import contextlib
-import fcntl
-import os
+import re
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from bench.errors import BenchError
+from bench.records.atomic import write_atomically
 from bench.records.canonical import SCHEMA
 from bench.records.privacy import private_parts
 from bench.records.record import Record, schema_of
@@ -44,21 +45,34 @@ class RecordStore:
         self.folder = Path(folder)
         self.corrupt: dict[Path, str] = {}
         self.stale: list[Path] = []
+        self._checked = False
 
     def get(self, key: str) -> Record | None:
-        """The record of that key; None if there is none of this schema.
+        """The record of that key; None if there is none.
 
         Raises:
-            BenchError: its file is damaged.
+            BenchError: its file is damaged, or of another schema.
         """
         for path in self._files(f"{key}.json"):
             try:
                 record = _read(path)
             except BenchError as error:
                 raise BenchError(f"{_damaged(path, str(error))}") from None
-            if record is not None:
-                return record
+            if record is None:
+                raise BenchError(outdated(self.folder, 1))
+            return record
         return None
+
+    def refuse_outdated(self) -> None:
+        """Find out whether the folder holds records of another schema, before anything is measured a second time.
+
+        Raises:
+            BenchError: it does; the sentence says how they are carried over.
+        """
+        count = 0 if self._checked else sum(not _is_current(path) for path in self._files("*.json"))
+        if count:
+            raise BenchError(outdated(self.folder, count))
+        self._checked = True
 
     def __contains__(self, key: object) -> bool:
         """Whether a record of that key and of this schema is there, of either status."""
@@ -86,9 +100,7 @@ class RecordStore:
     def warnings(self) -> list[str]:
         """One sentence for each file that the last `all` or `frame` left out."""
         damaged = [_damaged(path, why) for path, why in self.corrupt.items()]
-        return damaged + [
-            f"{path} has another record schema than {SCHEMA}: it is left out and may be deleted" for path in self.stale
-        ]
+        return damaged + ([outdated(self.folder, len(self.stale))] if self.stale else [])
 
     def put(self, record: Record) -> Path:
         """Writes a record, whole and durably, and returns its file.
@@ -107,7 +119,7 @@ class RecordStore:
             raise BenchError(f"{path} is recorded already: delete it if it is to be measured again")
         try:
             self._sweep()
-            _write_whole(path, text, self.folder / ".tmp")
+            write_atomically(path, text.encode(), drafts=self.folder / ".tmp")
         except OSError as error:
             raise BenchError(
                 f"{path} could not be written ({error.strerror}): make room or choose another folder, and start"
@@ -125,14 +137,22 @@ class RecordStore:
         Raises:
             BenchError: the file system does not let the folder be locked.
         """
-        path = self.folder / ".locks" / key
-        held = _lock(path)
+        path = self.folder / ".locks" / key  # stays when it is let go: a name must not stand for two files
+        lock = FileLock(path, timeout=0, thread_local=False)
         try:
-            yield held is not None
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            pass
+        except (OSError, NotImplementedError) as error:
+            raise BenchError(
+                f"{path} cannot be made and locked ({getattr(error, 'strerror', error)}): put the study into a folder"
+                " that can be written to, on a file system with locks"
+            ) from error
+        try:
+            yield lock.is_locked
         finally:
-            if held is not None:
-                path.unlink(missing_ok=True)  # while it is still held: see _lock
-                os.close(held)
+            lock.release()
 
     def scratch(self, key: str) -> Path:
         """Where the cell of that key keeps what must survive a kill; not made here."""
@@ -192,69 +212,21 @@ def _damaged(path: Path, why: str) -> str:
     return f"the record file {path} is damaged: {why}; delete it, and its cell is measured again"
 
 
-def _write_whole(path: Path, text: str, temporary: Path) -> None:
-    """Writes beside the records, forces the bytes to disk, and renames: readers see all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.mkdir(exist_ok=True)
-    draft = temporary / f"{path.stem}.{uuid.uuid4().hex}"
+def _is_current(path: Path) -> bool:
+    """Whether a file is of this schema, or no record at all (which is found out when it is read)."""
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        with path.open(encoding="utf-8") as file:
+            if re.match(rf'{{\s*"schema": {SCHEMA},', file.read(40)):
+                return True
+        return schema_of(path.read_text(encoding="utf-8")) in (None, SCHEMA)
+    except (OSError, UnicodeDecodeError):
+        return True
 
 
-def _sync_folder(folder: Path) -> None:
-    """Forces the rename itself to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(path: Path) -> int | None:
-    """A descriptor that holds the lock file exclusively; None if somebody else does.
-
-    The holder deletes the file before it lets go, so a lock may be won on a file that is no longer there: then the
-    name stands for another file, and the attempt starts anew.
-
-    Raises:
-        BenchError: the folder cannot be written to, or its file system has no locks.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while (held := _locked(path)) is not None and not _is_file(held, path):
-            os.close(held)
-        return held
-    except OSError as error:
-        raise BenchError(
-            f"{path} cannot be made and locked ({error.strerror}): put the study into a folder that can be written to,"
-            " on a file system with locks"
-        ) from error
-
-
-def _locked(path: Path) -> int | None:
-    """A descriptor of the file, made if need be, that holds its lock; None if somebody else does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
-    return descriptor
-
-
-def _is_file(descriptor: int, path: Path) -> bool:
-    """Whether the name still stands for the open file."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+def outdated(folder: Path, count: int) -> str:
+    """The sentence about records of another schema."""
+    records = "a record" if count == 1 else f"{count} records"
+    return (
+        f"{folder} holds {records} of another schema than {SCHEMA}: `lale-bench records upgrade {folder.parent}`"
+        " carries them over, with a backup; to measure them again, give another folder"
+    )

@@ -81,10 +81,11 @@ class TrainingEvaluator:
     def determinants(self) -> Mapping[str, Any]:
         """Data, recipe, size, device and runtime."""
         from bench.records.environment import device_kind
+        from bench.records.identity import changed_fields
 
         return {
             "data": self.data.fingerprint,
-            "recipe": self.recipe.to_dict(),
+            "recipe": changed_fields(self.recipe),
             "size": self.size,
             "device": device_kind(self.device),
             "runtime": self.runtime,

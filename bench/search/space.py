@@ -204,4 +204,4 @@ def with_fields(config: Any, fields: Mapping[str, Any]) -> Any:
 
 def config_key(config: Any) -> str:
     """Twelve hexadecimal digits that name a config: equal for equal configs."""
-    return hashlib.sha256(canonical_json(archs.to_dict(config)).encode()).hexdigest()[:12]
+    return hashlib.sha256(canonical_json(archs.to_dict(config, defaults=False)).encode()).hexdigest()[:12]

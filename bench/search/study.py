@@ -266,7 +266,7 @@ def _nearest_point(space: Space) -> Params:
 def study_name(plan: SearchPlan, space: Space, known: Sequence[Params], asked: Mapping[str, Any]) -> str:
     """A name that two runs share exactly if they are the same search; the number of trials is not part of it."""
     identity = {
-        "base": archs.to_dict(space.base),
+        "base": archs.to_dict(space.base, defaults=False),
         "space": {d.name: list(d.values) for d in space.dimensions},
         "objectives": plan.objectives,
         "budget": asdict(plan.budget),

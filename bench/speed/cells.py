@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ import archs
 from archs import ArchConfig
 from bench.counting.cells import IMAGE_CHANNELS
 from bench.engine import Cell, CellContext
-from bench.records.identity import versions
+from bench.records.identity import changed_fields, network_libraries, networks_determinants, versions
 from bench.speed.protocol import SpeedProtocol
 
 
@@ -22,14 +21,18 @@ def speed_cell(
     """Speed of several networks, interleaved: one measurement, since speeds of different times do not compare."""
     from bench.records.environment import device_kind
 
+    libraries = {package for config in configs.values() for package in network_libraries(config)}
     determinants = {
-        "configs": {label: archs.to_dict(config) for label, config in configs.items()},
+        **networks_determinants(configs, num_classes, IMAGE_CHANNELS),
         "size": size,
-        "num_classes": num_classes,
-        "protocol": asdict(protocol),
+        "protocol": changed_fields(protocol),
         "threads": protocol.threads or torch.get_num_threads(),
         "device": device_kind(device),
-        "versions": versions("torch"),
+        "versions": versions("torch", *libraries),
+    }
+    about = {
+        "configs": {label: archs.to_dict(config) for label, config in configs.items()},
+        "protocol": protocol.to_dict(),
     }
 
     def run(context: CellContext) -> Mapping[str, Any]:
@@ -41,7 +44,8 @@ def speed_cell(
         speeds = measure_speed(fit, size, protocol, device) if fit else {}
         return {"speeds": {label: speed.to_dict() for label, speed in speeds.items()}, "failures": failures}
 
-    return Cell("speed", f"speed at batch {protocol.batch}", determinants, run, cost=float(len(configs)))
+    label = f"speed at batch {protocol.batch}"
+    return Cell("speed", label, determinants, run, cost=float(len(configs)), about=about)
 
 
 def _refusal(model: torch.nn.Module, size: tuple[int, int]) -> str:

@@ -12,6 +12,7 @@ import archs
 from bench.counting.cells import IMAGE_CHANNELS
 from bench.engine import Cell, CellContext
 from bench.errors import BenchError
+from bench.records.identity import changed_fields, network_determinants
 from bench.speed.protocol import SpeedProtocol
 from bench.stats.medians import Median, median_interval
 
@@ -32,13 +33,15 @@ def race_cell(ways: Mapping[str, Way], label: str, size: tuple[int, int], num_cl
     from bench.records.environment import device_kind
 
     determinants = {
-        "ways": {
-            name: {"config": archs.to_dict(way.config), "protocol": way.protocol.to_dict()}
+        "entries": {
+            name: {
+                **network_determinants(way.config, num_classes, IMAGE_CHANNELS),
+                "protocol": changed_fields(way.protocol),
+            }
             for name, way in ways.items()
         },
         "order": list(ways),
         "size": size,
-        "num_classes": num_classes,
         "device": device_kind(device),
         "versions": _versions(),
     }
@@ -53,7 +56,10 @@ def race_cell(ways: Mapping[str, Way], label: str, size: tuple[int, int], num_cl
         speeds = race(contenders, device, IMAGE_CHANNELS)
         return {"speeds": {name: speed.to_dict() for name, speed in speeds.items()}, "missing": missing}
 
-    return Cell("race", label, determinants, run, cost=float(len(ways)))
+    about = {
+        name: {"config": archs.to_dict(way.config), "protocol": way.protocol.to_dict()} for name, way in ways.items()
+    }
+    return Cell("race", label, determinants, run, cost=float(len(ways)), about={"entries": about})
 
 
 def recorded_ratio(speeds: Mapping[str, Mapping[str, Any]], fast: str, slow: str) -> Median:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ import torch
 
 import archs
 from archs import ArchConfig
+from bench.data.bands import RGB
 from bench.engine import Cell, CellContext, CellFailed
 from bench.records import pack_array
-from bench.records.identity import network_libraries, versions
+from bench.records.identity import changed_fields, network_determinants, network_libraries, versions
 
 if TYPE_CHECKING:
     from bench.data import DataSet
@@ -46,10 +48,9 @@ def train_cell(
     from bench.records.environment import device_kind
 
     determinants = {
-        "config": archs.to_dict(config),
-        "data": {"name": data.name, "fingerprint": data.fingerprint, "tile_size": data.tile_size},
-        "num_classes": data.classes.num_classes,
-        "recipe": recipe.to_dict(),
+        **network_determinants(config, data.classes.num_classes, data.in_channels),
+        "data": _data_determinants(data),
+        "recipe": changed_fields(recipe),
         "seed": seed,
         "test": test,
         "device": device_kind(device),
@@ -58,7 +59,8 @@ def train_cell(
 
     run = partial(_train, config, data, recipe, seed, device, test, weights)
     cost = _train_cost(config, recipe)
-    return Cell("train", f"{label}, seed {seed}", determinants, run, cost=cost, untimed=True, long=True)
+    about = {"config": archs.to_dict(config), "recipe": recipe.to_dict(), "data": data.name}
+    return Cell("train", f"{label}, seed {seed}", determinants, run, cost=cost, untimed=True, long=True, about=about)
 
 
 def _train(
@@ -91,6 +93,16 @@ def _train(
     if weights is not None:
         _keep_weights(model, weights / f"{context.scratch.name}.safetensors")
     return figures
+
+
+def _data_determinants(data: DataSet) -> dict[str, Any]:
+    """Pixels, classes, bands other than RGB, which fold; neither the set's name nor the colours that it is drawn in."""
+    found: dict[str, Any] = {"fingerprint": data.fingerprint, "tile_size": data.tile_size}
+    if data.bands != RGB:
+        found["bands"] = [asdict(band) for band in data.bands]
+    if (fold := getattr(data, "fold", None)) is not None:
+        found["fold"] = asdict(fold)
+    return found
 
 
 def panel_indices(tiles: int) -> list[int]:

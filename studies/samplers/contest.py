@@ -52,11 +52,11 @@ def contest_cell(land: Tabulated, contest: Contest, sampler: str, seed: int) -> 
     front so far, `macs` (of the trainings so far, relative: an infeasible config trains nothing), `seconds` (of
     proposing), and `infeasible` evaluations."""
     determinants = {
-        "land": dict(land.about),
+        "table": dict(land.about),
         "rows": len(land.table),
         "model": land.model,
         "noise": land.noise,
-        "base": archs.to_dict(land.scope.base),
+        "base": archs.to_dict(land.scope.base, defaults=False),
         "floor": land.scope.low_gmacs,
         "contest": {**asdict(contest), "budget": asdict(contest.budget)},
         "sampler": sampler,

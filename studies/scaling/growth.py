@@ -13,6 +13,7 @@ from torch import nn
 import archs
 from bench.counting.cells import IMAGE_CHANNELS, cost_cell
 from bench.engine import Cell, CellContext
+from bench.records.identity import changed_fields, network_libraries, networks_determinants, versions
 
 if TYPE_CHECKING:
     from bench.speed.measure import SpeedProtocol
@@ -66,15 +67,15 @@ def latency_cell(
     from bench.records.environment import device_kind
 
     fitted = {label: archs.fit_image_size(config, size) for label, config in configs.items()}
+    libraries = {package for config in fitted.values() for package in network_libraries(config)}
     determinants = {
-        "configs": {label: archs.to_dict(config) for label, config in fitted.items()},
+        **networks_determinants(fitted, num_classes, IMAGE_CHANNELS),
         "size": size,
-        "num_classes": num_classes,
-        "protocol": protocol.to_dict(),
+        "protocol": changed_fields(protocol),
         "threads": protocol.threads or torch.get_num_threads(),
         "device": device_kind(device),
         "most_macs": most_macs,
-        "versions": {"torch": torch.__version__.split("+")[0]},
+        "versions": versions("torch", *libraries),
     }
 
     def run(context: CellContext) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.cache import SplitCache, default_cache
+from bench.data.cache import SplitCache
 from bench.data.classes import ARAS400K_CLASSES
 from bench.data.dataset import DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.terrain.land import plan
@@ -15,6 +15,7 @@ from bench.data.terrain.paint import paint
 from bench.data.terrain.sensor import expose
 from bench.data.terrain.style import Style, draw_style
 from bench.errors import BenchError
+from bench.records.environment import user_cache
 
 TILES_A_SCENE = 8
 MARGIN = 4
@@ -85,7 +86,7 @@ class _Part:
     def open(self, cache: Path | None, report: TileReport) -> Split:
         if self.count * self.size**2 < KEPT_FROM:
             return self._generated(report)
-        store = SplitCache((cache or default_cache()) / "tiles", f"terrain {self} numpy {np.__version__}")
+        store = SplitCache((cache or user_cache()) / "tiles", f"terrain {self} numpy {np.__version__}")
         try:
             return self._kept(store, report)
         except (BenchError, OSError):  # a cache that is full or read-only costs time, no more

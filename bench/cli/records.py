@@ -1,0 +1,91 @@
+"""`records upgrade`: carry records of an earlier version of the suite over to this one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import OUTPUT, PROGRESS, JsonOption, print_json
+
+if TYPE_CHECKING:
+    from bench.data import DataSet
+
+app = typer.Typer(no_args_is_help=True, help="Look after records.")
+
+
+@app.callback()
+def records() -> None:
+    """Look after records."""
+
+
+@app.command()
+def upgrade(
+    folder: Annotated[Path, typer.Argument(help="A folder with records in it, as `runs`.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A data set that trainings in the folder were made on, as a study takes it; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry over the records of schema 1, and their keys in manifests, tables, weights and search storages.
+
+    Every file that changes is copied to `FOLDER-schema-1` first. A record is carried over where the network and the
+    data are known to be the same as when it was measured; the others are kept aside, and their cells measured again.
+    The command may be interrupted, and be run again, with more `--data` or other versions of libraries.
+    """
+    from bench.records.upgrade import upgrade_folder
+
+    with PROGRESS.status("opening the data"):
+        fingerprints = {old: new for source in data or [] for old, new in _fingerprints(source).items()}
+    with PROGRESS.status("upgrading") as status:
+        done = upgrade_folder(folder, fingerprints, lambda i, n: status.update(f"record {i} of {n}"))
+    if as_json:
+        return print_json(
+            {
+                "records": done.records,
+                "aside": dict(done.aside),
+                "files": [str(path) for path in done.files],
+                "backup": str(done.backup),
+            }
+        )
+    OUTPUT.print(f"{done.records} records carried over; keys replaced in {len(done.files)} other files", markup=False)
+    for reason, count in done.aside.items():
+        OUTPUT.print(f"{count} kept aside: {reason}", markup=False, highlight=False)
+    if done.backup.exists():
+        OUTPUT.print(f"the files as they were: {done.backup}", markup=False, highlight=False)
+    return None
+
+
+def _fingerprints(source: str) -> dict[str, str]:
+    """A data set's fingerprint of schema 1 and today's, for every choice of splits that may have been opened."""
+    from bench.data import open_data
+    from bench.data.dataset import assemble
+
+    data = open_data(source)
+    known = {}
+    for count in range(1, len(data.splits) + 1):
+        for splits in combinations(data.splits.values(), count):
+            part = assemble(data.name, data.classes, splits, bands=data.bands)
+            known[_schema_1_fingerprint(part)] = part.fingerprint
+    return known
+
+
+def _schema_1_fingerprint(data: DataSet) -> str:
+    """The hash of a data set that trainings of schema 1 were keyed by: the colours of classes were part of it."""
+    table = {
+        "ignore_index": data.classes.ignore_index,
+        "classes": [
+            {"index": i, "name": name, "rgb": list(colour)}
+            for i, (name, colour) in enumerate(zip(data.classes.names, data.classes.colours, strict=True))
+        ],
+    }
+    if data.classes.ignore_colours:
+        table["ignore_rgb"] = [list(colour) for colour in data.classes.ignore_colours]
+    content = [table, {split.name: split.digest for split in data.splits.values()}]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
