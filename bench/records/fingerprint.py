@@ -60,20 +60,21 @@ def network_fingerprint(config: ArchConfig, num_classes: int, in_channels: int) 
 
 def is_ours(config: ArchConfig) -> bool:
     """Whether the config and those inside it are of our own families."""
-    return all(type(part).__module__.partition(".")[0] == _OURS for part in _parts(config))
+    return all(type(part).__module__.partition(".")[0] == _OURS for part in config_parts(config))
 
 
-def _parts(config: Any) -> Iterator[Any]:
+def config_parts(config: Any) -> Iterator[Any]:
     """A config and the configs inside it."""
-    yield config
+    if hasattr(config, "family"):
+        yield config
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
-            yield from _parts(value)
+            yield from config_parts(value)
 
 
 def _revisions(config: ArchConfig) -> list[list[Any]]:
-    return [[part.family, getattr(part, "revision", 1)] for part in _parts(config) if hasattr(part, "family")]
+    return [[part.family, getattr(part, "revision", 1)] for part in config_parts(config)]
 
 
 def _fingerprint(config: ArchConfig, num_classes: int, in_channels: int) -> str:
@@ -84,7 +85,7 @@ def _fingerprint(config: ArchConfig, num_classes: int, in_channels: int) -> str:
         return ""
     structure = list(_layers(model, reader, ours))
     if not ours:
-        for part in _parts(config):
+        for part in config_parts(config):
             reader.read(type(part), methods_only=True)
     return _digest([VERSION, _revisions(config), structure, sorted(reader.texts), sorted(reader.libraries)])
 

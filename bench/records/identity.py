@@ -13,7 +13,7 @@ from typing import Any
 import archs
 from archs import ArchConfig
 from archs.saved import has_default
-from bench.records.fingerprint import network_fingerprint
+from bench.records.fingerprint import config_parts, network_fingerprint
 
 LIBRARIES = {
     "smp": ("segmentation-models-pytorch", "timm"),
@@ -31,8 +31,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 def network_libraries(config: ArchConfig) -> tuple[str, ...]:
     """The packages whose code is part of the network, beside torch."""
-    parts = (config, getattr(config, "encoder", config), getattr(config, "decoder", config))
-    families = {getattr(part, "family", "") for part in parts}
+    families = {part.family for part in config_parts(config)}
     return tuple(package for family in families for package in LIBRARIES.get(family, ()))
 
 

@@ -4,8 +4,8 @@ The old defaults stand here as they were, whatever those of the code are by now.
 its function is known to be the same as when it was measured: our own families while their revision is 1 (golden outputs
 hold that), a library's at the version that the record states. Every other record is kept aside.
 
-Each step may be cut short and done again: first all new records are written, then the words in other files are replaced,
-then the old records go.
+Each step may be cut short and done again: first all new records are written, then the keys in other files are
+replaced, then the old records go.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import archs
+import archs.classifiers  # a family of its own
 from archs import ArchConfig, ArchError
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 from bench.records.canonical import SCHEMA, canonical_json
+from bench.records.fingerprint import config_parts
 from bench.records.identity import network_determinants, network_libraries, versions
 from bench.records.record import Record, schema_of
 from bench.records.storages import STORAGES, replace_in_storage
@@ -163,8 +166,10 @@ def _replace_keys(done: Upgraded) -> None:
             path.rename(path.with_stem(done.new[path.stem]))
         elif path.suffix in TEXTS:
             _replace_in_text(path, done)
-        elif path.suffix in STORAGES:
-            replace_in_storage(path, lambda text: translated(text, done.new), lambda: _keep_copy(path, done))
+        elif path.suffix in STORAGES and replace_in_storage(
+            path, partial(translated, new=done.new), partial(_keep_copy, path, done)
+        ):
+            done.files.append(path)
 
 
 def _replace_in_text(path: Path, done: Upgraded) -> None:
@@ -265,7 +270,7 @@ _KINDS = {
 def _network(plain: Mapping[str, Any], classes: int, channels: int, packages: Mapping[str, str]) -> dict[str, Any]:
     """The network's determinants, where its function is known to be what it was."""
     config = _config(plain)
-    for part in (config, getattr(config, "encoder", config), getattr(config, "decoder", config)):
+    for part in config_parts(config):
         if getattr(part, "revision", 1) != 1:
             raise _Lost(f"{part.family} has another revision than the one that was measured")
         if not type(part).__module__.startswith("archs."):
@@ -273,10 +278,7 @@ def _network(plain: Mapping[str, Any], classes: int, channels: int, packages: Ma
     for package in network_libraries(config):
         if packages.get(package) != (here := versions(package)[package]):
             raise _Lost(f"measured with {package} {packages.get(package)}, and {here} is installed: install that one")
-    found = network_determinants(config, classes, channels)
-    if not found["network"] and classes:
-        raise _Lost(f"the network of {config.family} cannot be built")
-    return found
+    return network_determinants(config, classes, channels)
 
 
 def _config(plain: Mapping[str, Any]) -> ArchConfig:
