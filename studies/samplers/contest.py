@@ -52,7 +52,7 @@ def contest_cell(land: Tabulated, contest: Contest, sampler: str, seed: int) -> 
     front so far, `macs` (of the trainings so far, relative: an infeasible config trains nothing), `seconds` (of
     proposing), and `infeasible` evaluations."""
     determinants = {
-        "table": dict(land.about),
+        "table": {key: value for key, value in land.about.items() if key != "name"},
         "rows": len(land.table),
         "model": land.model,
         "noise": land.noise,

@@ -74,7 +74,7 @@ def report_tabulated(
     caption = (
         f"How well the F1 of a config is foretold: surrogates on configs that they have not seen ({FOLDS} folds), and "
         f"what costs nothing to know. {good['config_key'].nunique()} configs of LALE, {about['recipe']['steps']} steps "
-        f"each on {about['data']['name']}; trainings of one config with other seeds differ by {100 * noise:.2f} points "
+        f"each on {about['name']}; trainings of one config with other seeds differ by {100 * noise:.2f} points "
         "(standard deviation), beside what all trainings of a seed share."
     )
     files += write_tables(frame, COLUMNS, folder / "fits", caption)
@@ -115,7 +115,8 @@ def _about(records: Mapping[str, Record]) -> dict[str, Any]:
     if len(found) != 1:
         raise BenchError("the trainings of the table differ in data or recipe; make the table in a folder of its own")
     torch = sorted({record.determinants["versions"]["torch"] for record in records.values()})
-    return {**json.loads(found.pop()), "torch": torch}
+    name = next(iter(records.values())).about["data"]
+    return {**json.loads(found.pop()), "torch": torch, "name": name}
 
 
 def _document(scope: Scope, noise: float, fits: list[Fit], about: Mapping[str, Any]) -> bytes:
