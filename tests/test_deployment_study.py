@@ -25,12 +25,12 @@ def test_every_way_of_the_study_can_be_asked_for():
     cells = STUDY.layout(Setting()).cells
     assert list(cells) == ["batch 1", "batch 8"]
     for label, batch in zip(cells, (1, 8), strict=True):
-        ways = cells[label].determinants["ways"]
+        ways = cells[label].determinants["entries"]
         assert list(ways) == list(WAYS)
-        assert {way["protocol"]["batch"] for way in ways.values()} == {batch}
+        assert {way["protocol"].get("batch", 1) for way in ways.values()} == {batch}
         assert {way["protocol"]["threads"] for way in ways.values()} == {2}
-    assert ways[LITERAL]["protocol"]["form"] == "trained"
-    assert ways[LITERAL]["protocol"]["memory_format"] == "contiguous"
+    told = cells["batch 8"].about["entries"][LITERAL]["protocol"]
+    assert (told["form"], told["memory_format"]) == ("trained", "contiguous")
     assert cells["batch 1"].key == STUDY.layout(Setting()).cells["batch 1"].key != cells["batch 8"].key
 
 

@@ -115,7 +115,7 @@ def _about(records: Mapping[str, Record]) -> dict[str, Any]:
     if len(found) != 1:
         raise BenchError("the trainings of the table differ in data or recipe; make the table in a folder of its own")
     torch = sorted({record.determinants["versions"]["torch"] for record in records.values()})
-    name = next(iter(records.values())).about["data"]
+    name = next(iter(records.values())).about.get("data", "")
     return {**json.loads(found.pop()), "torch": torch, "name": name}
 
 
