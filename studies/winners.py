@@ -1,6 +1,6 @@
 """Do networks that a search found hold against the published ones, on seeds that the search has not seen?
 
-Add the found ones: `lale-bench study winners --add runs/search/front/NAME.json --seeds 5,6,7,8,9`. Trained by the same
+Add the found ones: `lale-bench study winners --add runs/NAME/front/VARIANT.json --seeds 5,6,7,8,9`. Trained by the same
 recipe on the same tiles as LALE-S1, LALE-S2 and the cheapest CNN of the field, and compared with LALE-S1, paired by
 seed and test tile.
 """

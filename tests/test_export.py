@@ -12,6 +12,7 @@ from bench.cli.app import run as run_command
 from bench.errors import BenchError
 from bench.speed import export
 from bench.training.checkpoint import load_weights, save_weights
+from bench.training.trained import open_trained
 
 needs_onnx = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))),
@@ -59,7 +60,7 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path):
         def forward(self, image):
             raise RuntimeError("not today")
 
-    with pytest.raises(BenchError, match="cannot be exported to ONNX"):
+    with pytest.raises(BenchError, match=r"^the network cannot be exported to ONNX: RuntimeError: not today$"):
         export.export_onnx(Unfriendly(), tmp_path / "never.onnx", (8, 8))
     assert list(tmp_path.iterdir()) == []
 
@@ -79,6 +80,31 @@ def test_a_member_of_a_front_is_exported_with_the_weights_beside_it(tmp_path, ca
     again = archs.create(out / "config.json", num_classes=5)
     load_weights(again, out / "weights.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+def test_random_weights_are_exported_on_demand_only(tmp_path, capsys):
+    """A searched config without weights beside it was once exported as a random network, with exit status 0."""
+    archs.save_config(archs.config("lale-s1", **TINY), tmp_path / "member[1].json", num_classes=5)
+    for name, said in ((str(tmp_path / "member[1].json"), " beside its config"), ("lale-s1", "")):
+        assert run_command(["export", name, "--out", str(tmp_path / "out")]) == 1
+        assert f"has no trained weights{said}: give --weights FILE, or --random-weights" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    asked = ["export", str(tmp_path / "member[1].json"), "--random-weights", "--out", str(tmp_path / "out[2]")]
+    assert run_command(asked) == 0
+    said = capsys.readouterr().out
+    assert "member[1].json, 5 classes, weights: random" in said and "out[2]/config.json" in said
+
+
+def test_bands_and_classes_travel_with_a_trained_network(tmp_path):
+    bands = [{"name": f"b{i}", "low": 0.0, "high": 1.0, "mean": 0.0, "deviation": 1.0} for i in range(4)]
+    config = archs.config("lale-s1", **TINY)
+    (tmp_path / "trained").mkdir()
+    about = {"num_classes": 2, "classes": [{"name": "a", "rgb": [0, 0, 0]}, {"name": "b", "rgb": [9, 9, 9]}]}
+    archs.save_config(config, tmp_path / "trained" / "config.json", bands=bands, **about)
+    save_weights(archs.build(config, 2, 4), tmp_path / "trained" / "weights.safetensors")
+    assert run_command(["export", str(tmp_path / "trained"), "--out", str(tmp_path / "out")]) == 0
+    again = open_trained(str(tmp_path / "out"))
+    assert again.names == ("a", "b") and len(again.bands) == 4 and again.build() is not None
 
 
 def test_without_onnx_it_says_what_to_install(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from bench.cli.app import run as run_command
 from bench.engine.distributed import Heartbeat, is_decided, open_storage, quiet
 from bench.records import RecordStore
 from bench.search import Budget, SearchPlan
-from bench.search.report import SearchSetting, run_and_report
+from bench.search.run import SearchSetting, run_and_report
 from bench.study.sharing import unpack_record
 from bench.training.recipe import Recipe
 
@@ -47,7 +47,9 @@ def start(tmp_path):
 
 def setting(server, folder):
     recipe = Recipe(steps=16, eval_every=8, batch=4)
-    return SearchSetting(DATA, recipe, (1,), (32, 32), storage=server.url, out=folder, heartbeat=Heartbeat(GRACE_S))
+    return SearchSetting(
+        DATA, recipe, (1,), (32, 32), storage=server.url, out=folder, name="search", heartbeat=Heartbeat(GRACE_S)
+    )
 
 
 def _begin(server, folder):

@@ -1,7 +1,9 @@
 """Reading a search: members in words, what the score depended on, what the storage holds."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,11 +14,13 @@ from search_formula import QUIET, S1, FormulaEvaluator
 
 import archs
 from bench.cli.app import run as run_command
+from bench.errors import BenchError
 from bench.report.figures.space import draw_importance, draw_parallel
 from bench.search import Budget, SearchPlan, run_search, words
+from bench.search.halving import parse_rungs
 from bench.search.importance import importance
-from bench.search.ladder import parse_ladder
-from bench.search.report import SearchSetting, known_as, report_search, run_and_report
+from bench.search.report import known_as, report_search
+from bench.search.run import SearchSetting, run_and_report
 from bench.training.recipe import Recipe
 
 
@@ -108,15 +112,65 @@ def test_a_searched_folder_is_read_again_and_members_have_weights(tmp_path, monk
     plan = SearchPlan(S1, ("depths",), budget=Budget(max_gmacs=0.01), trials=3, sampler="random")
     recipe = Recipe(steps=2, eval_every=2, batch=4)
     setting = SearchSetting("terrain:seed=3,size=32,train=8,val=4,test=4", recipe, (1,), (32, 32), out=tmp_path,
-                            ladder=parse_ladder("1,2"))  # fmt: skip
+                            rungs=parse_rungs("1,2"), name="search")  # fmt: skip
     report = run_and_report(plan, setting, console=QUIET)
     assert set(report.members["variant"]) == {path.stem for path in (tmp_path / "search/front").glob("*.safetensors")}
     for said in report.members["words"]:
         assert "points of F1 on test tiles" in said or said == "the base itself"
-    assert any("The ladder took" in sentence for sentence in report.findings)
-    assert "| 1 step" in (tmp_path / "search/ladder.md").read_text()
+    assert any("Successive halving took" in sentence for sentence in report.findings)
+    assert "| 1 step" in (tmp_path / "search/halving.md").read_text()
     again = report_search(tmp_path / "search")
     pd.testing.assert_frame_equal(again.members, report.members)
     assert (tmp_path / "search" / "front.md").exists()
     assert run_command(["search", "show", str(tmp_path / "search"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["front"]
+
+
+TILES = "terrain:seed=3,size=32,train=8,val=4,test=4"
+
+
+def small_search(out, **changes):
+    plan = SearchPlan(S1, ("depths", "decoder_width"), trials=3, sampler="random")
+    setting = SearchSetting(TILES, Recipe(steps=2, eval_every=2, batch=4), (1,), (32, 32), out=out)
+    setting = replace(setting, **{key: changes.pop(key) for key in list(changes) if hasattr(setting, key)})
+    return run_and_report(replace(plan, **changes), setting, console=QUIET)
+
+
+def params_of_front(report):
+    front = report.folder / "front"
+    assert {path.stem for path in front.glob("*.json")} == set(report.members["variant"])
+    return [sum(p.numel() for p in archs.create(path).parameters()) for path in front.glob("*.json")]
+
+
+@pytest.mark.slow
+def test_each_search_has_a_folder_and_its_front_is_replaced_whole(tmp_path, monkeypatch):
+    """A second budget once left members over it in the folder of the first front."""
+    monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "cache"))
+    first = small_search(tmp_path)
+    params_of_front(first)
+    (first.folder / "front" / "stale.json").write_text("left by an earlier front")
+    second = small_search(tmp_path, budget=Budget(max_params=1.6e6))
+    assert first.folder != second.folder and max(params_of_front(second)) <= 1.6e6
+    longer = small_search(tmp_path, trials=5)
+    assert longer.folder == first.folder
+    params_of_front(longer)
+    weights = {path.stem for path in (longer.folder / "front").glob("*.safetensors")}
+    assert weights == set(longer.members["variant"])
+    with pytest.raises(BenchError, match=r"holds another search, lale-\w+; this one is lale-\w+: give another --name"):
+        small_search(tmp_path, budget=Budget(max_params=1.7e6), name=first.folder.name)
+    with pytest.raises(BenchError, match="--name a/b is no name of a folder"):
+        small_search(tmp_path, name="a/b")
+
+
+def test_the_old_name_of_halving_answers(capsys):
+    assert run_command(["search", "--ladder", "25,75"]) == 1
+    assert capsys.readouterr().err == "error: --ladder is called --halving now: give --halving 25,75\n"
+
+
+def test_a_committed_search_still_opens(tmp_path):
+    committed = Path(__file__).resolve().parent.parent / "results" / "dubai"
+    for name in ("search", "search-front", "records"):
+        shutil.copytree(committed / name, tmp_path / name)
+    report = report_search(tmp_path / "search")
+    assert list(report.members["variant"]) and report.final is not None
+    assert (tmp_path / "search" / "front.md").read_text() == (committed / "search" / "front.md").read_text()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -64,7 +65,27 @@ class MLPDecoder(nn.Module):
         self.head = nn.Conv2d(config.width, num_classes, 1)
 
     def forward(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n k h w"]:
+        return self.head(self.dropout(self.act(self.norm(self._fused(features)))))
+
+    def _fused(self, features: list[Float[Tensor, "n _c _h _w"]]) -> Float[Tensor, "n d h w"]:
         size = features[0].shape[-2:]
+        if self.fusion == "concat" and self.training:
+            return self._multiplied_out(features, size)
         maps = [resize(project(x), size) for project, x in zip(self.project, features, strict=True)]
-        x = self.fuse(torch.cat(maps, dim=1)) if self.fusion == "concat" else sum(maps[1:], start=maps[0])
-        return self.head(self.dropout(self.act(self.norm(x))))
+        return self.fuse(torch.cat(maps, dim=1)) if self.fusion == "concat" else sum(maps[1:], start=maps[0])
+
+    def _multiplied_out(
+        self, features: list[Float[Tensor, "n _c _h _w"]], size: tuple[int, int]
+    ) -> Float[Tensor, "n d h w"]:
+        """The same map in training, where a third of LALE-S1's arithmetic would go into `fuse` at the finest map.
+
+        Projection, resizing and fusion are linear and a resize keeps constants, so that each map may be projected by
+        the product of both weights, at its own size, and the results added.
+        """
+        mixing = self.fuse.weight.flatten(1).chunk(len(self.project), dim=1)  # (D, D) for each map
+        bias, maps = self.fuse.bias, []
+        for mix, project, x in zip(mixing, self.project, features, strict=True):
+            weight = (mix @ project.weight.flatten(1))[:, :, None, None]  # (D, C, 1, 1)
+            maps.append(resize(F.conv2d(x, weight, mix @ project.bias + bias), size))
+            bias = 0  # once
+        return sum(maps[1:], start=maps[0])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,12 +23,23 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from torch import nn
 
+    from archs import ArchConfig
+
+DEFAULT_CLASSES, DEFAULT_CHANNELS = 7, 3
+
 
 def export(
-    name: Annotated[str, typer.Argument(help="A name, or a saved config's path, as `runs/search/front/NAME.json`.")],
-    weights: Annotated[
-        Path | None, typer.Option(help="Trained weights; else those beside the config, else random ones.")
-    ] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A folder that `train` wrote, a saved config's path (`front/NAME.json` of a search), NAME@DATA, or a "
+            "registered name."
+        ),
+    ],
+    weights: Annotated[Path | None, typer.Option(help="Trained weights; else those beside the config.")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Export random weights where there are no trained ones.")
+    ] = False,
     onnx: Annotated[
         Path | None, typer.Option(help="Write the network as this ONNX file.", callback=writable_file)
     ] = None,
@@ -46,44 +58,77 @@ def export(
     """Export a network: a registered one, a trained one, or a member of a searched front.
 
     The ONNX file is run by ONNX Runtime on random images and must give the same logits as the network as it was
-    trained (within 1e-4 of the largest), or it is not written. It takes `image`, float32 (batch, 3, H, W), in the
+    trained (within 1e-4 of the largest), or it is not written. It takes `image`, float32 (batch, bands, H, W), in the
     range that training used, and gives `logits`.
     """
     import archs
-    from bench.speed.export import export_onnx, save_network, trained_classes, weights_beside
+    from bench.speed.export import export_onnx
     from bench.training.checkpoint import load_weights
+    from bench.training.trained import weights_beside
 
     if onnx is None and out is None:
         raise BenchError("there is nothing to write: give --onnx FILE, --out FOLDER, or both")
-    config = archs.config(name, **parse_settings(settings))
-    classes = num_classes or trained_classes(name)
-    model = archs.build(config, classes).eval()
-    source = weights or weights_beside(name)
+    saved = _saved_config(name)
+    source = weights or (weights_beside(saved) if saved else None)
+    if source is None and not random_weights:
+        raise BenchError(
+            f"{name} has no trained weights{' beside its config' if saved else ''}: give --weights FILE, or "
+            "--random-weights to export it with random ones"
+        )
+    config = archs.config(saved or name, **parse_settings(settings))
+    about = _about(saved, num_classes)
+    channels = len(about["bands"]) if "bands" in about else DEFAULT_CHANNELS
+    model = archs.build(config, about["num_classes"], channels).eval()
     if source is not None:
         load_weights(model, source)
-    report = {"name": name, "classes": classes, "weights": str(source) if source else "random", "files": []}
+    report = {"name": name, "classes": about["num_classes"], "weights": str(source or "random"), "files": []}
     if out is not None:
-        report["files"] += [str(path) for path in save_network(config, model, out, classes)]
+        report["files"] += [str(path) for path in _save(config, model, out, about)]
     if onnx is not None:
-        exported = export_onnx(_form(model, deployed, (size, size)), onnx, (size, size), batch, reference=model)
+        form = archs.deploy(model, (size, size)) if deployed else model
+        exported = export_onnx(form, onnx, (size, size), batch, in_channels=channels, reference=model)
         report["files"].append(str(onnx))
         report["onnx"] = {"bytes": exported.bytes, "difference": exported.difference, "agreement": exported.agreement}
     return print_json(report) if as_json else _print(report)
 
 
-def _form(model: nn.Module, deployed: bool, size: tuple[int, int]) -> nn.Module:
+def _saved_config(name: str) -> Path | None:
+    """The file of a saved config; None for a registered name."""
+    from bench.training.trained import CONFIG, committed
+
+    path = committed().get(name, Path(name))
+    if (path / CONFIG).is_file():
+        return path / CONFIG
+    return path if path.suffix == ".json" else None
+
+
+def _about(saved: Path | None, num_classes: int | None) -> dict[str, Any]:
+    """What the saved file says of classes and bands; its classes are dropped where another number is asked for."""
+    found = json.loads(saved.read_text(encoding="utf-8")) if saved and saved.is_file() else {}
+    about = {key: found[key] for key in ("trained_on", "classes", "tile_size", "bands", "credit") if key in found}
+    known = found.get("num_classes", DEFAULT_CLASSES)
+    if num_classes not in (None, known):
+        about.pop("classes", None)
+    return {"num_classes": num_classes or known, **about}
+
+
+def _save(config: ArchConfig, model: nn.Module, folder: Path, about: dict[str, Any]) -> list[Path]:
+    """Write `config.json` and `weights.safetensors`, which `train --weights`, `export` and others read again."""
     import archs
+    from bench.training.checkpoint import save_weights
+    from bench.training.trained import CONFIG, WEIGHTS
 
-    return archs.deploy(model, size) if deployed else model
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder / WEIGHTS)
+    return [archs.save_config(config, folder / CONFIG, **about), folder / WEIGHTS]
 
 
-def _print(report: dict) -> None:
-    OUTPUT.print(f"{report['name']}, {report['classes']} classes, weights: {report['weights']}", highlight=False)
+def _print(report: dict[str, Any]) -> None:
+    lines = [f"{report['name']}, {report['classes']} classes, weights: {report['weights']}"]
     if found := report.get("onnx"):
-        OUTPUT.print(
+        lines.append(
             f"checked with ONNX Runtime: logits differ by {found['difference']:.1e} of the largest one, "
-            f"{found['agreement']:.2%} of the pixels get the same class",
-            highlight=False,
+            f"{found['agreement']:.2%} of the pixels get the same class"
         )
-    for path in report["files"]:
-        OUTPUT.print(path, highlight=False)
+    for line in [*lines, *report["files"]]:
+        OUTPUT.print(line, highlight=False, markup=False, soft_wrap=True)

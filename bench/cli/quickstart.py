@@ -28,8 +28,9 @@ TRIALS = 6
 def quickstart(data: DataOption = "world:tile=64", out: OutOption = Path("runs/quickstart")) -> None:
     """Make a first table, ablation, search and their figures, in minutes on two cores. Resumes where it stopped."""
     import archs
+    from bench.cli.reporting import write_report_page
     from bench.search import Budget, SearchPlan
-    from bench.search.report import SearchSetting, run_and_report
+    from bench.search.run import SearchSetting, run_and_report
     from bench.study import Setting, plan_study, run_study, write_report
     from bench.training.recipe import recipe_named
 
@@ -54,6 +55,8 @@ def quickstart(data: DataOption = "world:tile=64", out: OutOption = Path("runs/q
     OUTPUT.print(f"{(time.monotonic() - began) / 60:.1f} minutes. Tables and figures:")
     for folder in (*folders, report.folder):
         OUTPUT.print(f"  {folder}/", markup=False)
+    page = write_report_page([out], out / "report.html", [data], "Quickstart")
+    OUTPUT.print(f"All of it to look at in a browser: {page}", markup=False)
     OUTPUT.print("Next: lale-bench study ablation --data YOUR/TILES, or lale-bench --help.")
 
 

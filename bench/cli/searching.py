@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from bench.cli.options import (
     DEFAULT_DATA,
@@ -55,7 +56,8 @@ def search(
     max_mib: Annotated[float | None, typer.Option(help="The saved float32 weights, in MiB.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Median of one image on this device.")] = None,
     max_deployed_gmacs: Annotated[
-        float | None, typer.Option(help="The same of the deployed form, whose fusion folds into the projections.")
+        float | None,
+        typer.Option(help="Exact plain MACs of the deployed form (batch norms and fusion folded), in 10^9."),
     ] = None,
     max_activations: Annotated[
         float | None, typer.Option(help="Elements that the operators write for one image of --size, as 3e7.")
@@ -67,8 +69,10 @@ def search(
             help="auto (the best in the study `samplers`), ehvi, gp, tpe, nsga2, nsga3 or random; all feasible."
         ),
     ] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the proposals and the search's trainings.")] = 0,
-    seeds: Annotated[str, typer.Option(help="Of the front's final trainings: how many, or which (not --seed).")] = "3",
+    seed: Annotated[int, typer.Option(help="Random seed of the proposals and of the search's trainings.")] = 0,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of the front's final trainings: how many, or which (not --seed).")
+    ] = "3",
     data: DataOption = DEFAULT_DATA,
     budget: BudgetOption = "quick",
     size: SizeOption = 256,
@@ -77,29 +81,34 @@ def search(
         str | None,
         typer.Option(
             help="`postgresql://...` for many hosts (see `lale-bench worker`), or a .journal file's path; else SQLite "
-            "in the output folder."
+            "in the search's folder."
         ),
     ] = None,
     grace: Annotated[
-        int, typer.Option(help="With a server: seconds without a sign of life after which a worker counts as dead.")
+        int, typer.Option(help="With a server: seconds without a heartbeat after which a worker counts as dead.")
     ] = 120,
-    ladder: Annotated[
+    halving: Annotated[
         str,
         typer.Option(
-            help="Rising budgets, as `25@32,75,150`: all candidates take 25 steps on crops of 32 px, the best third 75 "
-            "steps, the best third of those 150. How well each ranks the last is measured and shown."
+            help="Successive halving, as `25@32,75,150`: all candidates take 25 steps on crops of 32 px, the best "
+            "third 75 steps, the best third of those 150. How well each rung ranks the last is shown."
         ),
     ] = "",
+    ladder: Annotated[str, typer.Option(hidden=True)] = "",
     settings: SetOption = None,
     recipe_settings: RecipeOption = None,
     out: OutOption = Path("runs"),
+    name: Annotated[
+        str, typer.Option(help="Name of the search's folder in --out; by default derived from what is searched for.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Search new variants under a budget, then train the front anew on new seeds and score it on test tiles.
 
     The budget is decided before any training: no training time goes to a network over it. The search sees train and
     validation tiles only; `--seeds` are those of the final trainings, which the search has not seen. Killed, the same
-    command goes on; `--set` changes fields of the base, `--recipe` of the recipe.
+    command goes on. Each search has a folder of its own; `front/` in it holds its front and nothing else. `--set`
+    changes fields of the base, `--recipe` of the recipe.
     """
     if context.invoked_subcommand is not None:
         return None
@@ -107,10 +116,12 @@ def search(
     from bench.engine.distributed import Heartbeat
     from bench.records.environment import resolve_device
     from bench.search import Budget, SearchPlan
-    from bench.search.ladder import parse_ladder
-    from bench.search.report import SearchSetting, run_and_report
+    from bench.search.halving import parse_rungs
+    from bench.search.run import SearchSetting, run_and_report
     from bench.search.spaces import read_values
 
+    if ladder:
+        raise BenchError(f"--ladder is called --halving now: give --halving {ladder}")
     plan = SearchPlan(
         base=archs.config(base or archs.DEFAULT, **parse_settings(settings)),
         free=tuple(field.strip() for field in free.split(",") if field.strip()),
@@ -129,15 +140,16 @@ def search(
         device=str(resolve_device(device)),
         storage=storage,
         out=out,
+        name=name,
         heartbeat=Heartbeat(grace),
-        ladder=parse_ladder(ladder) if ladder else (),
+        rungs=parse_rungs(halving) if halving else (),
     )
     return _print(run_and_report(plan, setting, console=PROGRESS), as_json)
 
 
 @app.command("show")
 def show(
-    where: Annotated[str, typer.Argument(help="A search's folder, as `runs/search`, or the storage it runs over.")],
+    where: Annotated[str, typer.Argument(help="A search's folder, as `runs/search-NAME`, or its storage.")],
     as_json: JsonOption = False,
 ) -> None:
     """Show what a search has found: its front against the base in words; its tables and figures are made again.
@@ -151,7 +163,7 @@ def show(
     if Path(where).is_dir():
         return _print(report_search(Path(where)), as_json)
     if (is_file(where) or "://" not in where) and not Path(where.removeprefix("sqlite:///")).is_file():
-        raise BenchError(f"there is no search at {where}; give its folder, as runs/search, or its storage")
+        raise BenchError(f"there is no search at {where}; give its folder in --out, or its storage")
     return _show_storage(where, as_json)
 
 
@@ -169,8 +181,8 @@ def _show_storage(where: str, as_json: bool) -> None:
 
 def _print(report: SearchReport, as_json: bool) -> None:
     if as_json:
-        return print_json(report.to_dict())
+        return print_json(report.to_dict() | {"folder": str(report.folder)})
     OUTPUT.print(report.table())
     for sentence in report.findings:
-        OUTPUT.print(sentence)
-    return OUTPUT.print(f"[dim]configs, tables and figures: {report.folder}[/]")
+        OUTPUT.print(sentence, markup=False)
+    return OUTPUT.print(f"[dim]configs, tables and figures: {escape(str(report.folder))}[/]")

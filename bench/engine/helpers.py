@@ -35,7 +35,7 @@ from bench.records.environment import usable_cores
 
 SHORT_EACH = 8  # fewer short cells than these for each process are measured sooner than another interpreter has started
 GPU_EACH = 8 << 30  # bytes of a GPU's memory for each process
-HOST_GIB_EACH = 2.0  # GiB of the machine's memory for each process
+HOST_GIB_EACH = 3.0  # GiB of the machine's memory for each process
 LARGE = 1 << 20  # bytes from which an array is handed over by a file, once, instead of with each cell
 STEP_EVERY_S = 1.0  # how often a helper says how far it is
 START = "from bench.engine.helpers import help_out; help_out()"

@@ -54,7 +54,7 @@ class WindowNetwork:
     """
 
     def __init__(self, trained: TrainedNetwork, side: tuple[int, int], protocol: SpeedProtocol, device: str) -> None:
-        from bench.speed.runtimes import Workshop, input_type, prepare, refuse_other_output
+        from bench.speed.runtimes import ModelCache, input_type, prepare, refuse_other_output
 
         model = trained.build().to(device)
         wanted = torch.randn(protocol.batch, len(trained.bands), *side, generator=torch.Generator().manual_seed(0))
@@ -63,7 +63,7 @@ class WindowNetwork:
             self._input = self._input.contiguous(memory_format=torch.channels_last)
         self.trained = trained
         self.batch, self.seconds, self.windows = protocol.batch, 0.0, 0
-        cache = Workshop()
+        cache = ModelCache()
         with torch.inference_mode():
             expected = model(wanted.to(device))
             self._prepared = prepare(cache.network(model, self._input, protocol), self._input, protocol, cache)

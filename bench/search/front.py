@@ -6,6 +6,8 @@ front is trained anew on other seeds for that.
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,16 +99,26 @@ def read_result(study: Study, objectives: Sequence[str]) -> SearchResult:
 def save_front(result: SearchResult, folder: Path | str, **also: Any) -> list[Path]:
     """Write each member of the front as a config that `archs.create` and every study accept, by its path.
 
+    The folder is replaced whole: of an earlier front only the weights of configs that are still on it are kept.
+
     `also`: what else the files are to hold.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    draft, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}") for _ in range(2))
+    draft.mkdir(parents=True)
     paths = []
     for trial in result.front:
-        found = dict(zip(result.objectives, trial.objectives, strict=True))
+        found = dict(zip(result.objectives, trial.objectives or (), strict=True))
         meta = {"search": result.name, "cost": trial.cost, "validation": found, "record": trial.record, **also}
-        paths.append(archs.save_config(trial.config, folder / f"{variant_name(trial)}.json", **meta))
-    return paths
+        paths.append(archs.save_config(trial.config, draft / f"{variant_name(trial)}.json", **meta))
+        weights = f"{variant_name(trial)}.safetensors"
+        if (folder / weights).is_file():
+            shutil.copyfile(folder / weights, draft / weights)
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return [folder / path.name for path in paths]
 
 
 def variant_name(trial: SearchedTrial) -> str:

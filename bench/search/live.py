@@ -27,8 +27,8 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One search: what is decided, and how many trials run at this moment."""
+class SearchState:
+    """One search: its decided trials, and how many trials run at this moment."""
 
     result: SearchResult
     running: int
@@ -51,7 +51,7 @@ class Progress:
         return {"name": self.result.name, "running": self.running, "trials": rows}
 
 
-def read_storage(url: str) -> list[Progress]:
+def read_storage(url: str) -> list[SearchState]:
     """Every search of a storage that has decided a trial.
 
     Raises:
@@ -64,13 +64,13 @@ def read_storage(url: str) -> list[Progress]:
             for summary in optuna.get_all_study_summaries(storage)
         ]
         searches = [study for study in studies if len(study.directions) > 1]  # shared studies have one
-        found = [_progress(study) for study in searches]
-    found = [progress for progress in found if progress.result.trials]
+        found = [_state(study) for study in searches]
+    found = [state for state in found if state.result.trials]
     if not found:
         raise BenchError(f"{without_password(url)} holds no search that has decided a trial")
     return found
 
 
-def _progress(study: optuna.Study) -> Progress:
+def _state(study: optuna.Study) -> SearchState:
     running = sum(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False))
-    return Progress(read_result(study, study.metric_names or ()), running)
+    return SearchState(read_result(study, study.metric_names or ()), running)

@@ -1,49 +1,36 @@
-"""A search from beginning to end: search, save the front, train it anew on new seeds, draw what was found."""
+"""What a search found, made of its files and records: the front in words, tables, figures, findings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
 import archs
-from bench.data import open_data
-from bench.engine.distributed import Heartbeat
 from bench.errors import BenchError
-from bench.records import RecordStore
 from bench.records.atomic import write_atomically
 from bench.report.columns import Column, Format, column, measured
 from bench.report.tables import rich_table, write_tables
-from bench.search.evaluate import TrainingEvaluator, TrainingFailed
-from bench.search.front import SearchedTrial, SearchResult, save_front, variant_name
+from bench.search.front import SearchResult, variant_name
+from bench.search.halving import Halving
 from bench.search.importance import importance
-from bench.search.jobs import search_job
-from bench.search.ladder import Ladder, Rung, climb
 from bench.search.space import fields_of
-from bench.search.study import SearchPlan, run_search
+from bench.search.study import SearchPlan
 from bench.search.words import member
-from bench.study import Setting, Variant, VariantStudy, plan_study, run_study, write_report
-from bench.study.layout import WEIGHTS, train_label
-from bench.study.run import RECORDS, StudyPlan
-from bench.study.sharing import share_study
-from bench.training.recipe import Recipe
+from bench.study import write_report
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from bench.data import DataSet
-    from bench.study.report import Report
+    from bench.study import Report
 
 FILE = "search.json"
 FORMAT = "lale-bench search 2"
-NAME = "search"
-FINAL = "search-front"
 COLUMNS = ("variant", "params", "macs", "mib", "latency_ms", "f1")
 MEMBER_COLUMNS = [
     column("variant"),
@@ -52,46 +39,14 @@ MEMBER_COLUMNS = [
     column("f1"),
     Column("words", "Against the base"),
 ]
-LADDER_COLUMNS = [
+RUNG_COLUMNS = [
     Column("rung", "Ranked by"),
     Column("trained", "Trained", "count"),
-    Column("tau", "Kendall's tau against the top", Format(".2f", interval="[]"), "high", "low", "high"),
+    Column("tau", "Kendall's tau against the last rung", Format(".2f", interval="[]"), "high", "low", "high"),
     Column("pairs", "On random candidates", "count"),
 ]
 LIMITS = {"macs": ("max_gmacs", 1e9), "params": ("max_params", 1.0), "latency": ("max_latency_ms", 1.0)}
 AXES = {"macs": "macs", "params": "params", "latency": "latency_ms"}
-
-
-@dataclass(frozen=True)
-class SearchSetting:
-    """Under what conditions a search is run.
-
-    Attributes:
-        data: a data source; the search opens its train and validation tiles only.
-        recipe: of every training.
-        seeds: of the final trainings; none may be the search's own.
-        size: height and width at which MACs and latency are taken, and the budget is meant.
-        device: "cpu" or "cuda".
-        storage: a URL of Optuna's or a journal file's path; SQLite in the output folder if None.
-        out: folder of the results; records are shared with the studies in it.
-        heartbeat: of the workers of a server.
-        ladder: rising budgets; the search trains at the first, and the best climb to the last. Empty: the recipe's.
-    """
-
-    data: str
-    recipe: Recipe
-    seeds: Sequence[int]
-    size: tuple[int, int] = (256, 256)
-    device: str = "cpu"
-    storage: str | None = None
-    out: Path = Path("runs")
-    heartbeat: Heartbeat = field(default_factory=Heartbeat)
-    ladder: tuple[Rung, ...] = ()
-
-    def evaluator(self, data: DataSet, rung: Rung | None = None) -> TrainingEvaluator:
-        """What trains at a rung, or by the recipe as it is."""
-        recipe = rung.recipe(self.recipe) if rung else self.recipe
-        return TrainingEvaluator(data, recipe, RecordStore(self.out / RECORDS), self.device, self.size)
 
 
 @dataclass(frozen=True)
@@ -124,110 +79,12 @@ class SearchReport:
         }
 
 
-def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | None = None) -> SearchReport:
-    """Search, save the front's configs, train the front anew and score it on test tiles, write tables and figures.
-
-    Raises:
-        BenchError: an impossible budget or field, a seed that the search has seen, data that cannot be opened.
-        StudyInterrupted: Ctrl-C; the same call goes on from there.
-    """
-    if plan.seed in setting.seeds:
-        raise BenchError(f"seed {plan.seed} is the search's own: score its front on other seeds")
-    folder = setting.out / NAME
-    seen = open_data(setting.data, splits=("train", "val"))
-    seen.require_scorable()
-    open_data(setting.data, splits=("test",)).require_scorable(intervals=True)
-    result = _searched(plan, setting, seen, folder, console)
-    ladder = _climbed(result, plan, setting, seen, console) if setting.ladder else None
-    result = ladder.result if ladder else result
-    configs = save_front(result, folder / "front", num_classes=seen.classes.num_classes)
-    _save(plan, result, seen, folder, ladder)
-    study = final_study(plan, configs)
-    final = plan_study(study, _final_setting(setting))
-    if setting.storage is None or setting.storage.startswith("sqlite:"):
-        run_study(final, console=console)
-    else:
-        share_study(final, setting.storage, data=setting.data, console=console, heartbeat=setting.heartbeat)
-    _place_weights(result, plan.base, final, setting.out)
-    return report_search(folder, setting.data)
+def final_name(folder: Path) -> str:
+    """The study beside a search's folder that judges its front."""
+    return f"{folder.name}-front"
 
 
-def _searched(
-    plan: SearchPlan, setting: SearchSetting, data: DataSet, folder: Path, console: Console | None
-) -> SearchResult:
-    """The search, at the first rung if there is a ladder."""
-    first = setting.ladder[0] if setting.ladder else None
-    evaluator = setting.evaluator(data, first)
-    job = search_job(plan, replace(setting, recipe=evaluator.recipe), evaluator.determinants)
-    return run_search(
-        plan,
-        evaluator,
-        folder,
-        storage=setting.storage,
-        console=console,
-        heartbeat=setting.heartbeat,
-        job=job,
-    )
-
-
-def _climbed(
-    result: SearchResult, plan: SearchPlan, setting: SearchSetting, data: DataSet, console: Console | None
-) -> Ladder:
-    """The rungs above the first, through the records: what was trained once is not trained again."""
-    console = console or Console(stderr=True)
-
-    def train(trial: SearchedTrial, rung: Rung) -> float | None:
-        evaluator = setting.evaluator(data, rung)
-        try:
-            score = evaluator.score(trial.config, plan.seed, f"ladder {trial.key}", lambda *step: None).f1
-        except TrainingFailed as failure:
-            console.print(f"{variant_name(trial)}, {rung}: FAILED: {failure}", highlight=False, markup=False)
-            return None
-        console.print(f"{variant_name(trial)}, {rung}: F1 {score:.4f}", highlight=False, markup=False)
-        return score
-
-    return climb(result, setting.ladder, train, plan.seed)
-
-
-def _place_weights(result: SearchResult, base: Any, final: StudyPlan, out: Path) -> None:
-    """The weights of each member's first seed beside its config: the first, since the best would be chosen on test."""
-    first = final.manifest.setting["seeds"][0]
-    for trial in result.front:
-        name = variant_name(trial)
-        label = train_label("base" if trial.config == base else name, first)
-        source = out / WEIGHTS / f"{final.manifest.cells.get(label)}.safetensors"
-        if source.exists():
-            write_atomically(out / NAME / "front" / f"{name}.safetensors", source.read_bytes())
-
-
-def final_study(plan: SearchPlan, configs: Sequence[Path]) -> VariantStudy:
-    """The study that judges a front: its members and the base they were searched around, on seeds of their own."""
-    base = Variant("base", plan.base)
-    members = [Variant.named(str(path)) for path in configs]
-    same = [member for member in members if member.config == plan.base]
-    return VariantStudy(
-        name=FINAL,
-        question="What do the members of the searched front reach on test tiles, on seeds the search has not seen?",
-        variants=(base, *(member for member in members if member not in same)),
-        base="base",
-        instruments=("static", "train"),
-        figures=("pareto", "per_class", "panels"),
-    )
-
-
-def _final_setting(setting: SearchSetting) -> Setting:
-    return Setting(
-        data=setting.data,
-        recipe=setting.recipe,
-        seeds=setting.seeds,
-        device=setting.device,
-        size=setting.size,
-        out=setting.out,
-        keep_weights=True,
-    )
-
-
-def _save(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path, ladder: Ladder | None) -> Path:
+def save_search(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path, halving: Halving | None) -> Path:
     """What the figures are drawn from, so that they need no Optuna storage."""
     rows = result.frame().replace({np.nan: None}).to_dict("records")
     space = plan.make_space()
@@ -250,14 +107,15 @@ def _save(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path, l
         "limit": _limit(plan, cost),
         "dimensions": {dimension.name: list(dimension.values) for dimension in space.dimensions},
         "trials": rows,
-        "ladder": ladder
-        and {
-            "rungs": ladder.rungs.astype(object).where(ladder.rungs.notna(), None).to_dict("records"),
-            "sentence": ladder.sentence(),
-        },
+        "ladder": halving and _rungs(halving),
         "front": [variant_name(trial) for trial in result.front],
     }
     return write_atomically(folder / FILE, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _rungs(halving: Halving) -> dict[str, Any]:
+    rows = halving.rungs.astype(object).where(halving.rungs.notna(), None).to_dict("records")
+    return {"rungs": rows, "sentence": halving.sentence()}
 
 
 def _limit(plan: SearchPlan, cost: str) -> float | None:
@@ -278,28 +136,28 @@ def report_search(folder: Path, source: str | None = None) -> SearchReport:
     Raises:
         BenchError: the folder holds no search.
     """
-    document = load_search(folder)
+    document = _load(folder)
     trials = pd.DataFrame(document["trials"])
     files = write_tables(trials, _columns(trials), folder / "trials", _caption(document))
     files += _draw(document, trials, folder / "figures")
-    files += _report_ladder(document, folder)
-    final_folder = folder.parent / FINAL
+    files += _report_halving(document, folder)
+    final_folder = folder.parent / final_name(folder)
     final = write_report(final_folder, source) if (final_folder / "study.json").exists() else None
     members = _members(document, trials, final)
     files += write_tables(members, MEMBER_COLUMNS, folder / "front", _front_caption(document, final))
     return SearchReport(folder, trials, files, final, _findings(document, trials, final), members)
 
 
-def _report_ladder(document: dict[str, Any], folder: Path) -> list[Path]:
-    """The ladder's table and figure, if there was one."""
-    from bench.report.figures.ladder import draw_ladder
+def _report_halving(document: dict[str, Any], folder: Path) -> list[Path]:
+    """The table and the figure of the rungs, if there were any."""
+    from bench.report.figures.halving import draw_halving
 
     if not document["ladder"]:
         return []
     rungs = pd.DataFrame(document["ladder"]["rungs"])
     rungs[["tau", "low", "high"]] = rungs[["tau", "low", "high"]].astype(float)
-    files = write_tables(rungs, LADDER_COLUMNS, folder / "ladder", document["ladder"]["sentence"])
-    return files + draw_ladder(rungs, folder / "figures" / "ladder", note=document["ladder"]["sentence"])
+    files = write_tables(rungs, RUNG_COLUMNS, folder / "halving", document["ladder"]["sentence"])
+    return files + draw_halving(rungs, folder / "figures" / "halving", note=document["ladder"]["sentence"])
 
 
 def _members(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> pd.DataFrame:
@@ -326,12 +184,7 @@ def _front_caption(document: dict[str, Any], final: Report | None) -> str:
     return f"The front, against {base}. {told}"
 
 
-def load_search(folder: Path) -> dict[str, Any]:
-    """What was saved of a search, as plain JSON: its budget, sampler and trials.
-
-    Raises:
-        BenchError: the folder holds no search, or one of another version.
-    """
+def _load(folder: Path) -> dict[str, Any]:
     try:
         document = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -355,7 +208,7 @@ def _caption(document: dict[str, Any]) -> str:
 
 
 def _what(document: dict[str, Any]) -> str:
-    return "trials that reached the top of the ladder" if document["ladder"] else "trials"
+    return "candidates that reached the last rung" if document["ladder"] else "trials"
 
 
 def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[Path]:
@@ -366,7 +219,7 @@ def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[
     files = draw_search(trials, cost, folder / f"search-{cost.replace('_', '-')}", limit=limit, note=note)
     # Fixed by what was known before the search: the limit (without one, the dearest trial) and no F1 at all.
     corner = (limit or float(trials[cost].max()), 0.0)
-    files += draw_hypervolume({NAME: trials}, cost, folder / "hypervolume", reference=corner)
+    files += draw_hypervolume({document["search"]: trials}, cost, folder / "hypervolume", reference=corner)
     dimensions = document["dimensions"]
     spread = pd.concat([trials, pd.DataFrame(trials["fields"].tolist())], axis=1)
     files += draw_parallel(spread, dimensions, cost, folder / "parallel", note=note)
@@ -381,6 +234,15 @@ def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | No
     ]
     sentences += [document["ladder"]["sentence"]] if document["ladder"] else []
     return sentences + (final.findings if final else ["The front is not yet scored on test tiles."])
+
+
+def searched_in(folder: Path) -> str | None:
+    """The name of the search in a folder; None if there is none.
+
+    Raises:
+        BenchError: its file cannot be read.
+    """
+    return _load(folder)["search"] if is_search(folder) else None
 
 
 def is_search(folder: Path) -> bool:

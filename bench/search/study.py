@@ -156,14 +156,13 @@ class _Search:
         asked: Mapping[str, Any] | None,
     ) -> None:
         self.plan, self.evaluator = plan, evaluator
-        space = plan.make_space()
-        self.feasible = FeasibleSpace(space, plan.budget, evaluator.price, evaluator.latency_ms)
-        self.known = known_points(self.feasible)
+        self.feasible = _feasible(plan, evaluator)
+        known = known_points(self.feasible)
         opened, self.workers = open_shared(storage, folder, heartbeat)
         self.study = optuna.create_study(
-            study_name=study_name(plan, space, self.known, asked or evaluator.determinants),
+            study_name=study_name(plan, self.feasible.space, known, asked or evaluator.determinants),
             storage=opened,
-            sampler=FeasibleSampler(plan.sampler, self.feasible, self.known, plan.seed),
+            sampler=FeasibleSampler(plan.sampler, self.feasible, known, plan.seed),
             directions=[OBJECTIVES[name] for name in plan.objectives],
             load_if_exists=True,
         )
@@ -245,6 +244,20 @@ class _Search:
         trial.set_user_attr("cost", cost.to_dict())
         trial.set_user_attr(CONFIG_KEY, config_key(config))
         return figures
+
+
+def _feasible(plan: SearchPlan, evaluator: Evaluator) -> FeasibleSpace:
+    return FeasibleSpace(plan.make_space(), plan.budget, evaluator.price, evaluator.latency_ms)
+
+
+def search_name(plan: SearchPlan, evaluator: Evaluator) -> str:
+    """The name of the search of a plan.
+
+    Raises:
+        BenchError: a budget that no config keeps, a field that is not to be searched.
+    """
+    feasible = _feasible(plan, evaluator)
+    return study_name(plan, feasible.space, known_points(feasible), evaluator.determinants)
 
 
 def known_points(feasible: FeasibleSpace) -> list[Params]:

@@ -1,9 +1,9 @@
-"""A network as files for elsewhere: config, weights, ONNX, the last only if it computes the same."""
+"""A network as an ONNX file, written only if it computes the same."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-import archs
-from archs import ArchConfig
 from bench.errors import BenchError
 
 TOLERANCE = 1e-4
 """Largest difference between ONNX Runtime's logits and torch's, as a share of the largest logit. In single precision
 two orders of the same sums differ by about 1e-6; a wrong operator differs by far more than this."""
 CHECKED_IMAGES = 2
-DEFAULT_CLASSES = 7
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,15 @@ def _write(model: nn.Module, image: Tensor, path: Path) -> None:
                 output_names=["logits"],
             )
     except Exception as error:  # the exporter raises whatever its parts raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BenchError(f"the network cannot be exported to ONNX: {said}") from error
+        raise BenchError(f"the network cannot be exported to ONNX: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong at first, in one line: the exporter wraps it in advice to its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
 def _compare(path: Path, model: nn.Module, batch: int, in_channels: int, size: tuple[int, int]) -> tuple[float, float]:
@@ -130,32 +134,3 @@ def _compare(path: Path, model: nn.Module, batch: int, in_channels: int, size: t
         worst = max(worst, float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12)))
         same.append(float((found.argmax(1) == wanted.argmax(1)).float().mean()))
     return worst, min(same)
-
-
-def trained_classes(name: str) -> int:
-    """How many classes a saved config was trained with; 7 where it does not say, and for a registered name."""
-    if not name.endswith(".json"):
-        return DEFAULT_CLASSES
-    return json.loads(Path(name).read_text(encoding="utf-8")).get("num_classes", DEFAULT_CLASSES)
-
-
-def weights_beside(name: str) -> Path | None:
-    """The weights that lie beside a saved config: of the same name, or `weights.safetensors` beside `config.json`."""
-    path = Path(name)
-    if path.suffix != ".json":
-        return None
-    beside = [path.with_suffix(".safetensors")]
-    beside += [path.with_name("weights.safetensors")] if path.name == "config.json" else []
-    return next((file for file in beside if file.is_file()), None)
-
-
-def save_network(config: ArchConfig, model: nn.Module, folder: Path, num_classes: int) -> list[Path]:
-    """Write `config.json` and `weights.safetensors`, which `lale-bench train --weights` and `export` read again."""
-    from bench.training.checkpoint import save_weights
-
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, folder / "weights.safetensors")
-    return [
-        archs.save_config(config, folder / "config.json", num_classes=num_classes),
-        folder / "weights.safetensors",
-    ]

@@ -15,7 +15,7 @@ from bench.records import Record
 from bench.records.atomic import write_atomically
 from bench.report.columns import Column, Format
 from bench.report.tables import write_tables
-from bench.search.ladder import agreement
+from bench.search.halving import agreement
 from bench.search.space import config_key
 from bench.study import Report
 from studies.tabulated.benchmark import (

@@ -1,15 +1,16 @@
-"""A ladder of budgets: all candidates are trained a little, the best by Pareto rank more, the last to the end.
+"""Successive halving: all candidates are trained a little, the best by Pareto rank longer, the last of them in full.
 
-Whether a short training ranks networks as a long one does is not taken for granted: a random sample of the
-candidates climbs the whole ladder, promoted or not, and Kendall's tau between each rung and the top is reported on
-that sample alone. (On the promoted ones it would be another quantity: they were chosen by the lower rung.) Parameters
-and MACs stand beside the rungs as rankings that cost nothing: a rung that does not beat them is not worth its steps.
+Whether a short training ranks networks as a long one does is not taken for granted: a random sample of the candidates
+is trained at every rung, promoted or not, and Kendall's tau between each rung and the last is reported on that sample
+alone. (On the promoted ones it would be another quantity: they were chosen by the lower rung.) Parameters and MACs
+stand beside the rungs as rankings that cost nothing: a rung that does not beat them is not worth its steps. The
+scheme is that of Jamieson and Talwalkar, 2016 (AISTATS), with Pareto ranks in place of a single loss.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from bench.training.recipe import Recipe
 KEEP = 1 / 3
 """The share of a rung that is promoted to the next."""
 SAMPLE_SHARE, SAMPLE_LEAST, SAMPLE_MOST = 0.15, 6, 12
-"""Candidates that climb the whole ladder to measure it: many tell more, few cost less."""
+"""Candidates that are trained at every rung to measure them: many tell more, few cost less."""
 RESAMPLES = 300
 PROXIES = {"parameters": "params", "MACs": "macs"}
 
@@ -45,11 +46,11 @@ class Rung:
         return f"{self.steps} step{'s' if self.steps > 1 else ''}" + (f" of {self.crop} px" if self.crop else "")
 
 
-def parse_ladder(text: str) -> tuple[Rung, ...]:
+def parse_rungs(text: str) -> tuple[Rung, ...]:
     """`25@32,75,150`: 25 steps on crops of 32 px, then 75 and 150 steps on the recipe's.
 
     Raises:
-        BenchError: it is no ladder of two rungs or more that rises.
+        BenchError: these are not two rungs or more with rising steps.
     """
     try:
         parts = [part.strip().split("@") for part in text.split(",")]
@@ -58,20 +59,20 @@ def parse_ladder(text: str) -> tuple[Rung, ...]:
         rungs = ()
     steps = [rung.steps for rung in rungs]
     if len(rungs) < 2 or steps != sorted(set(steps)) or min(steps) < 1 or any(rung.crop == 0 for rung in rungs):
-        raise BenchError(f"--ladder {text}: give two rising numbers of steps or more, as 25,75,150 or 25@32,75,150")
+        raise BenchError(f"--halving {text}: give two rising numbers of steps or more, as 25,75,150 or 25@32,75,150")
     return rungs
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """What came of a ladder.
+class Halving:
+    """What came of successive halving.
 
     Attributes:
-        result: the trials that reached the top, with their F1 there, and the front among them.
-        rungs: one row a rung: rung, steps, trained, tau, low, high (against the top, 95 %), pairs (size of the
+        result: the trials that were trained at the last rung, with their F1 there, and the front among them.
+        rungs: one row a rung: rung, steps, trained, tau, low, high (against the last rung, 95 %), pairs (size of the
             sample); then one row a proxy that needs no training.
         steps: optimiser steps spent in all, sample included.
-        full_steps: what training every candidate to the top would have taken.
+        full_steps: what training every candidate at the last rung would have taken.
     """
 
     result: SearchResult
@@ -84,9 +85,9 @@ class Ladder:
         low = self.rungs.iloc[0]
         trust = f"{low['tau']:.2f} [{low['low']:.2f}, {low['high']:.2f}]" if np.isfinite(low["tau"]) else "unknown"
         return (
-            f"The ladder took {self.steps:,} optimiser steps; all candidates at the top would have taken "
-            f"{self.full_steps:,}. Kendall's tau of {low['rung']} against the top, on {low['pairs']} random "
-            f"candidates: {trust}."
+            f"Successive halving took {self.steps:,} optimiser steps; all candidates at the last rung would have "
+            f"taken {self.full_steps:,}. Kendall's tau of {low['rung']} against the last rung, on {low['pairs']} "
+            f"random candidates: {trust}."
         )
 
 
@@ -94,38 +95,55 @@ Train = Callable[[SearchedTrial, Rung], float | None]
 """Macro F1 on validation tiles after that budget; None if the training failed."""
 
 
-def climb(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -> Ladder:
-    """Promote the trials of a search that was run at the first rung, rung by rung to the top.
+def halve(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -> Halving:
+    """Promote the trials of a search that was run at the first rung, rung by rung to the last.
 
     Args:
         first: trials scored at `rungs[0]`.
         rungs: of rising budgets.
         train: trains a trial's config at a rung.
-        seed: of the sample that measures the ladder.
+        seed: of the sample that measures the rungs.
+
+    Raises:
+        BenchError: all candidates of a rung failed, so that there is none to promote.
     """
     trials = list({trial.key: trial for trial in first.trials if trial.objectives}.values())
     if not trials:
         raise BenchError("no candidate of the search could be trained, so there is none to promote")
-    size = min(SAMPLE_MOST, max(SAMPLE_LEAST, round(SAMPLE_SHARE * len(trials))))
-    sample = {trials[i].key for i in np.random.default_rng(seed).permutation(len(trials))[:size]}
+    sample = _sample(trials, seed)
     scores = [{trial.key: trial.objectives[0] for trial in trials}]
     promoted, steps = trials, len(trials) * rungs[0].steps
     for rung in rungs[1:]:
         promoted = best(promoted, math.ceil(KEEP * len(promoted)))
-        chosen = sample | {trial.key for trial in promoted}
-        climbing = [trial for trial in trials if trial.key in chosen]
-        found = {trial.key: train(trial, rung) for trial in climbing}
+        keys = sample | {trial.key for trial in promoted}
+        chosen = [trial for trial in trials if trial.key in keys]
+        found = {trial.key: train(trial, rung) for trial in chosen}
         scores.append({key: f1 for key, f1 in found.items() if f1 is not None})
-        steps += len(climbing) * rung.steps
-        promoted = [_scored(trial, scores[-1][trial.key]) for trial in promoted if trial.key in scores[-1]]
+        steps += len(chosen) * rung.steps
+        promoted = _succeeded(promoted, scores[-1], rung)
         trials = [_scored(trial, scores[-1].get(trial.key, trial.objectives[0])) for trial in trials]
-    top = [_scored(trial, scores[-1][trial.key]) for trial in trials if trial.key in scores[-1]]
-    if not top:
-        raise BenchError("no candidate could be trained to the top of the ladder: see the reasons in the records")
-    members = {trial.key for trial, rank in zip(top, ranks(top), strict=True) if rank == 0}
-    reached = tuple(replace(trial, on_front=trial.key in members) for trial in top)
-    table = _table(rungs, scores, [trial for trial in top if trial.key in sample])
-    return Ladder(replace(first, trials=reached), table, steps, len(scores[0]) * rungs[-1].steps)
+    last = [trial for trial in trials if trial.key in scores[-1]]
+    members = {trial.key for trial, rank in zip(last, ranks(last), strict=True) if rank == 0}
+    reached = tuple(replace(trial, on_front=trial.key in members) for trial in last)
+    table = _table(rungs, scores, [trial for trial in last if trial.key in sample])
+    return Halving(replace(first, trials=reached), table, steps, len(scores[0]) * rungs[-1].steps)
+
+
+def _sample(trials: Sequence[SearchedTrial], seed: int) -> set[str]:
+    """Keys of the candidates that measure the rungs."""
+    size = min(SAMPLE_MOST, max(SAMPLE_LEAST, round(SAMPLE_SHARE * len(trials))))
+    return {trials[i].key for i in np.random.default_rng(seed).permutation(len(trials))[:size]}
+
+
+def _succeeded(promoted: Sequence[SearchedTrial], scores: Mapping[str, float], rung: Rung) -> list[SearchedTrial]:
+    left = [_scored(trial, scores[trial.key]) for trial in promoted if trial.key in scores]
+    if not left:
+        raise BenchError(
+            f"all {len(promoted)} candidates that were promoted to {rung} failed there (the reasons stand above and in "
+            "their records), so none can be promoted further: leave this rung out of --halving, or change the recipe; "
+            "the trainings of the rungs below are kept"
+        )
+    return left
 
 
 def _scored(trial: SearchedTrial, f1: float) -> SearchedTrial:

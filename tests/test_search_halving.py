@@ -1,4 +1,4 @@
-"""The ladder of budgets: who is promoted, what it costs, and how its rungs are judged."""
+"""Successive halving: who is promoted, what it costs, and how its rungs are judged."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.search.front import SearchedTrial, SearchResult
-from bench.search.ladder import Rung, agreement, best, climb, parse_ladder, ranks
+from bench.search.halving import Rung, agreement, best, halve, parse_rungs, ranks
 from bench.training.recipe import RECIPES
 
 
@@ -40,9 +40,9 @@ def test_the_best_are_never_beaten_by_the_others(points, count):
     assert max(rank[t.key] for t in chosen) <= min(left, default=99)
 
 
-def climbed(n, f1_at):
-    """A ladder of three rungs over n candidates of rising cost."""
-    rungs = parse_ladder("10,30,90")
+def halved(n, f1_at):
+    """Three rungs over n candidates of rising cost."""
+    rungs = parse_rungs("10,30,90")
     asked = []
 
     def train(candidate, rung):
@@ -50,34 +50,40 @@ def climbed(n, f1_at):
         return f1_at(candidate.slot, rung.steps)
 
     first = SearchResult("s", ("f1", "macs"), tuple(trial(i, f1_at(i, 10), 1.0 + i) for i in range(n)))
-    return climb(first, rungs, train, seed=0), asked
+    return halve(first, rungs, train, seed=0), asked
 
 
-def test_a_true_ladder_finds_the_front_of_the_top_for_less():
+def test_a_true_ranking_finds_the_front_of_the_last_rung_for_less():
     """F1 that peaks at a middle cost: the front is what lies before the peak."""
-    ladder, asked = climbed(40, lambda slot, steps: 0.5 + 0.01 * min(slot, 20 - slot / 100))
+    halving, asked = halved(40, lambda slot, steps: 0.5 + 0.01 * min(slot, 20 - slot / 100))
     assert len(asked) == len(set(asked))
-    assert ladder.full_steps == 40 * 90 and ladder.steps < 0.55 * ladder.full_steps
-    assert ladder.rungs.iloc[0]["tau"] == pytest.approx(1) and ladder.rungs.iloc[0]["pairs"] == 6
-    assert ladder.rungs["trained"].iloc[0] == 40 and ladder.rungs.iloc[2]["trained"] < 20
-    front = ladder.result.front
+    assert halving.full_steps == 40 * 90 and halving.steps < 0.55 * halving.full_steps
+    assert halving.rungs.iloc[0]["tau"] == pytest.approx(1) and halving.rungs.iloc[0]["pairs"] == 6
+    assert halving.rungs["trained"].iloc[0] == 40 and halving.rungs.iloc[2]["trained"] < 20
+    front = halving.result.front
     assert front and all(t.slot <= 20 for t in front)
-    assert "Kendall's tau of 10 steps against the top, on 6 random candidates: 1.00" in ladder.sentence()
+    assert "Kendall's tau of 10 steps against the last rung, on 6 random candidates: 1.00" in halving.sentence()
 
 
 def test_a_rung_that_ranks_at_random_is_seen_to():
     random = np.random.default_rng(0)
     noise = random.random(100)
-    ladder, _ = climbed(100, lambda slot, steps: 0.01 * slot if steps == 90 else float(noise[slot]))
-    first, macs = ladder.rungs.iloc[0], ladder.rungs.set_index("rung").loc["MACs, no training"]
+    halving, _ = halved(100, lambda slot, steps: 0.01 * slot if steps == 90 else float(noise[slot]))
+    first, macs = halving.rungs.iloc[0], halving.rungs.set_index("rung").loc["MACs, no training"]
     assert first["low"] < 0.3 and macs["tau"] == pytest.approx(1)
-    assert np.isnan(ladder.rungs.iloc[2]["tau"])  # the top against itself says nothing
+    assert np.isnan(halving.rungs.iloc[2]["tau"])  # the top against itself says nothing
 
 
 def test_failed_trainings_fall_off():
-    ladder, _ = climbed(30, lambda slot, steps: None if steps == 30 and slot % 2 else 0.01 * slot)
-    assert len(ladder.result.front) > 0
-    assert all(t.objectives[0] is not None for t in ladder.result.trials)
+    halving, _ = halved(30, lambda slot, steps: None if steps == 30 and slot % 2 else 0.01 * slot)
+    assert len(halving.result.front) > 0
+    assert all(t.objectives[0] is not None for t in halving.result.trials)
+
+
+@pytest.mark.parametrize("failing", [30, 90])
+def test_a_rung_at_which_all_fail_is_one_sentence(failing):
+    with pytest.raises(BenchError, match=rf"all \d+ candidates that were promoted to {failing} steps failed there"):
+        halved(30, lambda slot, steps: None if steps == failing else 0.01 * slot)
 
 
 def test_agreement_needs_five_and_knows_its_sign():
@@ -87,7 +93,7 @@ def test_agreement_needs_five_and_knows_its_sign():
 
 
 def test_budgets_in_words_and_recipes():
-    rungs = parse_ladder("25@32, 75,150")
+    rungs = parse_rungs("25@32, 75,150")
     assert rungs == (Rung(25, 32), Rung(75), Rung(150)) and str(rungs[0]) == "25 steps of 32 px"
     top = RECIPES["standard"]
     short = rungs[0].recipe(top)
@@ -96,6 +102,6 @@ def test_budgets_in_words_and_recipes():
 
 
 @pytest.mark.parametrize("text", ["25", "75,25", "25,25", "a,b", "0,10", "10@0,20"])
-def test_what_is_no_ladder_is_refused(text):
-    with pytest.raises(BenchError, match=r"--ladder .* give two rising numbers of steps"):
-        parse_ladder(text)
+def test_what_are_no_rungs_is_refused(text):
+    with pytest.raises(BenchError, match=r"--halving .* give two rising numbers of steps"):
+        parse_rungs(text)

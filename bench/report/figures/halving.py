@@ -1,4 +1,4 @@
-"""How well each rung of a ladder of budgets, and each ranking that costs nothing, ranks the top rung."""
+"""How well each rung of successive halving, and each ranking that costs nothing, ranks candidates as the last rung."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from bench.report.figures.style import (
 _ROW = 0.3  # inches
 
 
-def draw_ladder(rungs: pd.DataFrame, stem: Path, *, title: str = "", note: str = "") -> list[Path]:
-    """Draw Kendall's tau of each rung against the top, with its interval (see `bench.search.ladder`).
+def draw_halving(rungs: pd.DataFrame, stem: Path, *, title: str = "", note: str = "") -> list[Path]:
+    """Draw Kendall's tau of each rung against the last, with its interval (see `bench.search.halving`).
 
     Args:
         rungs: rung, trained, tau, low, high, pairs; the rungs first, then what needs no training.
@@ -39,7 +39,7 @@ def draw_ladder(rungs: pd.DataFrame, stem: Path, *, title: str = "", note: str =
         return []
     left, right = 2.3, 1.6
     with sheet(WIDTH, 1.3 + _ROW * len(judged)) as figure:
-        heading(figure, title or "How well each budget ranks the largest one")
+        heading(figure, title or "How well each rung ranks candidates as the last one does")
         ax = axes(figure, left=left, right=right, top=0.75, bottom=0.55)
         ax.set_ylim(len(judged) - 0.5, -0.5)
         ax.set_xlim(min(-0.25, judged["low"].min() - 0.05), 1.05)
@@ -47,7 +47,7 @@ def draw_ladder(rungs: pd.DataFrame, stem: Path, *, title: str = "", note: str =
         ax.spines["left"].set_visible(False)
         ax.grid(visible=False, axis="y")
         ax.axvline(0, color=GREY, lw=1.0, zorder=1)
-        ax.set_xlabel("Kendall's τ against the top   better →")
+        ax.set_xlabel("Kendall's τ against the last rung   better →")
         table_text(ax, MARGIN, -0.9, "ranked by", color=GREY)
         table_text(ax, WIDTH - right + 0.2, -0.9, "trained", color=GREY)
         for y, row in enumerate(judged.to_dict("records")):
@@ -59,7 +59,7 @@ def draw_ladder(rungs: pd.DataFrame, stem: Path, *, title: str = "", note: str =
             table_text(ax, WIDTH - right + 0.2, y, f"{row['trained']}" if row["steps"] else "none", color=colour)
         pairs = int(np.max(judged["pairs"]))
         return save(figure, stem, [note, (
-            f"On {pairs} candidates drawn at random, which were trained to the top whether promoted or not; 95 % "
+            f"On {pairs} candidates drawn at random, which were trained at every rung whether promoted or not; 95 % "
             "intervals by resampling them. A budget whose ranking is no better than that by parameters or MACs is "
             "not worth its steps."
         )])  # fmt: skip
