@@ -58,17 +58,19 @@ def waited_since_best(validations: Sequence[float]) -> int:
     return waited
 
 
+def gain_of_last_fifth(history: Sequence[Mapping[str, Any]]) -> float:
+    """What the last fifth of a training's steps brought: the best macro F1 less the best before it, a fraction; not a
+    number where nothing was validated before."""
+    best = max((entry["macro_f1"] for entry in history), default=math.nan)
+    before = [entry["macro_f1"] for entry in history if entry["step"] <= 0.8 * history[-1]["step"]]
+    return best - max(before, default=math.nan)
+
+
 def still_rising(history: Sequence[Mapping[str, Any]], points: float = 0.3) -> bool:
     """Whether a training was not done when it ended, as the `history` of its record tells.
 
     It was still rising if its best validation was its last one, or if the last fifth of its steps brought `points` or
-    more of macro F1 (in percent points) over the best before; and where nothing was validated before, as one cannot
-    know.
+    more of macro F1 (in percent points); and where that is not known, as nothing was validated before.
     """
-    if not history:
-        return True
     scores = [entry["macro_f1"] for entry in history]
-    before = [entry["macro_f1"] for entry in history if entry["step"] <= 0.8 * history[-1]["step"]]
-    if not before or waited_since_best(scores) == 0:
-        return True
-    return 100 * (max(scores) - max(before)) >= points
+    return waited_since_best(scores) == 0 or not 100 * gain_of_last_fifth(history) < points
