@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test lint bench bench-compare readme clean
+.PHONY: quickstart test lint bench bench-compare readme docs clean
 
 quickstart: .venv/installed  ## install, then: table, ablation, search and figures, in minutes on two cores
 	$(BIN)/lale-bench quickstart
@@ -25,8 +25,12 @@ bench-compare: .venv/installed-test  ## hold the last two saved runs against eac
 	set -- $$runs; test $$# -eq 2 || { echo "there are no two saved runs: make bench twice, or RUNS=\"0001 0002\"" >&2; exit 1; }; \
 	$(BIN)/pytest-benchmark compare $$runs --columns=min,median,iqr --sort=fullname --group-by=func
 
-readme: .venv/installed  ## fill the README's tables from the records under results/
+readme: .venv/installed  ## fill the tables of README and docs from the records under results/
 	$(BIN)/python -m bench.cli.readme
+
+docs: .venv/installed  ## build the documentation into build/site
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python -m mkdocs build --quiet
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("LALE-Bench needs Python 3.11 or newer; say PYTHON=... to make" if sys.version_info < (3, 11) else 0)'

@@ -270,6 +270,26 @@ def test_the_sample_scene_has_its_place(tmp_path):
         assert drawn.crs.to_epsg() == 4326
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_int8_is_calibrated_and_scored_beside_fp32(runtime, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("nncf") if runtime == "openvino" else None
+    folder, tiles = trained_folder(tmp_path / "net"), tiles_folder(tmp_path / "tiles", ["c0", "c1", "c2", "c3"])
+    asked = ["evaluate", str(folder), "--data", str(tiles), "--runtime", runtime, "--precision", "int8", "--batch", "2"]
+    assert run([*asked, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert -20 < report["points_against_fp32"] < 20
+    assert (report["verdict_against_fp32"] == "equivalent") == (abs(report["points_against_fp32"]) <= 1)
+    picture(tmp_path / "scene.png", 96, 96)
+    how = Mapping(window=64, overlap=32, blend=16, runtime=runtime, precision="int8")
+    trained = open_trained(str(folder))
+    exact = map_scene(trained, tmp_path / "scene.png", tmp_path / "fp32.png", SMALL)
+    rough = map_scene(trained, tmp_path / "scene.png", tmp_path / "int8.png", how)
+    same = np.asarray(Image.open(exact.path)) == np.asarray(Image.open(rough.path))
+    assert 0.8 < same.mean() < 1
+
+
 def tiles_folder(root: Path, names: list[str]) -> Path:
     rng = np.random.default_rng(3)
     for split in ("train", "val", "test"):

@@ -1,4 +1,4 @@
-"""Keep the README's figures those of the records: `python -m bench.cli.readme` fills its marked places anew.
+"""Keep the figures of README and docs those of the records: `python -m bench.cli.readme` fills marked places anew.
 
 A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` (columns and rows of a study of variants), `<!-- findings
 FOLDER -->` (a study's sentences) or `<!-- file FOLDER NAME -->` (a text that the study's report writes); it ends at
@@ -64,14 +64,22 @@ def _reported(folder: Path, scratch: Path) -> Report:
     return write_report(folder, find=lambda source: find_again(source, folder), into=scratch)
 
 
+def pages(root: Path) -> list[Path]:
+    """The pages that may have marked places."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
 def main() -> None:
-    """Rewrite README.md in the working folder; exit status 1 if `--check` finds that it would change."""
-    path = Path("README.md")
-    old = path.read_text(encoding="utf-8")
-    new = fill(old, Path())
-    if "--check" in sys.argv[1:]:
-        sys.exit(0 if new == old else "README.md does not show what the records say; run python -m bench.cli.readme")
-    write_atomically(path, new.encode())
+    """Rewrite the pages in the working folder; exit status 1 if `--check` finds that one would change."""
+    stale = []
+    for path in pages(Path()):
+        old = path.read_text(encoding="utf-8")
+        new = fill(old, Path())
+        stale += [str(path)] if new != old else []
+        if "--check" not in sys.argv[1:]:
+            write_atomically(path, new.encode())
+    if "--check" in sys.argv[1:] and stale:
+        sys.exit(f"{', '.join(stale)} shows other figures than the records; run python -m bench.cli.readme")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ NetworkArgument = Annotated[
 ]
 FormOption = Annotated[str, typer.Option(help="`deployed` or `trained`.")]
 RuntimeOption = Annotated[str, typer.Option(help="As of `measure`: eager, compile, openvino and others.")]
-PrecisionOption = Annotated[str, typer.Option(help="As of `measure`: fp32, bf16 and others.")]
+PrecisionOption = Annotated[str, typer.Option(help="As of `measure`: fp32, bf16, int8 and others.")]
 
 
 def predict(
@@ -140,6 +140,9 @@ def evaluate(
     form: FormOption = "deployed",
     runtime: RuntimeOption = "eager",
     precision: PrecisionOption = "fp32",
+    delta: Annotated[
+        float, typer.Option(help="Points of macro F1 up to which a lower precision counts as equivalent to fp32.")
+    ] = 1.0,
     batch: Annotated[int, typer.Option(help="Tiles a call.")] = 8,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -147,22 +150,38 @@ def evaluate(
     """Score a trained network on any data set with the same classes, or a map to its classes.
 
     Macro F1 and IoU are of one confusion matrix pooled over all pixels, with an interval over scenes; beside them each
-    class, the pixels near boundaries, and the expected calibration error.
+    class, the pixels near boundaries, and the expected calibration error. A precision other than fp32 is scored beside
+    fp32 on the same tiles; int8 is calibrated on the training tiles.
     """
     from bench.data import open_data
     from bench.records.environment import resolve_device
-    from bench.scenes.evaluation import evaluate_trained
+    from bench.scenes.evaluation import calibration_images, evaluate_trained
     from bench.speed.protocol import SpeedProtocol
     from bench.training.trained import open_trained
 
     trained = open_trained(network)
-    tiles = open_data(data, (split,))
+    tiles = open_data(data, ("train", split) if precision == "int8" and split != "train" else (split,))
+    calibration = calibration_images(trained, tiles) if precision == "int8" else None
     layout = "channels_last" if runtime in ("eager", "compile", "autotune") else "contiguous"
     protocol = SpeedProtocol(batch=batch, form=form, runtime=runtime, precision=precision, memory_format=layout)
     names = {key: str(value) for key, value in parse_settings(renamed).items()}
-    found = evaluate_trained(trained, tiles, protocol, resolve_device(device), split, names)
+    where = resolve_device(device)
+    found = evaluate_trained(trained, tiles, protocol, where, split, calibration, names)
     report = {"network": trained.name, "data": tiles.name, "split": split, **_scores(found, tiles)}
+    if precision != "fp32":
+        plain = SpeedProtocol(batch=batch, form=form)
+        report |= _loss(found, evaluate_trained(trained, tiles, plain, where, split, None, names), delta)
     return print_json(report) if as_json else _print_scores(report)
+
+
+def _loss(found: Evaluation, plain: Evaluation, delta: float) -> dict[str, Any]:
+    """What a lower precision costs on these very tiles: no chance is in it, since the weights are the same."""
+    from bench.training.metrics import scores
+
+    lost = 100 * (scores(found.confusions.sum(0)).macro_f1 - scores(plain.confusions.sum(0)).macro_f1)
+    verdict = "equivalent" if abs(lost) <= delta else "worse" if lost < 0 else "better"
+    judged = {"points_against_fp32": lost, "delta": delta, "verdict_against_fp32": verdict}
+    return judged | ({"operators_in_float": found.in_float} if found.in_float is not None else {})
 
 
 def _scores(found: Evaluation, data: DataSet) -> dict[str, Any]:
@@ -203,5 +222,14 @@ def _print_scores(report: dict[str, Any]) -> None:
         f"{report['boundary_f1']:.1%}, expected calibration error {report['calibration_error']:.1%}",
         highlight=False,
     )
+    if "points_against_fp32" in report:
+        OUTPUT.print(
+            f"  against fp32 on these tiles: {report['points_against_fp32']:+.2f} points of macro F1, "
+            f"{report['verdict_against_fp32']} (delta {report['delta']:g})",
+            highlight=False,
+        )
+    if kept := report.get("operators_in_float"):
+        listed = ", ".join(f"{count} {kind}" for kind, count in kept.items())
+        OUTPUT.print(f"  operators that stay in float: {listed}", highlight=False)
     for name, value in report["f1"].items():
         OUTPUT.print(escape(f"  {name}: {'absent' if value is None else f'{value:.1%}'}"), highlight=False)

@@ -14,6 +14,7 @@ from bench.data import DataSet
 from bench.errors import BenchError
 from bench.scenes.predict import WindowNetwork
 from bench.speed.protocol import SpeedProtocol
+from bench.speed.quantise import IMAGES
 from bench.training.metrics import boundary_confusion, confusion
 from bench.training.trained import TrainedNetwork
 
@@ -51,12 +52,14 @@ class Evaluation:
         confusions, boundaries: of each tile, rows truth, columns prediction; `boundaries` near the truth's edges only.
         reliability: over all tiles.
         scenes: of each tile.
+        in_float: of an int8 network, how many operators of each type stay in float; None where it is not told.
     """
 
     confusions: Int64[np.ndarray, "n c c"]
     boundaries: Int64[np.ndarray, "n c c"]
     reliability: Reliability
     scenes: tuple[str, ...]
+    in_float: dict[str, int] | None = None
 
 
 def evaluate_trained(
@@ -65,6 +68,7 @@ def evaluate_trained(
     protocol: SpeedProtocol,
     device: str = "cpu",
     split: str = "test",
+    calibration: Tensor | None = None,
     renamed: Mapping[str, str] | None = None,
     on_tile: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
@@ -72,6 +76,7 @@ def evaluate_trained(
 
     Args:
         protocol: form, runtime, precision and batch.
+        calibration: scaled images of the training data, of the tiles' size, which int8 needs.
         renamed: class of the network: class of the data, where their names differ.
 
     Raises:
@@ -80,7 +85,7 @@ def evaluate_trained(
     require_bands(trained, data)
     labels = class_map(trained, data, renamed or {})
     tiles = data[split]
-    network = WindowNetwork(trained, data.tile_size, protocol, device)
+    network = WindowNetwork(trained, data.tile_size, protocol, device, calibration)
     whole, near, reliabilities = [], [], []
     for first in range(0, len(tiles), protocol.batch):
         images = tiles.images[first : first + protocol.batch].transpose(0, 3, 1, 2)
@@ -92,7 +97,14 @@ def evaluate_trained(
         near.append(boundary_confusion(predicted, truth, data.classes.num_classes, data.classes.ignore_index))
         reliabilities.append(_reliability(confidence, predicted, truth, data.classes.ignore_index))
         on_tile(min(first + protocol.batch, len(tiles)), len(tiles))
-    return Evaluation(np.concatenate(whole), np.concatenate(near), _sum(reliabilities), tiles.scenes)
+    return Evaluation(np.concatenate(whole), np.concatenate(near), _sum(reliabilities), tiles.scenes, network.in_float)
+
+
+def calibration_images(trained: TrainedNetwork, data: DataSet, most: int = IMAGES) -> Tensor:
+    """Scaled training tiles (n, c, h, w), evenly spread over the split."""
+    images = data["train"].images
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
+    return trained.scaled(images[chosen].transpose(0, 3, 1, 2))
 
 
 def require_bands(trained: TrainedNetwork, data: DataSet) -> None:

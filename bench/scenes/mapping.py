@@ -13,7 +13,7 @@ import archs
 from archs import InputRule
 from bench.errors import BenchError
 from bench.scenes.output import TIFF_SUFFIXES, Draft, Layer, require_room
-from bench.scenes.predict import Timing, WindowNetwork, predict_scene
+from bench.scenes.predict import Timing, WindowNetwork, predict_scene, sample_windows
 from bench.scenes.source import GEO_SUFFIXES, PICTURE_SUFFIXES, Scene, open_scene, sample_scene
 from bench.scenes.windows import Grid, grid
 from bench.speed.protocol import SpeedProtocol
@@ -33,7 +33,7 @@ class Mapping:
         overlap: of neighbouring windows, at least, in pixels.
         blend: over so many pixels one window's answer fades into the next one's.
         batch: windows a call; None takes as many as have `PIXELS_A_BATCH` pixels.
-        form, runtime, precision: as those of `measure`.
+        form, runtime, precision: as those of `measure`; int8 is calibrated on windows of the scene.
         device: where the network runs.
         probabilities: whether the probability of each class is written too.
     """
@@ -132,7 +132,8 @@ def map_scene(
         _refuse_other_maps(drafts, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         require_room(layers, *size)
-        network = WindowNetwork(trained, tiling.side, how.protocol(tiling), how.device)
+        calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
+        network = WindowNetwork(trained, tiling.side, how.protocol(tiling), how.device, calibration)
         timing = predict_scene(scene, network, tiling, drafts[0], *drafts[1:], on_window=on_window)
         for draft in drafts:
             draft.finish(scene.place)

@@ -25,6 +25,7 @@ from bench.scenes.windows import Grid, Span
 from bench.speed.protocol import SpeedProtocol
 from bench.training.trained import TrainedNetwork
 
+CALIBRATION_WINDOWS = 16
 Windows = list[tuple[int, int]]
 """Row and column in the grid."""
 
@@ -49,25 +50,40 @@ class Timing:
 class WindowNetwork:
     """A trained network in a form, runtime and precision, for batches of windows of one size.
 
+    Args:
+        calibration: scaled images (n, c, height, width) of the training data, which int8 needs.
+
     Raises:
         BenchError: the runtime is not installed, or computes something else than the network does in fp32.
     """
 
-    def __init__(self, trained: TrainedNetwork, side: tuple[int, int], protocol: SpeedProtocol, device: str) -> None:
+    def __init__(
+        self,
+        trained: TrainedNetwork,
+        side: tuple[int, int],
+        protocol: SpeedProtocol,
+        device: str,
+        calibration: Tensor | None = None,
+    ) -> None:
         from bench.speed.runtimes import ModelCache, input_type, prepare, refuse_other_output
 
         model = trained.build().to(device)
-        wanted = torch.randn(protocol.batch, len(trained.bands), *side, generator=torch.Generator().manual_seed(0))
-        self._input = wanted.to(device, input_type(protocol))
+        image = _example(protocol.batch, len(trained.bands), side, calibration)
+        self._input = image.to(device, input_type(protocol))
         if protocol.memory_format == "channels_last":
             self._input = self._input.contiguous(memory_format=torch.channels_last)
         self.trained = trained
         self.batch, self.seconds, self.windows = protocol.batch, 0.0, 0
-        cache = ModelCache()
+        models = ModelCache(calibration)
         with torch.inference_mode():
-            expected = model(wanted.to(device))
-            self._prepared = prepare(cache.network(model, self._input, protocol), self._input, protocol, cache)
+            expected = model(image.to(device))
+            self._prepared = prepare(models.network(model, self._input, protocol), self._input, protocol, models)
             refuse_other_output(trained.name, self._prepared.read(self._prepared.call()), expected, protocol)
+
+    @property
+    def in_float(self) -> dict[str, int] | None:
+        """Operators of an int8 network that stay in float, by type; None where the runtime does not tell."""
+        return self._prepared.in_float
 
     def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
         """Logits in float32 on the CPU; a batch that is not full is filled up with what the last one left."""
@@ -78,6 +94,13 @@ class WindowNetwork:
         self.seconds += time.perf_counter() - start
         self.windows += self.batch
         return logits
+
+
+def _example(batch: int, bands: int, side: tuple[int, int], calibration: Tensor | None) -> Float[Tensor, "n c h w"]:
+    """Images on which the outputs are compared: of the calibration where there are some, else noise."""
+    if calibration is not None and len(calibration) >= batch:
+        return calibration[:batch]
+    return torch.randn(batch, bands, *side, generator=torch.Generator().manual_seed(0))
 
 
 def predict_scene(
@@ -114,6 +137,13 @@ def predict_scene(
         processed=network.windows * height * width,
         useful=(scene.height - done_before) * scene.width,
     )
+
+
+def sample_windows(scene: Scene, trained: TrainedNetwork, tiling: Grid) -> Float[Tensor, "n c h w"]:
+    """Scaled windows that hold data, evenly spread over the scene: what int8 is calibrated on."""
+    order = [(row, column) for row in range(len(tiling.rows)) for column in range(len(tiling.columns))]
+    chosen = np.unique(np.linspace(0, len(order) - 1, min(CALIBRATION_WINDOWS, len(order))).round().astype(int))
+    return _read_batch(scene, trained, tiling, [order[i] for i in chosen])[1]
 
 
 def _first_row(rows: Sequence[Span], drafts: Sequence[Draft]) -> int:

@@ -9,6 +9,7 @@ import torch
 
 from bench.errors import BenchError
 
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8")
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 RUNTIMES = ("eager", "compile", "autotune", "cudagraphs", "onnxruntime", "openvino")
@@ -22,7 +23,8 @@ class SpeedProtocol:
     Args:
         batch: images a call.
         precision: fp32, tf32 (fp32 whose products a GPU may round to tf32; fp32 itself never is), bf16 or fp16;
-            weights and input are of that type (no autocast). OpenVINO takes fp32 and computes in bf16 by its own hint.
+            weights and input are of that type (no autocast); or int8, quantised after training by ONNX Runtime or
+            OpenVINO's NNCF. OpenVINO takes fp32 and computes in bf16 by its own hint.
         memory_format: contiguous or channels_last.
         runtime: eager, compile (`torch.compile`, shapes fixed), autotune (the same, with kernels chosen by timing
             them and weights folded in as constants), cudagraphs, onnxruntime or openvino; the time that the
@@ -52,7 +54,7 @@ class SpeedProtocol:
     warmup_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        known = {"precision": DTYPES, "memory_format": MEMORY_FORMATS, "runtime": RUNTIMES, "form": FORMS}
+        known = {"precision": PRECISIONS, "memory_format": MEMORY_FORMATS, "runtime": RUNTIMES, "form": FORMS}
         for field, options in known.items():
             if getattr(self, field) not in options:
                 raise BenchError(f"{field} {getattr(self, field)!r} is not known; there are {', '.join(options)}")

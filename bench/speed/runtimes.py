@@ -19,15 +19,18 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.speed.protocol import DTYPES, MEMORY_FORMATS, SpeedProtocol, tensor_cores
+from bench.speed.quantise import calibration_batches, float_operators, quantise_onnx, quantise_openvino
 
-TOLERANCES = {"fp32": 1e-3, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
+TOLERANCES = {"fp32": 1e-3, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1, "int8": 0.5}
 """Largest difference from the trained network's fp32 output, as a share of its largest value. Networks of some fifty
 layers lose a few units of their type's precision (1e-7, 5e-4, 5e-4, 4e-3); a wrong operator costs a multiple of these.
 """
 EXTRAS = {
     "onnxruntime": ("onnx", ("onnx", "onnxscript", "onnxruntime")),
-    "openvino": ("openvino", ("onnx", "onnxscript", "onnxruntime", "openvino")),
+    "openvino": ("openvino", ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf")),
 }
+ALLOWED = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
+"""Precisions of the runtimes that do not take PyTorch's types."""
 GRAPH_WARMUPS = 3  # calls before a capture, which lets libraries choose kernels and allocate what they keep
 
 
@@ -38,16 +41,23 @@ class Prepared:
     Attributes:
         call: computes the output anew; waited for only by a clock.
         read: the output of a call as a tensor.
+        in_float: of an int8 network, how many operators of each type stay in float, where the runtime tells.
     """
 
     call: Callable[[], Any]
     read: Callable[[Any], Tensor] = lambda output: output
+    in_float: dict[str, int] | None = None
 
 
 class ModelCache:
-    """Networks and ONNX files that several contenders of one race share: deploying and exporting take seconds."""
+    """Networks and ONNX files that several contenders of one race share: deploying and exporting take seconds.
 
-    def __init__(self) -> None:
+    Args:
+        calibration: scaled images of the training data (n, c, h, w), which int8 needs.
+    """
+
+    def __init__(self, calibration: Tensor | None = None) -> None:
+        self.calibration = calibration
         self._networks: dict[tuple, tuple[nn.Module, nn.Module]] = {}  # with the original, so that its id stays its own
         self._files: dict[tuple, tuple[nn.Module, bytes]] = {}
 
@@ -107,7 +117,7 @@ def refuse_missing(protocol: SpeedProtocol, device: torch.device) -> None:
         raise BenchError(f"{what} is for NVIDIA GPUs, not for a {device.type}; leave it out, or give --device cuda")
     if runtime in EXTRAS and device.type != "cpu":
         raise BenchError(f"runtime {runtime} is measured on the CPU only; give --device cpu")
-    allowed = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}.get(runtime, tuple(DTYPES))
+    allowed = ALLOWED.get(runtime, tuple(DTYPES))
     if precision not in allowed:
         raise BenchError(f"runtime {runtime} is measured in {' or '.join(allowed)}, not in {precision}")
 
@@ -188,7 +198,10 @@ def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: M
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(models.onnx(model, x), options, providers=["CPUExecutionProvider"])
+    network = models.onnx(model, x)
+    if protocol.precision == "int8":
+        network = quantise_onnx(network, calibration_batches(models.calibration, len(x)))
+    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     feed = {"image": x.contiguous().numpy()}
     return Prepared(lambda: session.run(["logits"], feed)[0], torch.from_numpy)
 
@@ -200,14 +213,18 @@ def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: Mode
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[protocol.precision],
+        "INFERENCE_PRECISION_HINT": "bf16" if protocol.precision == "bf16" else "f32",
     }
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(models.onnx(model, x), b""), "CPU", settings)
+    network = core.read_model(models.onnx(model, x), b"")
+    if protocol.precision == "int8":
+        network = quantise_openvino(network, calibration_batches(models.calibration, len(x)))
+    compiled = core.compile_model(network, "CPU", settings)
     request, image = compiled.create_infer_request(), x.contiguous().numpy()
     return Prepared(
         lambda: request.infer([image], share_inputs=True, share_outputs=True),
         lambda outputs: torch.from_numpy(outputs[0]),
+        float_operators(compiled) if protocol.precision == "int8" else None,
     )
 
 
