@@ -297,6 +297,7 @@ print(open_data(sys.argv[1], cache=Path(sys.argv[2]), memory_limit=0).fingerprin
 """
 
 
+@pytest.mark.slow
 def test_several_processes_may_open_one_large_folder_for_the_first_time(tmp_path):
     folder, gate = write_tiles(tmp_path / "tiles"), tmp_path / "gate"
     command = [sys.executable, "-c", WRITER, str(folder), str(tmp_path / "cache"), str(gate)]

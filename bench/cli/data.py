@@ -67,6 +67,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Report corrupt files, unknown mask values, class shares, and leakage between splits. Exit 1 if there is any."""
+    from bench.data import RGB
     from bench.data.check import check_folder
 
     with PROGRESS.status("reading every tile"):
@@ -75,6 +76,8 @@ def check(
         print_json(report.to_dict())
     else:
         OUTPUT.print(_shares(report))
+        if report.bands and report.bands != RGB:
+            OUTPUT.print(_bands(report))
         for problem in report.problems:
             OUTPUT.print(
                 f"{problem.severity}: {problem.text}", style=STYLES[problem.severity], markup=False, soft_wrap=True
@@ -94,6 +97,18 @@ def _shares(report: DataReport) -> Table:
     for row in report.rows:
         shares = [f"{100 * value:.2f}" for key, value in row.items() if key not in ("split", "tiles", "one_class")]
         table.add_row(escape(row["split"]), str(row["tiles"]), shares[0], str(row["one_class"]), *shares[1:])
+    return table
+
+
+def _bands(report: DataReport) -> Table:
+    """Mean, deviation and range of each band, in physical units."""
+    table = Table(title="bands of the training tiles, stored values times scale", box=None, title_justify="left")
+    for header in ("band", "mean", "deviation", "low", "high"):
+        table.add_column(header, justify="left" if header == "band" else "right")
+    for band in report.bands:
+        span = band.high - band.low
+        figures = (band.low + band.mean * span, band.deviation * span, band.low, band.high)
+        table.add_row(escape(band.name), *(f"{figure * band.scale:.4g}" for figure in figures))
     return table
 
 

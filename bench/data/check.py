@@ -7,15 +7,16 @@ Warnings are for a person to judge: repeated tiles, tiles with hardly a label, c
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.data.bands import Band
 from bench.data.classes import Classes
 from bench.data.dataset import SPLITS, Progress, TileReport, class_counts, tile_digest
-from bench.data.folder import THREADS, TileFiles, files_by_name, read_tile, unmatched
+from bench.data.folder import THREADS, TileFiles, files_by_name, open_folder, read_tile, unmatched
 from bench.data.masks import MaskReader, UnknownStored
 from bench.data.pixels import FileError
 from bench.data.problems import Problem, Severity, label_problems
@@ -45,13 +46,13 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check_folder` found. `ok` when nothing of it is an error."""
+    """What `check_folder` found. `ok` when nothing of it is an error; then `bands` are those of the training tiles."""
 
     name: str
     splits: tuple[SplitReport, ...]
     problems: tuple[Problem, ...]
     size: tuple[int, int] | None  # (H, W) of the tiles
-    bands: tuple[str, ...]
+    bands: tuple[Band, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -103,7 +104,8 @@ def check_folder(folder: Path, progress: Progress | None = None) -> DataReport:
     if not any(problem.kind in UNSEEN for problem in found.problems):
         found.problems += label_problems(table.classes, {split: by_split[split] for split in SPLITS})
     splits = tuple(_summary(split, counts, table.classes) for split, counts in by_split.items())
-    return DataReport(table.name, splits, tuple(found.problems), tiles[0].kind[0] if tiles else None, table.band_names)
+    checked = DataReport(table.name, splits, tuple(found.problems), tiles[0].kind[0] if tiles else None)
+    return replace(checked, bands=open_folder(folder, ("train",)).bands) if checked.ok else checked
 
 
 @dataclass

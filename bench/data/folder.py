@@ -2,7 +2,7 @@
 
 Images are 8-bit RGB, or have the bands that `classes.json` names; masks hold numbers or class colours; image and mask
 have one name. A folder without `classes.json` is read as ARAS400k as published: masks in its seven colours. Anything
-that does not fit is refused with a sentence, never dropped or mapped to a class silently (see docs/data-sets.md).
+that does not fit is refused with a sentence, never dropped or mapped to a class silently (see docs/own-tiles.md).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ Counts = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing found. `kind` names its sort in one word (see `data check` in docs/data-sets.md); `text` is a
+    """One thing found. `kind` names its sort in one word (see `data check` in docs/own-tiles.md); `text` is a
     sentence that names files, classes and counts."""
 
     severity: Severity
