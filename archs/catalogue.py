@@ -14,7 +14,7 @@ from archs.dpt import DPTConfig
 from archs.lale import LALEConfig
 from archs.pairs import register_decoder, register_encoder, register_pair
 from archs.registry import Check, InputRule, Provenance, register, register_family
-from archs.segmenter import PairConfig
+from archs.segmenter import DecoderConfig, PairConfig
 from archs.smp_models import SMPConfig, input_rule
 from archs.timm_models import TimmConfig
 
@@ -87,7 +87,7 @@ LWGANET_PAPER = Provenance(
     source="https://github.com/AeroVILab-AHU/LWGANet",
     licence="MIT (this implementation)",
 )
-DECODERS = {
+DECODERS: dict[str, DecoderConfig] = {
     "mlp": MLPDecoderConfig(),
     "unetformer": UNetFormerConfig(),
     "upernet": UPerNetConfig(),

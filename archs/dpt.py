@@ -7,7 +7,7 @@ encoder's class token out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -97,7 +97,7 @@ class DPT(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """Encoder, decoder and head."""
-        net = self.network
+        net: Any = self.network
         return {"encoder": net.encoder, "decoder": net.decoder, "head": net.segmentation_head}
 
 

@@ -235,7 +235,8 @@ class Transformer(nn.Module):
 
 
 def _stage(c: LALEConfig, stage: int, rates: list[float]) -> nn.Sequential:
-    width, blocks = c.widths[stage], []
+    width = c.widths[stage]
+    blocks: list[nn.Module] = []
     for rate in rates:
         if stage >= c.conv_stages:
             blocks.append(Transformer(c, width, rate))

@@ -6,7 +6,7 @@ Maps are `(N, C, H, W)` throughout; a norm named here normalises over the channe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -146,7 +146,7 @@ def attend(
     return ATTENTIONS[mode](q, k, v, scale)
 
 
-def resize(x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c _h _w"]:
+def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c _h _w"]:
     """Bilinear, half-pixel centres; the identity (no operator at all) where the size already fits."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x

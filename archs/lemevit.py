@@ -8,8 +8,9 @@ image, `(B, D, H, W)` as a map and `(B, N, D)` as tokens, and c the meta tokens,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -282,7 +283,7 @@ def _transition(before: int, width: int, ratio: int) -> nn.Sequential:
 
 
 def _stages(c: LeMeViTConfig, self_block: type[SelfBlock]) -> list[Stage]:
-    kinds = (CrossBlock, DualBlock, DualBlock, self_block, self_block)
+    kinds: tuple[Callable[..., Any], ...] = (CrossBlock, DualBlock, DualBlock, self_block, self_block)
     rates = iter(drop_path_rates(c.drop_path, sum(c.depths)))
     befores = (c.widths[0], *c.widths[:-1])
     stages = []
@@ -354,7 +355,7 @@ class LeMeViTEncoder(LeMeViT):
         return tuple(name for name, _ in self.named_parameters() if name.startswith(self._unused_prefixes()))
 
     def _unused_prefixes(self) -> tuple[str, ...]:
-        last_dual = f"stages.2.blocks.{len(self.stages[2].blocks) - 1}."
+        last_dual = f"stages.2.blocks.{self.config.depths[2] - 1}."
         return (*UNUSED_IN_DENSE_FORM, last_dual + "attention.meta_out.")
 
 

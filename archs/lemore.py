@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -67,7 +67,11 @@ class LeMoReConfig:
     @property
     def nominal_size(self) -> tuple[int, int]:
         """(H, W) that the position-mixing matrices are made for."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else tuple(self.image_size)
+        return (
+            (self.image_size, self.image_size)
+            if isinstance(self.image_size, int)
+            else (self.image_size[0], self.image_size[1])
+        )
 
     def build_encoder(self, in_channels: int) -> LeMoReEncoder:
         """Stem and the four stages: maps of strides 4, 8, 16, 32."""
@@ -79,9 +83,7 @@ def _check_nominal(size: tuple[int, ...]) -> None:
         raise ArchError(f"LeMoRe image_size={size} is not possible; give a side in pixels, or (height, width)")
 
 
-def conv_bn(
-    before: int, width: int, kernel: int | tuple[int, int] = 1, **options: int | tuple[int, int]
-) -> nn.Sequential:
+def conv_bn(before: int, width: int, kernel: int | tuple[int, int] = 1, **options: Any) -> nn.Sequential:
     """Convolution without bias, batch norm."""
     return nn.Sequential(nn.Conv2d(before, width, kernel, bias=False, **options), nn.BatchNorm2d(width))
 

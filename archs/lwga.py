@@ -6,6 +6,9 @@ after them belong to the block (`archs.lwganet.LWGABlock`). Lu et al. 2026, arXi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -45,6 +48,8 @@ class BlurPool(nn.Module):
     After Zhang 2019, arXiv 1904.11486. Sides become `ceil(side / 3)`.
     """
 
+    kernel: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         row = torch.tensor([1.0, 3.0, 3.0, 1.0])
@@ -78,8 +83,8 @@ class SMA(nn.Module):
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        tall = {"kernel_size": (kernel, 3), "padding": (kernel // 2, 1), "groups": width, "bias": False}
-        wide = {"kernel_size": (3, kernel), "padding": (1, kernel // 2), "groups": width, "bias": False}
+        tall: dict[str, Any] = {"kernel_size": (kernel, 3), "padding": (kernel // 2, 1), "groups": width, "bias": False}
+        wide: dict[str, Any] = {"kernel_size": (3, kernel), "padding": (1, kernel // 2), "groups": width, "bias": False}
         self.blur = BlurPool(width)
         self.tall = nn.Conv2d(width, width, **tall)
         self.wide = nn.Conv2d(width, width, **wide)
@@ -112,7 +117,7 @@ class TGFI(nn.Module):
 
 
 def _put_back(
-    values: Float[Tensor, "n c p q"], positions: Int64[Tensor, "n c p q"], size: tuple[int, int]
+    values: Float[Tensor, "n c p q"], positions: Int64[Tensor, "n c p q"], size: Sequence[int]
 ) -> Float[Tensor, "n c h w"]:
     n, c = values.shape[:2]
     flat = values.new_zeros(n, c, size[0] * size[1])

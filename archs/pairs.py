@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -123,7 +124,7 @@ def create_classifier(name: str, num_classes: int = 1000, in_channels: int = 3) 
 class PooledClassifier(nn.Module):
     """An encoder's coarsest map averaged over its pixels, then one linear layer: ours, for encoders without a head."""
 
-    def __init__(self, encoder: nn.Module, num_classes: int) -> None:
+    def __init__(self, encoder: Any, num_classes: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.widths[-1], num_classes)

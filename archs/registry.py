@@ -101,7 +101,7 @@ _FAMILIES: dict[str, type] = {}
 _RESOLVERS: list[Callable[[str], Entry | None]] = []
 
 
-def register_family(config_class: type) -> type:
+def register_family(config_class: Any) -> Any:
     """Make a config class known by its `family`, so that saved configs of it can be read. Usable as a decorator."""
     _FAMILIES[config_class.family] = config_class
     return config_class

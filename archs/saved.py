@@ -14,7 +14,7 @@ from archs.registry import _FAMILIES, ArchConfig, nearest
 FORMAT = "lale-bench config 1"
 
 
-def to_dict(config: ArchConfig, *, defaults: bool = True) -> dict[str, Any]:
+def to_dict(config: Any, *, defaults: bool = True) -> dict[str, Any]:
     """`{"family": ..., field: value, ...}` with JSON values only: the canonical form.
 
     Without `defaults`, fields that have their default are left out: the form that is hashed, so that a field that is

@@ -9,7 +9,7 @@ build the one has `build_encoder`, the other `build_decoder`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,6 +42,9 @@ class Segmenter(nn.Module):
     `forward_aux`.
     """
 
+    encoder: Any  # modules: torch cannot say which attributes of its own they have
+    decoder: Any
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
@@ -64,7 +67,7 @@ class Segmenter(nn.Module):
         return {**parts_of(self.encoder, "encoder"), **parts_of(self.decoder, "decoder")}
 
 
-def parts_of(module: nn.Module, name: str) -> dict[str, nn.Module]:
+def parts_of(module: Any, name: str) -> dict[str, nn.Module]:
     """The named parts of a module that tells them, else the module itself as `name`."""
     return module.parts() if hasattr(module, "parts") else {name: module}
 
@@ -75,7 +78,7 @@ def pair(encoder: EncoderConfig, decoder: DecoderConfig, num_classes: int, in_ch
     Raises:
         ArchError: the decoder cannot take maps of the encoder's strides.
     """
-    body = encoder.build_encoder(in_channels)
+    body: Any = encoder.build_encoder(in_channels)
     return Segmenter(body, decoder.build_decoder(body.widths, body.strides, num_classes))
 
 

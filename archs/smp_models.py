@@ -108,7 +108,7 @@ class SMPModel(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """Encoder, decoder and head."""
-        net = self.network
+        net: Any = self.network
         return {"encoder": net.encoder, "decoder": net.decoder, "head": net.segmentation_head}
 
 

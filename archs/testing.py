@@ -37,6 +37,7 @@ PASSES = 6  # until every parameter has had a gradient: dropout and stochastic d
 class ShapeTestCase(unittest.TestCase):
     """The part of the battery that needs no arithmetic; attributes as in `ArchitectureTestCase`."""
 
+    _whole: ClassVar[Any]
     __test__ = False  # for pytest: the battery without an architecture is no test
 
     config: ClassVar[ArchConfig]
@@ -146,6 +147,8 @@ class ArchitectureTestCase(ShapeTestCase):
         cannot: property (a test's name without `test_`) to the reason why it does not hold. Such a test must fail.
     """
 
+    _thin: ClassVar[Any]
+
     @classmethod
     def setUpClass(cls) -> None:
         """Build what all tests without arithmetic share."""
@@ -218,7 +221,8 @@ class ArchitectureTestCase(ShapeTestCase):
 
     def test_auxiliary_heads(self) -> None:
         """`forward_aux`, where there is one: the logits of `forward`, and weighted ones of the same shape."""
-        model, x = self.network(), self.images(2)
+        model: Any = self.network()
+        x = self.images(2)
         if not hasattr(model, "forward_aux"):
             self.skipTest("no forward_aux")
         with torch.no_grad():
@@ -309,7 +313,7 @@ class ArchitectureTestCase(ShapeTestCase):
         generator = torch.Generator().manual_seed(batch)
         return torch.randn(batch, CHANNELS, *(size or self.thin_size()), generator=generator)
 
-    def loss(self, model: nn.Module, batch: int | None = None, size: tuple[int, int] | None = None) -> Tensor:
+    def loss(self, model: Any, batch: int | None = None, size: tuple[int, int] | None = None) -> Tensor:
         """A number that depends on every logit, of the main and of the auxiliary heads."""
         x = self.images(batch or max(2, self.inputs.min_train_batch), size)
         logits, heads = model.forward_aux(x) if hasattr(model, "forward_aux") else (model(x), [])
@@ -353,7 +357,7 @@ def _must_fail(test: Callable[[ShapeTestCase], None]) -> Callable[[ShapeTestCase
 
 
 @contextmanager
-def _no_subtests(case: ShapeTestCase) -> Iterator[None]:
+def _no_subtests(case: Any) -> Iterator[None]:
     """Let a failure inside a subtest stop the test: a subtest would report it and go on."""
 
     @contextmanager

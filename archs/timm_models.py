@@ -71,7 +71,7 @@ def sides(image_size: ImageSize, otherwise: tuple[int, int]) -> tuple[int, int]:
     """Height and width of a config's `image_size`, which may be one side, both, or None for `otherwise`."""
     if image_size is None:
         return otherwise
-    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
 
 
 def check_image_size(image_size: ImageSize) -> None:
@@ -174,7 +174,7 @@ class TimmEncoder(nn.Module):
     backbone that is tied to one size gets that size, whatever its strides.
     """
 
-    def __init__(self, network: nn.Module, rule: InputRule) -> None:
+    def __init__(self, network: Any, rule: InputRule) -> None:
         super().__init__()
         self.network = network
         self.rule = rule

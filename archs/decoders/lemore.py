@@ -186,7 +186,8 @@ class LeMoReDecoder(nn.Module):
 
     def pool(self, features: list[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b _d _p _q"]:
         """All maps averaged to half the coarsest one's sides, rounded up, and concatenated."""
-        size = tuple((side + 1) // 2 for side in features[-1].shape[-2:])
+        height, width = features[-1].shape[-2:]
+        size = ((height + 1) // 2, (width + 1) // 2)
         return torch.cat([nn.functional.adaptive_avg_pool2d(x, size) for x in features], dim=1)
 
     def parts(self) -> dict[str, nn.Module]:

@@ -98,6 +98,8 @@ class WindowAttention(nn.Module):
     Without an output projection. A map that the windows do not tile is padded for the attention, then cropped.
     """
 
+    positions: Tensor
+
     def __init__(self, config: UNetFormerConfig) -> None:
         super().__init__()
         self.heads, self.window, self.mode = config.heads, config.window, config.attention

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ def deploy(model: nn.Module, size: tuple[int, int] | None = None) -> nn.Module:
     with _working_copy(model) as work:
         _fold(work, size)
         use_fast_kernels(work)
-    work.deployed = True
+    work.deployed = True  # type: ignore[assignment]  # a plain attribute: nn.Module's types allow for tensors only
     return work
 
 
@@ -115,7 +116,7 @@ def _merge_branches(model: nn.Module) -> None:
         _merge_branches(child)
 
 
-def _merged(module: nn.Module) -> nn.Module:
+def _merged(module: Any) -> nn.Module:
     if hasattr(module, "fuse"):
         return module.fuse()
     if hasattr(module, "reparameterize"):

@@ -7,6 +7,7 @@ kernel where there is one (CUDA; a compiler makes its own), and of StarReLU a re
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,8 @@ Map = Float[Tensor, "n c h w"]
 
 class FastRMSNorm(nn.Module):
     """`archs.layers.RMSNorm` for inference; `weight` is None where it went into the convolution behind."""
+
+    eps: Tensor
 
     def __init__(self, channels: int, eps: float, weight: nn.Parameter | None) -> None:
         super().__init__()
@@ -80,6 +83,7 @@ class ChannelsLast(nn.Module):
 def use_fast_kernels(model: nn.Module) -> None:
     """Rewrite, in place, the blocks of `archs` that are below `model`."""
     with torch.no_grad():
+        module: Any
         for module in list(model.modules()):
             if getattr(module, "mode", None) == "explicit" and type(module).__module__.startswith("archs."):
                 module.mode = "fused"
@@ -137,7 +141,7 @@ def _decoder(decoder: FoldedMLPDecoder) -> None:
     decoder.act = _without_affine(decoder.act, decoder.head)
 
 
-REWRITES: dict[type[nn.Module], Callable[[nn.Module], None]] = {
+REWRITES: dict[type[nn.Module], Callable[[Any], None]] = {
     ConvMixer: _mixer,
     MLP: _mlp,
     ConvMLP: _conv_mlp,

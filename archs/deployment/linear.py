@@ -8,6 +8,7 @@ each map, run at that map's own resolution (or after the resize, of a map finer 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -52,9 +53,9 @@ class FoldedSegformerDecoder(nn.Module):
         return self.act(project_and_add(self.project, features[-len(self.project) :], (height // 4, width // 4)))
 
 
-def project_and_add(project: Iterable[nn.Module], maps: Maps, size: tuple[int, int]) -> Float[Tensor, "n c h w"]:
+def project_and_add(project: Iterable[nn.Module], maps: Maps, size: Sequence[int]) -> Float[Tensor, "n c h w"]:
     """The sum of all maps, each projected at its own size or that of the sum, whichever has fewer pixels."""
-    total: Tensor | None = None
+    total: Any = None
     for layer, x in zip(project, maps, strict=True):
         finer = x.shape[-2] * x.shape[-1] > size[0] * size[1]
         projected = layer(resize(x, size)) if finer else resize(layer(x), size)
@@ -64,7 +65,7 @@ def project_and_add(project: Iterable[nn.Module], maps: Maps, size: tuple[int, i
 
 def fold_mlp_decoder(decoder: MLPDecoder) -> FoldedMLPDecoder:
     """The same function of the maps. A norm other than batch norm stays, and only what is before it is folded."""
-    project = list(decoder.project)
+    project: Any = list(decoder.project)
     if decoder.fusion == "concat":
         project = multiply_out(project, decoder.fuse)
     norm = decoder.norm
@@ -73,7 +74,7 @@ def fold_mlp_decoder(decoder: MLPDecoder) -> FoldedMLPDecoder:
     return FoldedMLPDecoder(project, norm, decoder.act, decoder.head)
 
 
-def fold_segformer_decoder(decoder: nn.Module) -> FoldedSegformerDecoder:
+def fold_segformer_decoder(decoder: Any) -> FoldedSegformerDecoder:
     """The same function of the encoder's maps."""
     fuse, norm, act = decoder.fuse_stage
     coarsest_first = multiply_out([_as_convolution(stage.linear) for stage in decoder.mlp_stage], fuse)
@@ -119,12 +120,12 @@ def _fold_norm(project: list[nn.Conv2d], norm: nn.Module) -> nn.Identity:
 def fold_linear_decoders(model: nn.Module) -> None:
     """Fold every decoder of these kinds below `model`, in place."""
     with torch.no_grad():
-        ours = {m: fold_mlp_decoder(m) for m in model.modules() if type(m) is MLPDecoder}
-        others = {m: fold_segformer_decoder(m) for m in model.modules() if _is_segformer_decoder(m)}
-    replace(model, ours | others)
+        found: dict[nn.Module, nn.Module] = {m: fold_mlp_decoder(m) for m in model.modules() if type(m) is MLPDecoder}
+        found |= {m: fold_segformer_decoder(m) for m in model.modules() if _is_segformer_decoder(m)}
+    replace(model, found)
 
 
-def _is_segformer_decoder(module: nn.Module) -> bool:
+def _is_segformer_decoder(module: Any) -> bool:
     kind = type(module)
     if kind.__name__ != "SegformerDecoder" or not kind.__module__.startswith("segmentation_models_pytorch."):
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)
+
+
+Layer = Any
+"""A layer or a norm of any kind: torch cannot say which attributes a module has."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def fold_norms(model: nn.Module, folds: Sequence[Fold]) -> None:
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
 
-def affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+def affine(norm: Layer) -> tuple[Tensor, Tensor]:
     """Scale and shift of a batch norm in evaluation, `(C,)` each."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.weight is not None:
@@ -65,7 +70,7 @@ def affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return scale, shift if norm.bias is None else norm.bias + shift
 
 
-def scale_outputs(layer: nn.Module, scale: Tensor) -> None:
+def scale_outputs(layer: Layer, scale: Tensor) -> None:
     """Multiply each output channel of a layer by its scale, `(C,)`."""
     weight = layer.weight.data
     if isinstance(layer, _TRANSPOSED):  # (in, out / groups, ...)
@@ -78,20 +83,20 @@ def scale_outputs(layer: nn.Module, scale: Tensor) -> None:
         layer.bias.data = layer.bias.data * scale
 
 
-def add_bias(layer: nn.Module, shift: Tensor) -> None:
+def add_bias(layer: Layer, shift: Tensor) -> None:
     """Add a shift, `(C,)`, to the outputs of a layer."""
     bias = shift if layer.bias is None else layer.bias.data + shift
     layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
 
 
-def scale_inputs(layer: nn.Module, scale: Tensor) -> None:
+def scale_inputs(layer: Layer, scale: Tensor) -> None:
     """Multiply each input channel of a convolution or linear layer by its scale, `(C,)` or one for all."""
     by_group = _by_input_group(layer, scale).unflatten(-1, (-1, *[1] * (layer.weight.ndim - 2)))
     groups = layer.weight.data.unflatten(0, (by_group.shape[0], -1))
     layer.weight.data = (groups * by_group[:, None]).flatten(0, 1)
 
 
-def shift_inputs(layer: nn.Module, shift: Tensor) -> None:
+def shift_inputs(layer: Layer, shift: Tensor) -> None:
     """Let a layer find each input channel shifted, `(C,)` or one for all; a convolution must not pad."""
     by_group = _by_input_group(layer, shift)
     taps = layer.weight.data.flatten(1).unflatten(1, (by_group.shape[1], -1)).sum(2)  # (C_out, inputs of a group)
@@ -99,13 +104,13 @@ def shift_inputs(layer: nn.Module, shift: Tensor) -> None:
     add_bias(layer, (groups @ by_group[:, :, None]).flatten())
 
 
-def _by_input_group(layer: nn.Module, values: Tensor) -> Tensor:
+def _by_input_group(layer: Layer, values: Tensor) -> Tensor:
     """`(groups, inputs of a group)`."""
     groups = getattr(layer, "groups", 1)
     return values.expand(groups * layer.weight.shape[1]).unflatten(0, (groups, -1))
 
 
-def _absorb_inputs(layer: nn.Module, scale: Tensor, shift: Tensor, first: int) -> None:
+def _absorb_inputs(layer: Layer, scale: Tensor, shift: Tensor, first: int) -> None:
     """`scale * x + shift` on the input channels from `first`; the others stay."""
     inputs = getattr(layer, "groups", 1) * layer.weight.shape[1]
     channels = slice(first, first + scale.numel())
@@ -118,7 +123,7 @@ def _absorb_inputs(layer: nn.Module, scale: Tensor, shift: Tensor, first: int) -
 # --- modules ----------------------------------------------------------------------------------------------------------
 
 
-def remainder(norm: nn.Module) -> nn.Module | None:
+def remainder(norm: Layer) -> nn.Module | None:
     """What a batch norm's module still does once the norm is folded; None where that is not known."""
     if is_hooked(norm):
         return None
@@ -134,7 +139,7 @@ def is_hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def replace(model: nn.Module, changes: Mapping[nn.Module, nn.Module]) -> None:
+def replace(model: nn.Module, changes: Mapping[nn.Module, nn.Module | None]) -> None:
     """Put the new module of each pair wherever the old one stands below `model`."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

@@ -121,7 +121,8 @@ class _Finder:
         if any(self.flow.tensors[term].shape != shape for term in terms):
             return None
         found = [self._sources_of_read(term, call, moves) for term in terms]
-        return None if None in found else [*found[0], *found[1]]
+        first, second = found
+        return None if first is None or second is None else [*first, *second]
 
     def _channels_kept(self, output: Value, moves: Moves, arriving: int = 1) -> bool | None:
         """Whether all channels (dimension 1) are still in order, in dimension `arriving`, when the moves are done.

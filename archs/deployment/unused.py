@@ -57,6 +57,7 @@ def drop_inert(model: nn.Module) -> None:
 
 def _drop_meta_tokens(encoder: LeMeViTEncoder) -> None:
     """The first transition acts on constants; the last two are for the meta tokens that the classifier reads."""
-    encoder.meta_tokens.table.data = encoder.stages[0].transition(encoder.meta_tokens.table.data)
-    for stage in (encoder.stages[0], encoder.stages[3], encoder.stages[4]):
+    stages: Any = encoder.stages
+    encoder.meta_tokens.table.data = stages[0].transition(encoder.meta_tokens.table.data)
+    for stage in (stages[0], stages[3], stages[4]):
         stage.transition = nn.Identity()

@@ -137,7 +137,7 @@ def is_safetensors(path: str | Path) -> bool:
 
 
 def _unpickle(path: Path) -> Any:
-    with torch.serialization.safe_globals(list(HARMLESS)), warnings.catch_warnings():
+    with torch.serialization.safe_globals(list[Any](HARMLESS)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected pickle protocol")  # unknown instructions are refused anyway
         return torch.load(path, map_location="cpu", weights_only=True)
 

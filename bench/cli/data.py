@@ -47,11 +47,11 @@ def tile(
     from bench.data.tiling import tile_folder
 
     try:
-        shares = tuple(float(part) for part in split.split(","))
+        train, val, test = (float(part) for part in split.split(","))
     except ValueError:
         raise BenchError(f"--split {split!r} is not three shares; write it as 0.8,0.1,0.1") from None
     with PROGRESS.status("cutting"):
-        made = tile_folder(images, masks, out, size, overlap, shares, seed, max_ignored, classes)
+        made = tile_folder(images, masks, out, size, overlap, (train, val, test), seed, max_ignored, classes)
     tiles = ", ".join(f"{count} {name}" for name, count in made.tiles.items())
     sources = ", ".join(f"{count} {name}" for name, count in made.sources.items())
     OUTPUT.print(

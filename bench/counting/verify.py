@@ -60,7 +60,7 @@ class _Measured:
         self._found: dict[tuple[str, tuple[int, int]], float] = {}
 
     def __call__(self, quantity: str, size: tuple[int, int]) -> float:
-        key = (quantity, tuple(size))
+        key = (quantity, (size[0], size[1]))
         if key not in self._found:
             self._found[key] = INSTRUMENTS[quantity](self.model, size)
         return self._found[key]

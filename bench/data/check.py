@@ -192,7 +192,8 @@ def _tell_unknown(faults: list[UnknownStored], reader: MaskReader, found: _Findi
     """One sentence for all values (or colours) that the class table lacks, with the most frequent of them."""
     if len(faults) < 2:
         return _tell_faults(faults, found)
-    pixels, masks = Counter(), Counter()
+    pixels: Counter[Any] = Counter()
+    masks: Counter[Any] = Counter()
     for fault in faults:
         pixels.update(fault.pixels)
         masks.update(dict.fromkeys(fault.pixels, 1))

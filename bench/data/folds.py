@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -101,7 +102,7 @@ class _Pool:
         digest = hashlib.blake2b(lists.encode(), digest_size=16).hexdigest()
         train, specs = parts[0], [band.spec for band in data.bands]
         bands = measure_bands(train.images, train.masks, data.classes.num_classes, specs)
-        told = {"scenes_known": data.scenes_known, "credit": data.credit, "scope": data.stated_scope}
+        told: dict[str, Any] = {"scenes_known": data.scenes_known, "credit": data.credit, "scope": data.stated_scope}
         return replace(assemble(data.name, data.classes, parts, bands=bands, **told), fold=Fold(k, of, digest))
 
     def _split(self, name: str, rows: Int[np.ndarray, " tiles"]) -> Split:
@@ -156,10 +157,10 @@ class _Division:
             if min(moves.min(), exchanges.min()) > -1e-9:
                 return
             if moves.min() <= exchanges.min():
-                scene, part = np.unravel_index(moves.round(12).argmin(), moves.shape)
+                scene, part = map(int, np.unravel_index(moves.round(12).argmin(), moves.shape))
                 self.put(scene, part)
             else:
-                one, other = np.unravel_index(exchanges.round(12).argmin(), exchanges.shape)
+                one, other = map(int, np.unravel_index(exchanges.round(12).argmin(), exchanges.shape))
                 first, second = self.parts[[one, other]]
                 self.put(one, second)
                 self.put(other, first)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -71,7 +72,7 @@ def broken_files_named(path: Path) -> Iterator[None]:
         raise FileError(path, f"is corrupt, truncated or no image ({reason}); restore or remove it.") from error
 
 
-def bits_per_channel(image: Image.Image) -> int:
+def bits_per_channel(image: Any) -> int:
     """Bits a channel as stored: Pillow silently reduces 16-bit RGB to 8, and scales 2- and 4-bit grey up."""
     if image.format == "TIFF":
         stored = image.tag_v2.get(_TIFF_BITS, (1,))

@@ -123,7 +123,7 @@ class _Arrays:
     def pickled(self, cell: Cell) -> bytes | None:
         """The cell without its large arrays; None if it cannot be pickled."""
         buffer = io.BytesIO()
-        pickler = pickle.Pickler(buffer)
+        pickler: Any = pickle.Pickler(buffer)
         pickler.persistent_id = self._place
         try:
             pickler.dump(cell)
@@ -245,7 +245,7 @@ def help_out() -> None:
 
 
 def _unpickled(sendable: bytes, arrays: IO[bytes]) -> Cell | None:
-    unpickler = pickle.Unpickler(io.BytesIO(sendable))
+    unpickler: Any = pickle.Unpickler(io.BytesIO(sendable))
     unpickler.persistent_load = partial(_find, arrays=arrays)
     try:
         return unpickler.load()

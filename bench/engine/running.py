@@ -172,6 +172,7 @@ class Run:
 
     def _listen(self, display: Shown) -> None:
         """Shows what helpers have said."""
+        step: list[Any]
         for event, key, *step in self.helpers.events():
             if event == "begin":
                 display.begin(key, self.cells[key].label, self._left())

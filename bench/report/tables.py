@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -96,7 +96,7 @@ def rich_table(frame: pd.DataFrame, columns: Sequence[Column], caption: str = ""
     for j, (header, numeric) in enumerate(zip(body.headers, body.numeric, strict=True)):
         # A number or a name broken over two lines cannot be read; headers may break.
         widest = max((len(row[j].text) for row in body.rows), default=0) if numeric else None
-        justify = "right" if numeric else "left"
+        justify: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(Text(header), justify=justify, no_wrap=header == "Variant", min_width=widest)
     for row in body.rows:
         cells = [Text(cell.text + _superscript(cell.note), style="bold green" if cell.best else "") for cell in row]

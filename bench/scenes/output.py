@@ -166,7 +166,7 @@ def _write_png(draft: Draft) -> None:
     notes = PngImagePlugin.PngInfo()
     notes.add_text(DIGEST_TAG, draft.digest)
     target = draft.layer.path.with_name(f".{draft.layer.path.name}.png")
-    transparency = {"transparency": NO_DATA} if (pixels == NO_DATA).any() else {}
+    transparency: dict[str, Any] = {"transparency": NO_DATA} if (pixels == NO_DATA).any() else {}
     image.save(target, pnginfo=notes, **transparency)
     target.replace(draft.layer.path)
 

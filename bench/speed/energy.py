@@ -22,7 +22,8 @@ NOT_REPORTED = "not reported"
 class EnergyMeter(Protocol):
     """A counter of joules that only grows; `source` names it."""
 
-    source: str
+    @property
+    def source(self) -> str: ...
 
     def joules_between(self, call: Callable[[], None]) -> float:
         """Joules that the device took during the call."""

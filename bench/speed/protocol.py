@@ -1,6 +1,6 @@
 """How speed is measured: every choice that moves a figure, in one record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -54,7 +54,12 @@ class SpeedProtocol:
     warmup_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        known = {"precision": PRECISIONS, "memory_format": MEMORY_FORMATS, "runtime": RUNTIMES, "form": FORMS}
+        known: dict[str, Iterable[str]] = {
+            "precision": PRECISIONS,
+            "memory_format": MEMORY_FORMATS,
+            "runtime": RUNTIMES,
+            "form": FORMS,
+        }
         for field, options in known.items():
             if getattr(self, field) not in options:
                 raise BenchError(f"{field} {getattr(self, field)!r} is not known; there are {', '.join(options)}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -187,7 +188,7 @@ def _kernels(device: torch.device, precision: str) -> list[tuple[float, _Probe]]
 def _products(device: torch.device, precision: str) -> Iterator[_Probe]:
     for side in PRODUCTS[_kind(device)]:
         a, b = (_noise((side, side), device, precision) for _ in range(2))
-        yield _Probe(f"product of {side}x{side} matrices", side**3, lambda a=a, b=b: a @ b)
+        yield _Probe(f"product of {side}x{side} matrices", side**3, partial(torch.matmul, a, b))
 
 
 def _convolutions(device: torch.device, precision: str) -> Iterator[_Probe]:
@@ -197,7 +198,7 @@ def _convolutions(device: torch.device, precision: str) -> Iterator[_Probe]:
         yield _Probe(
             f"3x3 convolution, {channels} channels, {side}x{side}",
             images * channels * channels * 9 * side * side,
-            lambda x=x, weight=weight: torch.nn.functional.conv2d(x, weight, padding=1),
+            partial(torch.nn.functional.conv2d, x, weight, padding=1),
         )
 
 

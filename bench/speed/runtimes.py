@@ -67,7 +67,7 @@ class ModelCache:
         Raises:
             BenchError: the network has no deployed form.
         """
-        size = tuple(x.shape[-2:])
+        size = (x.shape[-2], x.shape[-1])
         key = (id(model), protocol.form, protocol.memory_format, x.dtype, x.device, size)
         if key not in self._networks:
             made = _form(model, size, protocol.form).eval()
@@ -83,7 +83,7 @@ class ModelCache:
         if key not in self._files:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "network.onnx"
-                export_onnx(network, path, tuple(x.shape[-2:]), x.shape[0], in_channels=x.shape[1])
+                export_onnx(network, path, (x.shape[-2], x.shape[-1]), x.shape[0], in_channels=x.shape[1])
                 self._files[key] = network, path.read_bytes()
         return self._files[key][1]
 
@@ -169,7 +169,7 @@ def _compile(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: Model
 
 def _autotune(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
     """What the compiler can do if its own time does not matter; on a CPU without Python between the kernels."""
-    options = {"max_autotune": True, "freezing": True, "cpp_wrapper": x.device.type == "cpu"}
+    options: dict[str, Any] = {"max_autotune": True, "freezing": True, "cpp_wrapper": x.device.type == "cpu"}
     compiled = torch.compile(model, dynamic=False, options=options)
     return Prepared(lambda: compiled(x))
 

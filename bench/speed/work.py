@@ -29,7 +29,7 @@ def _work(model: nn.Module, x: Tensor, precision: str) -> Work:
     itemsize = DTYPES[precision].itemsize
     moved = 0 if output.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() else x.numel() + output.numel()
     try:
-        macs = count_macs(model, tuple(x.shape[-2:]), x.shape[1], x.shape[0]).total
+        macs = count_macs(model, (x.shape[-2], x.shape[-1]), x.shape[1], x.shape[0]).total
     except BenchError:
         macs = None
     return Work(macs, (weights + moved) * itemsize, precision)

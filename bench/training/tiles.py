@@ -72,4 +72,4 @@ def place_tiles(split: Split, device: torch.device, bands: tuple[Band, ...] = RG
         return HostTiles(split, device, bands)
     free, _ = torch.cuda.mem_get_info(device)
     fits = split.images.nbytes + split.masks.nbytes <= free // 2
-    return (HeldTiles if fits else HostTiles)(split, device, bands)
+    return HeldTiles(split, device, bands) if fits else HostTiles(split, device, bands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,8 @@ def _strip(ax: Axes, y: int, paper: str, metric: str, rows: pd.DataFrame) -> Non
     spread = np.linspace(-0.24, 0.24, len(rows)) if len(rows) > 1 else np.zeros(1)
     for verdict, (colour, marker) in SIGNS.items():
         chosen = (rows["verdict"] == verdict).to_numpy()
-        looks = {"s": 30, "color": colour, "marker": marker, "edgecolors": PAPER, "linewidths": 0.5, "zorder": 3}
+        looks: dict[str, Any] = {"s": 30, "edgecolors": PAPER, "linewidths": 0.5, "zorder": 3}
+        looks |= {"color": colour, "marker": marker}
         ax.scatter(away[chosen], y + spread[chosen], **looks)
     confirmed = int((rows["verdict"] == CONFIRMED).sum())
     table_text(ax, MARGIN, y, paper, fontweight="bold")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def draw_scaling(points: pd.DataFrame, stem: Path) -> list[Path]:
     """
     rows = points[(points["batch"] == 1) & points["macs"].notna()].sort_values("side")
     variants = [v for v in dict.fromkeys(points["variant"]) if v in set(rows["variant"])]
-    looks = {variant: _look(i) for i, variant in enumerate(variants)}
+    looks: dict[str, dict[str, Any]] = {variant: _look(i) for i, variant in enumerate(variants)}
     with sheet(WIDTH, 1.0):  # texts are measured in the style of a sheet
         above = 0.5 + legend_height(legend_places(variants, WIDTH))
     height = above + 2 * _PANEL

@@ -19,6 +19,7 @@ from bench.report.figures.style import (
     SMALL,
     WIDTH,
     axes,
+    figure_of,
     heading,
     save,
     sheet,
@@ -112,7 +113,7 @@ def _draw(ax: Axes, key: str, runs: Sequence[History], others: Sequence[History]
     colour = GOOD if key == "macro_f1" else GREY
     for run in runs:
         steps, values = _points(run, key)
-        single = {"marker": "o", "ms": 2.5} if len(steps) == 1 else {}
+        single: dict[str, Any] = {"marker": "o", "ms": 2.5} if len(steps) == 1 else {}
         ax.plot(steps, values, color=colour, lw=1.3, alpha=0.85, zorder=3, **single)
         if key == "macro_f1" and len(values):
             best = values.argmax()
@@ -120,7 +121,7 @@ def _draw(ax: Axes, key: str, runs: Sequence[History], others: Sequence[History]
 
 
 def _label(upper: Axes, lower: Axes, name: str, *, first: bool, last: bool, reason: str) -> None:
-    width = upper.get_position().width * upper.get_figure().get_size_inches()[0]
+    width = upper.get_position().width * figure_of(upper).get_size_inches()[0]
     upper.set_title(shortened(name, width), fontsize=SMALL, loc="left", pad=4)
     upper.tick_params(labelbottom=False, labelleft=first)
     lower.tick_params(labelbottom=last, labelleft=first)

@@ -40,7 +40,8 @@ def annotate(ax: Axes, points: np.ndarray, texts: Sequence[str], named: Sequence
 
 def _label(ax: Axes, point: np.ndarray, text: str) -> object:
     return ax.text(
-        *point,
+        point[0],
+        point[1],
         text,
         fontsize=SMALL,
         fontweight="bold",

@@ -97,15 +97,19 @@ def _check(images: np.ndarray, truths: np.ndarray, predictions: Mapping[str, np.
 
 
 def _legend(truths: np.ndarray, classes: "Classes") -> list[Patch]:
-    colours = (tuple(channel / 255 for channel in colour) for colour in classes.colours)
+    colours = [_unit(colour) for colour in classes.colours]
     handles = [
         Patch(facecolor=colour, edgecolor=GREY, lw=0.4, label=name)
         for colour, name in zip(colours, classes.names, strict=True)
     ]
     if _ignored(truths, classes).any():
-        grey = tuple(channel / 255 for channel in _IGNORED)
-        handles.append(Patch(facecolor=grey, edgecolor=GREY, lw=0.4, hatch="////", label="not labelled"))
+        handles.append(Patch(facecolor=_unit(_IGNORED), edgecolor=GREY, lw=0.4, hatch="////", label="not labelled"))
     return handles
+
+
+def _unit(colour: Sequence[int]) -> tuple[float, float, float]:
+    red, green, blue = (channel / 255 for channel in colour)
+    return red, green, blue
 
 
 def _ignored(truth: np.ndarray, classes: "Classes") -> np.ndarray:

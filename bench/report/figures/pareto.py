@@ -1,6 +1,7 @@
 """What is gained against what it costs: every variant as a point, the Pareto front as a staircase."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,7 @@ def _draw_below(ax: Axes, x: float, text: str, looks: tuple[str, str]) -> None:
     """A point beneath the axis: its marker on the edge, with its value."""
     edge = ax.get_xaxis_transform()
     ax.plot(x, 0.03, looks[1], color=looks[0], ms=7, mec=PAPER, mew=0.8, transform=edge, zorder=6)
-    words = {"fontsize": SMALL, "color": GREY, "va": "center"}
+    words: dict[str, Any] = {"fontsize": SMALL, "color": GREY, "va": "center"}
     ax.annotate(text, (x, 0.03), (7, 0), xycoords=edge, textcoords="offset points", **words)
 
 

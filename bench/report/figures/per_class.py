@@ -111,7 +111,7 @@ def _draw_cells(ax: Axes, table: np.ndarray) -> float:
             best = printed[y, x] == f"{column[np.isfinite(column)].max():.1f}" and np.isfinite(column).sum() > 1
             colour = BELOW_ABOVE(0.5 + 0.5 * np.clip(distance[y, x] / limit, -1, 1))
             cell(ax, x, y, colour)
-            cell_text(ax, x, y, printed[y, x], fontweight="bold" if best else "normal")
+            cell_text(ax, x, y, str(printed[y, x]), fontweight="bold" if best else "normal")
         elif not np.isnan(table[y]).all():
             cell_text(ax, x, y, "absent", color=GREY)
     return limit

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -147,7 +148,7 @@ def _known(frame: pd.DataFrame) -> np.ndarray:
 
 def _legend(frame: pd.DataFrame, xs: np.ndarray, ys: np.ndarray, limit: float | None) -> list[Line2D | Patch]:
     """Only what the figure holds."""
-    trial = {"color": _TIME(0.6), "ls": "", "mec": PAPER}
+    trial: dict[str, Any] = {"color": _TIME(0.6), "ls": "", "mec": PAPER}
     handles: list[Line2D | Patch] = [Line2D([], [], marker="o", ms=6, label="trial", **trial)]
     if _known(frame).any():
         handles.append(Line2D([], [], marker="*", ms=10, label="known before", **(trial | {"color": _KNOWN})))
@@ -171,13 +172,13 @@ def _draw_trials(
 ) -> None:
     """Points coloured by when they came; known configs as stars; failures on the edge."""
     numbers = np.arange(1, len(xs) + 1)
-    looks = {"cmap": _TIME, "vmin": 1, "vmax": max(len(xs), 2)}
-    points = None
+    looks: dict[str, Any] = {"cmap": _TIME, "vmin": 1, "vmax": max(len(xs), 2)}
+    points: Any = None
     for member in (False, True):
         chosen = (front == member) & ~known
         points = ax.scatter(xs[chosen], ys[chosen], c=numbers[chosen], s=62 if member else 40, linewidths=1.0,
                             edgecolors=INK if member else PAPER, zorder=4 + member, **looks)  # fmt: skip
-    edges = [INK if member else PAPER for member in front[known]]
+    edges: Any = [INK if member else PAPER for member in front[known]]
     ax.scatter(xs[known], ys[known], c=_KNOWN, s=150, marker="*", linewidths=0.9, edgecolors=edges or None, zorder=5.5)
     failed = np.isfinite(xs) & ~np.isfinite(ys)
     ax.plot(xs[failed], np.zeros(failed.sum()), "|", color=BAD, ms=12, mew=1.4, clip_on=False,
@@ -185,10 +186,10 @@ def _draw_trials(
     _time_bar(figure, ax, points)
 
 
-def _time_bar(figure: Figure, ax: Axes, points: object) -> None:
+def _time_bar(figure: Figure, ax: Axes, points: Any) -> None:
     box = ax.get_position()
     bar_axes = figure.add_axes((box.x1 + 0.025, box.y0, 0.014, box.height * 0.55))
-    bar = figure.colorbar(points, cax=bar_axes, ticks=MaxNLocator(5, integer=True))
+    bar: Any = figure.colorbar(points, cax=bar_axes, ticks=MaxNLocator(5, integer=True))
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     bar.ax.set_title("trial", fontsize=SMALL, color=GREY, loc="left", pad=5)

@@ -82,7 +82,7 @@ _STYLE: dict[str, Any] = {
 @contextmanager
 def sheet(width: float, height: float) -> Iterator[Figure]:
     """A blank figure of so many inches, with our style while the block lasts and none of it after."""
-    untouched = {key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key}
+    untouched: dict[Any, Any] = {key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key}
     with mpl.rc_context({**untouched, **_STYLE}):
         figure = Figure(figsize=(width, height), facecolor=PAPER)
         FigureCanvasAgg(figure)
@@ -120,6 +120,13 @@ def axes(figure: Figure, left: float, right: float, top: float, bottom: float) -
     width, height = figure.get_size_inches()
     box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
     return figure.add_axes(box)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The sheet that axes stand on."""
+    found = ax.get_figure(root=True)
+    assert isinstance(found, Figure)
+    return found
 
 
 def heading(figure: Figure, title: str) -> None:
@@ -164,16 +171,15 @@ def legend_height(places: Sequence[tuple[float, int]]) -> float:
 
 def table_text(ax: Axes, x: float, y: float, text: str, **looks: Any) -> None:
     """Text at x inches from the sheet's left edge and at y in the data coordinates of the axes."""
-    figure = ax.get_figure()
-    place = blended_transform_factory(figure.dpi_scale_trans, ax.transData)
-    looks = {"fontsize": SMALL, "va": "center_baseline", "ha": "left"} | looks
+    place = blended_transform_factory(figure_of(ax).dpi_scale_trans, ax.transData)
+    looks = dict[str, Any]({"fontsize": SMALL, "va": "center_baseline", "ha": "left"}) | looks
     ax.text(x, y, text, transform=place, clip_on=False, **looks)
 
 
 def rule(ax: Axes, y: float) -> None:
     """A faint line across the whole sheet at y in the data coordinates of the axes."""
-    across = blended_transform_factory(ax.get_figure().dpi_scale_trans, ax.transData)
-    width = ax.get_figure().get_size_inches()[0]
+    across = blended_transform_factory(figure_of(ax).dpi_scale_trans, ax.transData)
+    width = figure_of(ax).get_size_inches()[0]
     ax.plot([MARGIN, width - MARGIN], [y, y], color=FAINT, lw=0.8, transform=across, clip_on=False, zorder=0)
 
 
@@ -192,12 +198,13 @@ def cell(ax: Axes, x: float, y: float, colour: Any) -> None:
 
 def cell_text(ax: Axes, x: float, y: float, text: str, **looks: Any) -> None:
     """What stands in a cell."""
-    ax.text(x, y, text, **({"ha": "center", "va": "center_baseline", "fontsize": SMALL} | looks))
+    looks = dict[str, Any]({"ha": "center", "va": "center_baseline", "fontsize": SMALL}) | looks
+    ax.text(x, y, text, **looks)
 
 
 def column_head(ax: Axes, x: float, text: str, offset: float = 6.0, **looks: Any) -> None:
     """A header so many points above the first row (y = -0.5)."""
-    looks = {"ha": "center", "va": "baseline", "fontsize": SMALL, "linespacing": 1.05} | looks
+    looks = dict[str, Any]({"ha": "center", "va": "baseline", "fontsize": SMALL, "linespacing": 1.05}) | looks
     ax.annotate(text, (x, -0.5), (0, offset), textcoords="offset points", annotation_clip=False, **looks)
 
 
