@@ -7,14 +7,16 @@ BIN := .venv/bin
 quickstart: .venv/installed  ## install, then: table, ablation, search and figures, in minutes on two cores
 	$(BIN)/lale-bench quickstart
 
-test: .venv/installed-test  ## install what tests need, lint, run the quick tests; SLOW=1 runs all
+test: .venv/installed-test  ## install what tests need, lint, check types, run the quick tests; SLOW=1 runs all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	SLOW=$(SLOW) $(BIN)/python -m pytest -n 2
 
 lint: .venv/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/mypy
 
 bench: .venv/installed-test  ## run and save the timed benchmarks (nothing timed is ever asserted); ONLY="norm or deployed" runs some
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -o addopts= --benchmark-only --benchmark-autosave \

@@ -9,7 +9,7 @@ import archs
 from bench.study import Variant, VariantStudy
 
 BASE = "lale-s1"
-FACTORS = {
+FACTORS: dict[str, dict[str, tuple]] = {
     "norm": {"norm": ("layernorm", "batchnorm", "groupnorm")},
     "activation": {"act": ("gelu", "relu", "silu")},
     "stem": {"stem": ("conv7x7", "patchify")},

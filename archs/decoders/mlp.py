@@ -6,8 +6,9 @@ After SegFormer's (Xie et al. 2021, arXiv 2105.15203), with the details fitted t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,7 @@ class MLPDecoder(nn.Module):
         return self.fuse(torch.cat(maps, dim=1)) if self.fusion == "concat" else sum(maps[1:], start=maps[0])
 
     def _multiplied_out(
-        self, features: list[Float[Tensor, "n _c _h _w"]], size: tuple[int, int]
+        self, features: list[Float[Tensor, "n _c _h _w"]], size: Sequence[int]
     ) -> Float[Tensor, "n d h w"]:
         """The same map in training, where a third of LALE-S1's arithmetic would go into `fuse` at the finest map.
 
@@ -83,7 +84,9 @@ class MLPDecoder(nn.Module):
         the product of both weights, at its own size, and the results added.
         """
         mixing = self.fuse.weight.flatten(1).chunk(len(self.project), dim=1)  # (D, D) for each map
-        bias, maps = self.fuse.bias, []
+        bias: Any = self.fuse.bias
+        maps = []
+        project: Any
         for mix, project, x in zip(mixing, self.project, features, strict=True):
             weight = (mix @ project.weight.flatten(1))[:, :, None, None]  # (D, C, 1, 1)
             maps.append(resize(F.conv2d(x, weight, mix @ project.bias + bias), size))

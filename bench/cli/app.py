@@ -6,7 +6,7 @@ import errno
 import runpy
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -98,7 +98,7 @@ def run(arguments: list[str] | None = None) -> int:
         return _usage(error)
 
 
-def _usage(error: Exception) -> int:
+def _usage(error: Any) -> int:
     """A sentence of `archs`, which is not imported for the class of its errors; a mistyped option, which comes as an
     exception that shows itself; anything else is a bug and keeps its traceback."""
     if any(kind.__name__ == "ArchError" for kind in type(error).__mro__):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,7 +69,7 @@ def get(
             fetch(
                 replace(download, url=f"{mirror.rstrip('/')}/{name}") if mirror else download,
                 folder,
-                lambda done, total, task=task: progress.update(task, completed=done, total=total),
+                partial(_advance, progress, task),
             )
     OUTPUT.print(f"[dim]make tiles of it with: lale-bench data import {found.kind} {folder} OUT[/]")
 
@@ -77,3 +78,7 @@ def _importer(kind: str) -> Importer:
     if kind not in IMPORTERS:
         raise BenchError(f"There is no importer {kind!r}; there are {', '.join(IMPORTERS)}.")
     return IMPORTERS[kind]
+
+
+def _advance(progress: Any, task: Any, done: int, total: int | None) -> None:
+    progress.update(task, completed=done, total=total)

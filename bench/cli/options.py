@@ -96,7 +96,7 @@ def show_data_warnings() -> None:
     warnings.showwarning = _show_warning
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **also: Any) -> None:
     if issubclass(category, DataWarning):
         PROGRESS.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.cli.options import OUTPUT, PROGRESS, DataOption, OutOption
 from bench.cli.studying import find_study
@@ -64,7 +64,7 @@ def _counts() -> VariantStudy:
     """Counts of the papers' own networks and their cheapest CNN baselines."""
     import archs
 
-    benchmark = find_study("benchmark")
+    benchmark: Any = find_study("benchmark")
     family = archs.family_of(archs.config(archs.DEFAULT))
     own = [v.label for v in benchmark.variants if archs.family_of(v.config) == family]
     return replace(
@@ -80,9 +80,10 @@ def _ablation() -> VariantStudy:
     """Four changes of the base, and a CNN beside them."""
     from bench.study import Variant
 
+    ablation: Any = find_study("ablation")
     cnn = replace(Variant.named(CNN), factor="a CNN of the field")
     return replace(
-        find_study("ablation").select(ABLATED).with_variants([cnn]),
+        ablation.select(ABLATED).with_variants([cnn]),
         question="What do norm, activation, stem and split point of the base bring, and where does a CNN stand?",
         figures=("ablation", "pareto", "per_class", "confusion", "panels", "curves"),
     )

@@ -63,7 +63,7 @@ def predict(
 
     scenes = find_scenes(scene)
     trained = open_trained(network)
-    how = Mapping(window, overlap, blend, batch, form, runtime, precision, resolve_device(device), probabilities)
+    how = Mapping(window, overlap, blend, batch, form, runtime, precision, str(resolve_device(device)), probabilities)
     reports = [_map_one(trained, path, out, how, len(scenes) > 1 or Path(scene).is_dir(), overwrite) for path in scenes]
     if as_json:
         print_json(reports)
@@ -165,7 +165,7 @@ def evaluate(
     layout = "channels_last" if runtime in ("eager", "compile", "autotune") else "contiguous"
     protocol = SpeedProtocol(batch=batch, form=form, runtime=runtime, precision=precision, memory_format=layout)
     names = {key: str(value) for key, value in parse_settings(renamed).items()}
-    where = resolve_device(device)
+    where = str(resolve_device(device))
     found = evaluate_trained(trained, tiles, protocol, where, split, calibration, names)
     report = {"network": trained.name, "data": tiles.name, "split": split, **_scores(found, tiles)}
     if precision != "fp32":

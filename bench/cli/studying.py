@@ -74,8 +74,9 @@ def _from_suite(name: str) -> Any:
 
 def study_names() -> list[str]:
     """The studies that come with the suite."""
-    found = importlib.util.find_spec("studies")
-    return sorted(module.name for module in pkgutil.iter_modules(found.submodule_search_locations))
+    import studies
+
+    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 
 
 def study(
@@ -132,7 +133,8 @@ def study(
     if isinstance(chosen, VariantStudy):
         chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
         chosen = chosen.select(variants or [], trained or [], timed or [])
-        chosen = replace(chosen, instruments=tuple(instruments.split(",")))
+        named: Any = tuple(instruments.split(","))  # any words: the study refuses those that it does not know
+        chosen = replace(chosen, instruments=named)
     setting = Setting(
         data=data,
         recipe=recipe_from(budget, recipe_settings, precision),
@@ -252,7 +254,7 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
     from bench.engine import plan as plan_cells
 
     planned = plan_cells(plan.cells, plan.store)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"kind": p.cell.kind, "cell": p.cell.label, "key": p.cell.key, "status": p.status, "estimate_s": p.estimate_s}
         for p in planned
     ]
@@ -266,8 +268,8 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
         estimate = "?" if row["estimate_s"] is None else f"{row['estimate_s']:.0f} s"
         table.add_row(row["kind"], row["cell"], row["status"], "" if row["status"] != "missing" else estimate)
     OUTPUT.print(table)
-    for row in skipped:
-        OUTPUT.print(f"skipped: {row['variant']}: {row['skipped']}")
+    for one in skipped:
+        OUTPUT.print(f"skipped: {one['variant']}: {one['skipped']}")
     return OUTPUT.print(_estimate(rows))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -86,8 +86,9 @@ def train(
         raise BenchError(f"the training of {name} failed: {result.reason}")
     save_weights(model, out / "weights.safetensors")
     archs.save_config(config, out / "config.json", **describe_training(tiles))
+    assert result.test_confusions is not None, "it did not fail"
     found = scores(result.test_confusions.sum(axis=0))
-    report = {
+    report: dict[str, Any] = {
         "name": name,
         "data": tiles.name,
         "fold": fold,

@@ -94,7 +94,7 @@ def count_macs(model: nn.Module, size: tuple[int, int], in_channels: int = 3, ba
     by_part = totals((name, call.macs) for call, name in _by_part(model, trace.calls))
     weights = {id(t): t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())}
     return MacCount(
-        tuple(size), batch, in_channels, trace.calls, by_part, sum(weights.values()), trace.peak_activation_bytes
+        (size[0], size[1]), batch, in_channels, trace.calls, by_part, sum(weights.values()), trace.peak_activation_bytes
     )
 
 

@@ -112,7 +112,7 @@ def summarise(config: ArchConfig, size: tuple[int, int], num_classes: int) -> Su
 
 def _output_shapes(model: nn.Module, size: tuple[int, int]) -> dict[str, str]:
     """What leaves each part, as text, for one image; no arithmetic is done."""
-    twin = copy.deepcopy(model).to("meta")
+    twin: Any = copy.deepcopy(model).to("meta")
     parts = twin.parts() if hasattr(twin, "parts") else dict(twin.named_children())
     shapes: dict[str, str] = {}
     for name, part in parts.items():

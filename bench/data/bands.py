@@ -93,8 +93,11 @@ def measure_bands(
     mean = totals / max(1, count)
     deviation = np.sqrt(np.maximum(squares / max(1, count) - mean**2, 0))
     deviation[deviation < 1e-6] = 1.0  # a constant band says nothing, and must not be divided by nothing
-    figures = zip(specs, *(values.tolist() for values in (mean, deviation, low, high)), strict=True)
-    return tuple(Band(spec.name, *figure, scale=spec.scale, nodata=spec.nodata) for spec, *figure in figures)
+    figures = np.stack([mean, deviation, low, high], axis=1).tolist()
+    return tuple(
+        Band(spec.name, *(a, b, c, d), scale=spec.scale, nodata=spec.nodata)
+        for spec, (a, b, c, d) in zip(specs, figures, strict=True)
+    )
 
 
 def _ranges(images: np.ndarray, masks: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

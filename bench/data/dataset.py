@@ -207,8 +207,8 @@ def tile_digest(image: np.ndarray, mask: np.ndarray) -> bytes:
     """Hash of one decoded tile, image (H, W, B) and mask (H, W), its size and type included."""
     kind = "" if image.dtype == np.uint8 else str(image.dtype)
     digest = hashlib.blake2b(f"{image.shape!r}{kind}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(image))
-    digest.update(np.ascontiguousarray(mask))
+    digest.update(np.ascontiguousarray(image).data)
+    digest.update(np.ascontiguousarray(mask).data)
     return digest.digest()
 
 

@@ -242,10 +242,11 @@ class _Opening:
             images, masks, counted = np.empty(shape, self.first.dtype), np.empty(shape[:3], np.uint8), None
             digest = self._fill(tiles, images, masks)
         else:
-            digest = self.store.find(_paths(tiles))
-            if digest is None:
+            known = self.store.find(_paths(tiles))
+            if known is None:
                 digest = self.store.write(_paths(tiles), shape, self.first.dtype, partial(self._fill, tiles))
             else:
+                digest = known
                 self.report(len(tiles))
             images, masks, counted = self.store.load(digest)
         return Split(split, images, masks, names, digest, scenes_of(names, self.finder), counted)
@@ -256,7 +257,7 @@ class _Opening:
         if len(specs) == 3 and self.first.dtype == np.uint8:
             return rgb_bands(specs)
         if self.store is not None and train is not None:
-            return self.store.bands(train.digest, lambda: _measured(train, self.table, specs))
+            return self.store.bands(train.digest, partial(_measured, train, self.table, specs))
         train = train or replace(self, files={"train": list_tiles(self.folder, "train", self.table)}).split("train")
         return _measured(train, self.table, specs)
 

@@ -99,7 +99,8 @@ def tile_folder(
     Raises `BenchError`, naming the file, for what cannot be read, for too few images to fill the splits, for an
     `out` that holds something already, and for a full disk; `out` is then as it was.
     """
-    cut = Cut(size, overlap, tuple(split), seed, max_ignored)
+    train, val, test = split
+    cut = Cut(size, overlap, (train, val, test), seed, max_ignored)
     reader = MaskReader(_table(masks, classes))
     sources = _sources(images, masks, reader.table)
     scenes = _scenes([files.name for files in sources], reader.table)

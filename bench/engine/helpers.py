@@ -160,8 +160,10 @@ class _Helper:
             env={**os.environ, **settings},
         )
         self._said, self.key = b"", ""
-        os.set_blocking(self._process.stdout.fileno(), False)
-        threading.Thread(target=_hand_over, args=(self._process.stdin, job), daemon=True).start()
+        assert self._process.stdin and self._process.stdout
+        self._in, self._out = self._process.stdin, self._process.stdout
+        os.set_blocking(self._out.fileno(), False)
+        threading.Thread(target=_hand_over, args=(self._in, job), daemon=True).start()
 
     def events(self) -> Iterator[Event]:
         while (said := self._read()) is not None:
@@ -179,7 +181,7 @@ class _Helper:
     def _read(self) -> bytes | None:
         """What there is to read; nothing at the end; None while there is nothing yet."""
         try:
-            return os.read(self._process.stdout.fileno(), 1 << 16)
+            return os.read(self._out.fileno(), 1 << 16)
         except BlockingIOError:
             return None
 
@@ -187,8 +189,8 @@ class _Helper:
         self._process.kill()
         self._process.wait()
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        self._process.stdout.close()
+            self._in.close()
+        self._out.close()
 
 
 def _hand_over(pipe: IO[bytes], job: bytes) -> None:

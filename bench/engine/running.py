@@ -159,6 +159,7 @@ class Run:
                     return True
                 self.store.put(record)
             shutil.rmtree(self.store.scratch(cell.key), ignore_errors=True)
+            assert record is not None, "one that is not fresh is there"
             self._settle(cell.key, record, fresh, display)
         return True
 
@@ -172,12 +173,12 @@ class Run:
 
     def _listen(self, display: Shown) -> None:
         """Shows what helpers have said."""
-        step: list[Any]
         for event, key, *step in self.helpers.events():
             if event == "begin":
                 display.begin(key, self.cells[key].label, self._left())
             elif event == "step":
-                display.step(key, *step)
+                done, total, note = step
+                display.step(key, int(done), int(total), note)
             elif event == "end" and (record := self.store.get(key)):
                 self._settle(key, record, True, display)
             elif event == "drop":

@@ -134,7 +134,7 @@ def map_scene(
         require_room(layers, *size)
         calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
         network = WindowNetwork(trained, tiling.side, how.protocol(tiling), how.device, calibration)
-        timing = predict_scene(scene, network, tiling, drafts[0], *drafts[1:], on_window=on_window)
+        timing = predict_scene(scene, network, tiling, drafts[0], drafts[1] if len(drafts) > 1 else None, on_window)
         for draft in drafts:
             draft.finish(scene.place)
         return Map(target, size, timing, scene.place.pixel_area(*size))

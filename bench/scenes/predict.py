@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -204,9 +205,9 @@ class _Rows:
 
     def __init__(self, scene: Scene, tiling: Grid, drafts: Sequence[Draft]) -> None:
         self._scene, self._tiling, self._drafts = scene, tiling, drafts
-        self._above: Tensor | None = None  # (k, rise, width): the row above's share of the blend
-        self._below: Tensor | None = None
-        self._left: Tensor | None = None  # (k, rows, rise): the share of the window to the left
+        self._above: Any = None  # (k, rise, width): the row above's share of the blend
+        self._below: Any = None
+        self._left: Any = None  # (k, rows, rise): the share of the window to the left
         self._strips: list[np.ndarray] = []
 
     def add(self, row: int, column: int, logits: Float[Tensor, "k h w"] | None, *, write: bool) -> None:

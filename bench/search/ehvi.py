@@ -247,7 +247,7 @@ def _cost_names(study: Study) -> list[str]:
 def _front(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Trials that no other beats in score and every cost."""
     values = np.array([[-t.values[0], *t.values[1:]] for t in trials])
-    beaten = (values[None] <= values[:, None]).all(-1) & (values[None] < values[:, None]).any(-1)
+    beaten: Any = (values[None] <= values[:, None]).all(-1) & (values[None] < values[:, None]).any(-1)
     return [trial for trial, lost in zip(trials, beaten.any(axis=1), strict=True) if not lost]
 
 

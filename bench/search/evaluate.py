@@ -100,7 +100,7 @@ class TrainingEvaluator:
         label = config_key(config)
         classes = self.data.classes.num_classes
         protocol = SpeedProtocol(batch=1, runtime=self.runtime)
-        cell = speed_cell({label: config}, tuple(self.size), classes, protocol, self.device)
+        cell = speed_cell({label: config}, self.size, classes, protocol, self.device)
         speed = self._run(cell, lambda done, total, note: None).record.result.get("speeds", {}).get(label)
         return speed["latency_ms"] if speed else float("inf")
 

@@ -52,6 +52,12 @@ class SearchedTrial:
     reason: str
     on_front: bool
 
+    @property
+    def scored(self) -> tuple[float, ...]:
+        """The objectives of a trial that did not fail."""
+        assert self.objectives is not None, f"trial {self.slot} failed: {self.reason}"
+        return self.objectives
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -68,7 +74,7 @@ class SearchResult:
         for trial in self.trials:
             if trial.on_front:
                 first.setdefault(trial.key, trial)
-        return sorted(first.values(), key=lambda trial: trial.objectives[1])
+        return sorted(first.values(), key=lambda trial: trial.scored[1])
 
     def hypervolume(self, cost: str, reference: tuple[float, float]) -> np.ndarray:
         """Area between the front so far and a reference after each trial, (trials,), never falling.

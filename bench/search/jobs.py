@@ -25,7 +25,7 @@ from bench.training.recipe import Recipe
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-    from bench.search.report import SearchSetting
+    from bench.search.run import SearchSetting
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _join_search(job: Job, host: Host, console: Console | None) -> None:
 
 
 def _plan(given: Mapping[str, Any], trials: int) -> SearchPlan:
-    found = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    found: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     base, budget = archs.from_dict(given["base"]), Budget(**given["budget"])
     return SearchPlan(**{**found, "base": base, "budget": budget, "trials": trials})
 

@@ -136,7 +136,7 @@ def report_search(folder: Path, source: str | None = None) -> SearchReport:
     Raises:
         BenchError: the folder holds no search.
     """
-    document = _load(folder)
+    document = load_search(folder)
     trials = pd.DataFrame(document["trials"])
     files = write_tables(trials, _columns(trials), folder / "trials", _caption(document))
     files += _draw(document, trials, folder / "figures")
@@ -184,7 +184,12 @@ def _front_caption(document: dict[str, Any], final: Report | None) -> str:
     return f"The front, against {base}. {told}"
 
 
-def _load(folder: Path) -> dict[str, Any]:
+def load_search(folder: Path) -> dict[str, Any]:
+    """What was saved of a search, as plain JSON: its budget, sampler and trials.
+
+    Raises:
+        BenchError: the folder holds no search, or one of another version.
+    """
     try:
         document = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -242,7 +247,7 @@ def searched_in(folder: Path) -> str | None:
     Raises:
         BenchError: its file cannot be read.
     """
-    return _load(folder)["search"] if is_search(folder) else None
+    return load_search(folder)["search"] if is_search(folder) else None
 
 
 def is_search(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -39,7 +39,12 @@ from bench.search.space import CONFIG_KEY, Params, Space, config_key, fields_of
 from bench.search.spaces import space_of
 from bench.study.sharing import JOB
 
-OBJECTIVES = {"f1": "maximize", "params": "minimize", "macs": "minimize", "latency": "minimize"}
+OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
+    "f1": "maximize",
+    "params": "minimize",
+    "macs": "minimize",
+    "latency": "minimize",
+}
 UNITS = {"f1": "F1 {:.4f}", "params": "{:,.0f} parameters", "macs": "{:,.0f} MACs", "latency": "{:.2f} ms"}
 AUTO = "auto"
 """`ehvi` where it can price what it weighs up (exact costs in closed form, nothing measured), else Optuna's `gp`: the

@@ -211,7 +211,7 @@ def race(
         speeds = {label: entry.speed(roofline, energy, others) for label, entry in entries.items()}
     for label, speed in speeds.items():
         for seconds in (speed.seconds, speed.latency):
-            refuse_impossible(label, speed.work, roofline, seconds)
+            refuse_impossible(label, entries[label].work, roofline, seconds)
     return speeds
 
 
@@ -227,7 +227,7 @@ class _Entry:
 
     def speed(self, roofline: Roofline, energy: EnergyMeter | None, others: float | None) -> Speed:
         return Speed(
-            size=tuple(self.contender.size),
+            size=self.contender.size,
             protocol=self.contender.protocol,
             latency_rounds=tuple(self.runner.latencies),
             block_rounds=tuple(self.runner.blocks),

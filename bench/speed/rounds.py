@@ -24,7 +24,8 @@ class Runner:
 
     def warm_up(self, clock: Clock, longest: float) -> None:
         """Call until the medians of two successive windows of 5 agree within 5 %, or the time is up."""
-        window, times, start = 5, [], time.perf_counter()
+        times: list[float] = []
+        window, start = 5, time.perf_counter()
         while not self.warm and (len(times) < 2 or time.perf_counter() - start < longest):
             times.append(clock.one(self.call))
             before, now = times[-2 * window : -window], times[-window:]

@@ -71,7 +71,7 @@ class ModelCache:
         key = (id(model), protocol.form, protocol.memory_format, x.dtype, x.device, size)
         if key not in self._networks:
             made = _form(model, size, protocol.form).eval()
-            made = made.to(x.device, x.dtype, memory_format=MEMORY_FORMATS[protocol.memory_format])
+            made = made.to(x.device, x.dtype).to(memory_format=MEMORY_FORMATS[protocol.memory_format])
             self._networks[key] = made, model
         return self._networks[key][0]
 

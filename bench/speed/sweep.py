@@ -45,8 +45,7 @@ class Sweep:
     @property
     def best(self) -> BatchSpeed | None:
         """The point of the highest throughput; None if not even one image ran."""
-        timed = [point for point in self.points if point.speed]
-        return max(timed, key=lambda point: point.speed.throughput.value, default=None)
+        return max((point for point in self.points if point.speed), key=_throughput, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Every point, the best batch and why the doubling ended; ready for JSON."""
@@ -54,9 +53,13 @@ class Sweep:
         return {
             "points": [point.to_dict() for point in self.points],
             "best_batch": best.batch if best else None,
-            "best_throughput": best.speed.throughput.value if best else None,
+            "best_throughput": _throughput(best) if best else None,
             "ended": self.ended,
         }
+
+
+def _throughput(point: BatchSpeed) -> float:
+    return point.speed.throughput.value if point.speed else 0.0
 
 
 def sweep_batches(

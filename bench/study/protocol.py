@@ -55,7 +55,7 @@ class Setting:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], data: str, out: Path) -> Setting:
         """The setting of `to_dict`, with this host's data source and output folder."""
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         if "recipe" in given:
             given["recipe"] = Recipe.from_dict(given["recipe"])
         return cls(**given, data=data, out=out)

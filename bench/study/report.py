@@ -151,7 +151,9 @@ def _confusion(result: StudyResult, folder: Path, source: str | None) -> list[Pa
     for label in _best(result, 1, keep=result.manifest.base):
         title = f"{label}: confusion by true class (%)"
         stem = folder / f"confusion-{_file_name(label)}"
-        files += draw_confusion(result.pooled(label), names, stem, title=title, note=_short(result))
+        matrix = result.pooled(label)
+        assert matrix is not None, "it has a score, so it has matrices"
+        files += draw_confusion(matrix, names, stem, title=title, note=_short(result))
     return files
 
 
@@ -206,7 +208,7 @@ def _succeeded(result: StudyResult, label: str) -> list[Any]:
 def _best(result: StudyResult, count: int, keep: str | None) -> list[str]:
     """The base, if it was trained, and the `count` best others by F1."""
     scored = result.frame[result.frame["f1"].notna()].sort_values("f1", ascending=False)["variant"].tolist()
-    first = [keep] if keep in scored else []
+    first = [label for label in scored if label == keep]
     return first + [label for label in scored if label != keep][:count]
 
 

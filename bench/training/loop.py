@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -67,9 +68,7 @@ def _loss_or_sentence(
         ) from error
 
 
-def _loss(
-    model: nn.Module, loss: Loss, batch: Float[Tensor, "n b h w"], truth: UInt8[Tensor, "n h w"]
-) -> Float[Tensor, ""]:
+def _loss(model: Any, loss: Loss, batch: Float[Tensor, "n b h w"], truth: UInt8[Tensor, "n h w"]) -> Float[Tensor, ""]:
     """The loss of the logits, and of each auxiliary head by its weight where the network has some."""
     if not hasattr(model, "forward_aux"):
         return loss(model(batch), truth)

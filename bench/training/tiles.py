@@ -19,10 +19,15 @@ Batch = tuple[Stored, UInt8[Tensor, "n h w"]]
 class Tiles(Protocol):
     """Images as stored and masks as uint8, decoded once, given by index as tensors on the device."""
 
-    size: tuple[int, int]
-    """height and width in pixels"""
-    bands: tuple[Band, ...]
-    """of the images' last axis"""
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        ...
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """Of the images' last axis."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -38,7 +43,7 @@ class HeldTiles:
         self.bands = bands
         self.images = torch.tensor(np.asarray(split.images), device=device)
         self.masks = torch.tensor(np.asarray(split.masks), device=device)
-        self.size = tuple(self.masks.shape[1:])
+        self.size = (self.masks.shape[1], self.masks.shape[2])
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -53,7 +58,7 @@ class HostTiles:
 
     def __init__(self, split: Split, device: torch.device, bands: tuple[Band, ...] = RGB) -> None:
         self.split, self.device, self.bands = split, device, bands
-        self.size = tuple(split.masks.shape[1:])
+        self.size = (split.masks.shape[1], split.masks.shape[2])
 
     def __len__(self) -> int:
         return len(self.split.masks)

@@ -139,7 +139,8 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
         else:
             torch._foreach_copy_(average, newest)
 
-    average = AveragedModel(model, multi_avg_fn=move, use_buffers=True)
+    move_all: Any = move
+    average = AveragedModel(model, multi_avg_fn=move_all, use_buffers=True)
     return average.requires_grad_(False)
 
 
@@ -158,7 +159,7 @@ class _Run:
         self.tiles, self.val = (place_tiles(data[split], device, data.bands) for split in ("train", "val"))
         self.loss = make_loss(recipe, data.classes.ignore_index)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        model.to(device, memory_format=layout)
+        model.to(device).to(memory_format=layout)
         shorten_norm_memory(model, recipe.steps)
         self.optimiser = torch.optim.AdamW(
             model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True

@@ -121,7 +121,7 @@ class _Search:
 
     def _hypervolumes(self, observed: np.ndarray, costs: np.ndarray, configs: list[Any]) -> list[float]:
         expected = self.land.expected(configs)
-        corner = np.array([self.contest.budget.max_gmacs * 1e9, self.contest.worst_f1])
+        corner = np.array([(self.contest.budget.max_gmacs or 0.0) * 1e9, self.contest.worst_f1])
         return [
             hypervolume_of_chosen(observed[:end], costs[:end], expected[:end], corner) / 1e9
             for end in range(1, len(configs) + 1)

@@ -95,7 +95,7 @@ def _table(scope: Scope, trainings: Mapping[str, Training], records: Mapping[str
                 "macs": cost.macs,
                 "deployed_macs": cost.deployed_macs,
                 "seed": one.seed,
-                "f1": record.result["val_scores"]["macro_f1"] if ok else None,
+                "f1": record.result["val_scores"]["macro_f1"] if record and ok else None,
                 "status": "missing" if record is None else record.status,
                 "reason": "" if record is None or ok else record.reason,
             }

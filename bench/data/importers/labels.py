@@ -46,4 +46,6 @@ class _Rounded(MaskReader):
         if strange.mean() > IMPOSSIBLE:
             found = f"{100 * strange.mean():.1f} % of its pixels"
             raise FileError(path, f"is in other colours than this set's: {found} are of no class; get it again.")
-        return np.where(strange, self.table.classes.ignore_index, self.labels(rounded)).astype(np.uint8)
+        ignored = self.table.classes.ignore_index
+        assert ignored is not None, "colour masks of published sets have an ignore index"
+        return np.where(strange, ignored, self.labels(rounded)).astype(np.uint8)

@@ -83,7 +83,7 @@ _STYLE: dict[str, Any] = {
 def sheet(width: float, height: float) -> Iterator[Figure]:
     """A blank figure of so many inches, with our style while the block lasts and none of it after."""
     untouched: dict[Any, Any] = {key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key}
-    with mpl.rc_context({**untouched, **_STYLE}):
+    with mpl.rc_context(untouched | _STYLE):
         figure = Figure(figsize=(width, height), facecolor=PAPER)
         FigureCanvasAgg(figure)
         yield figure
