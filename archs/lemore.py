@@ -67,11 +67,8 @@ class LeMoReConfig:
     @property
     def nominal_size(self) -> tuple[int, int]:
         """(H, W) that the position-mixing matrices are made for."""
-        return (
-            (self.image_size, self.image_size)
-            if isinstance(self.image_size, int)
-            else (self.image_size[0], self.image_size[1])
-        )
+        sides: Any = self.image_size
+        return (sides, sides) if isinstance(sides, int) else tuple(sides)
 
     def build_encoder(self, in_channels: int) -> LeMoReEncoder:
         """Stem and the four stages: maps of strides 4, 8, 16, 32."""

@@ -71,7 +71,8 @@ def sides(image_size: ImageSize, otherwise: tuple[int, int]) -> tuple[int, int]:
     """Height and width of a config's `image_size`, which may be one side, both, or None for `otherwise`."""
     if image_size is None:
         return otherwise
-    return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+    given: Any = image_size
+    return (given, given) if isinstance(given, int) else tuple(given)
 
 
 def check_image_size(image_size: ImageSize) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,7 +77,7 @@ def _fingerprints(source: str) -> dict[str, str]:
 
 def _schema_1_fingerprint(data: DataSet) -> str:
     """The hash of a data set that trainings of schema 1 were keyed by: the colours of classes were part of it."""
-    table = {
+    table: dict[str, Any] = {
         "ignore_index": data.classes.ignore_index,
         "classes": [
             {"index": i, "name": name, "rgb": list(colour)}
