@@ -1,14 +1,17 @@
 """What a figure was measured on: hardware and software, and nothing that names a person, a host or a folder."""
 
+from __future__ import annotations
+
 import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     "torch",
@@ -31,6 +34,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         BenchError: the device is not one of these, or not in this machine.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     kind, _, index = name.partition(":")
@@ -53,12 +58,16 @@ def user_cache() -> Path:
 
 def device_kind(device: torch.device | str) -> str:
     """The model of the device, such as `NVIDIA H100 80GB HBM3` or the processor's name: what timings depend on."""
+    import torch
+
     device = torch.device(device)
     return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
     """A JSON-able description of the machine and the software that a measurement on `device` ran with."""
+    import torch
+
     device = torch.device(device)
     return {
         "device": device.type,
@@ -101,6 +110,7 @@ def _processor() -> str:
 
 def usable_cores() -> int:
     """Cores that this process may run on."""
+
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
