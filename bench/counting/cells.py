@@ -21,25 +21,27 @@ IMAGE_CHANNELS = 3
 STATIC_SCHEMA = 3
 
 
-def static_cell(config: ArchConfig, label: str, size: tuple[int, int], num_classes: int) -> Cell:
+def static_cell(
+    config: ArchConfig, label: str, size: tuple[int, int], num_classes: int, in_channels: int = IMAGE_CHANNELS
+) -> Cell:
     """Counts of a network: parameters, MACs by every counter, storage, activations; no arithmetic is timed."""
     determinants = {
         "schema": STATIC_SCHEMA,
-        **network_determinants(config, num_classes, IMAGE_CHANNELS),
+        **network_determinants(config, num_classes, in_channels),
         "size": size,
         "versions": versions("torch", "fvcore", "thop", *network_libraries(config)),
     }
 
-    run = partial(_static_figures, config, size, num_classes)
+    run = partial(_static_figures, config, size, num_classes, in_channels)
     return Cell("static", f"{label}: counts", determinants, run, untimed=True, about={"config": archs.to_dict(config)})
 
 
 def _static_figures(
-    config: ArchConfig, size: tuple[int, int], num_classes: int, context: CellContext
+    config: ArchConfig, size: tuple[int, int], num_classes: int, in_channels: int, context: CellContext
 ) -> Mapping[str, Any]:
     from bench.counting.static import static_figures
 
-    return static_figures(config, size, num_classes, IMAGE_CHANNELS)
+    return static_figures(config, size, num_classes, in_channels)
 
 
 def cost_cell(config: ArchConfig, label: str, size: tuple[int, int], num_classes: int) -> Cell:

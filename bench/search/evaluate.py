@@ -98,9 +98,9 @@ class TrainingEvaluator:
         from bench.speed.measure import SpeedProtocol
 
         label = config_key(config)
-        classes = self.data.classes.num_classes
+        classes, bands = self.data.classes.num_classes, self.data.in_channels
         protocol = SpeedProtocol(batch=1, runtime=self.runtime)
-        cell = speed_cell({label: config}, self.size, classes, protocol, self.device)
+        cell = speed_cell({label: config}, self.size, classes, protocol, self.device, bands)
         speed = self._run(cell, lambda done, total, note: None).record.result.get("speeds", {}).get(label)
         return speed["latency_ms"] if speed else float("inf")
 

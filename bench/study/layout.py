@@ -111,17 +111,18 @@ def _fitted(variant: Variant, data: DataSet) -> Variant:
 
 def _static(variant: Variant, setting: Setting, data: DataSet) -> Cell:
     size = variant.inputs.fixed or setting.size
-    return static_cell(variant.config, variant.label, size, data.classes.num_classes)
+    return static_cell(variant.config, variant.label, size, data.classes.num_classes, data.in_channels)
 
 
 def _speeds(variants: Sequence[Variant], setting: Setting, data: DataSet) -> dict[str, Cell]:
     from bench.speed.measure import SpeedProtocol
 
     configs = {variant.label: variant.config for variant in variants}
-    classes = data.classes.num_classes
+    classes, bands = data.classes.num_classes, data.in_channels
+    protocols = {batch: SpeedProtocol(batch=batch) for batch in setting.batches}
     return {
-        speed_label(batch): speed_cell(configs, setting.size, classes, SpeedProtocol(batch=batch), setting.device)
-        for batch in setting.batches
+        speed_label(batch): speed_cell(configs, setting.size, classes, protocol, setting.device, bands)
+        for batch, protocol in protocols.items()
     }
 
 
