@@ -104,6 +104,26 @@ def pool_groups(run: Matrices, groups: Sequence[str]) -> Matrices:
     return pooled
 
 
+def scene_values(runs: Sequence[Matrices], scenes: Sequence[str], metric: Metric = macro_f1) -> Float[np.ndarray, " j"]:
+    """What each scene adds to the mean score of a network: the jackknife's pseudo-values.
+
+    A pooled score is no mean over scenes; its pseudo-values J * score - (J - 1) * score without the scene behave as if
+    it were, so that their spread tells how the score would vary over other scenes.
+
+    Args:
+        runs: of every seed one confusion matrix an image.
+        scenes: of every image, the scene that it was cut from.
+        metric: of the pooled counts.
+
+    Source: J. W. Tukey, Bias and confidence in not quite large samples, Ann. Math. Statist. 29, 1958.
+    """
+    counts = np.stack([class_counts(pool_groups(np.asarray(run), scenes)) for run in runs])
+    whole = counts.sum(axis=1, keepdims=True)
+    number = counts.shape[1]
+    values = number * metric(whole) - (number - 1) * metric(whole - counts)
+    return values.mean(axis=0)
+
+
 def _weights(images: int, draws: int, rng: np.random.Generator) -> Iterator[Float[np.ndarray, "d n"]]:
     """How often each image is in each draw, some draws at a time so that memory stays small."""
     at_once = max(1, CHUNK // images)
