@@ -33,6 +33,7 @@ from bench.errors import BenchError
 
 ALPHA = 0.05  # chance that a study makes any false statement
 DRAWS = 20_000
+PRUDENCE = 0.9  # part of a level that is spent; the rest is for what the model leaves out (see the study calibration)
 PRIOR_FREEDOM = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])  # d0: how alike the variants' variances are
 PRIOR_WEIGHT = np.array([1.0, 1.0, 1.0, 0.8, 0.5, 0.4, 0.3])  # before the data: rather unlike
 SCALES = np.exp(np.linspace(-3, 3, 41))  # s0 squared, relative to the mean variance of the residuals
@@ -176,7 +177,8 @@ class Fit:
         which = pairs // len(self.scales)
         d, scale = PRIOR_FREEDOM[which, None], self.scales[pairs % len(self.scales), None]
         freedom = self.weighting.freedom
-        chances = _chi_squared(tuple(freedom), draws, seed)[which, np.arange(draws)]
+        chances = _chi_squared(tuple(PRIOR_FREEDOM), len(freedom), draws, seed)[which, np.arange(draws)]
+        chances = chances + _chi_squared(tuple(freedom), 1, draws, seed + 1)[..., 0].T
         return self._unmixed((d * scale + freedom * self.residuals) / chances)
 
     def _unmixed(self, mixed: Float[np.ndarray, "... v"]) -> Float[np.ndarray, "... v"]:
@@ -229,16 +231,15 @@ def _gamma_posterior(values: Float[np.ndarray, " n"], layout: Layout) -> Float[n
     values = values - values.mean()
     by_variant, by_seed = layout.by_variant.T @ values, layout.by_seed.T @ values
     sizes = layout.counts.sum(axis=0)
+    shares = GAMMA[:, None] / (1 + GAMMA[:, None] * sizes)  # (g, s)
+    information = np.stack([layout.information(gamma) for gamma in GAMMA])
+    moment = by_variant - (shares * by_seed) @ layout.counts.T
+    explained = (moment * np.linalg.solve(information, moment[..., None])[..., 0]).sum(axis=1)
+    rest = np.maximum(values @ values - shares @ by_seed**2 - explained, LEAST_VARIANCE)
+    determinant = np.log1p(GAMMA[:, None] * sizes).sum(axis=1) + np.linalg.slogdet(information)[1]
     freedom = len(values) - len(layout.present)
-    log = np.log(np.where(GAMMA > 0, np.sqrt(GAMMA) / (1 + GAMMA), ABSENT))
-    for i, gamma in enumerate(GAMMA):
-        shares = gamma / (1 + gamma * sizes)
-        information = layout.information(gamma)
-        moment = by_variant - layout.counts @ (shares * by_seed)
-        rest = values @ values - shares @ by_seed**2 - moment @ np.linalg.solve(information, moment)
-        determinant = np.log1p(gamma * sizes).sum() + np.linalg.slogdet(information)[1]
-        log[i] -= 0.5 * (determinant + freedom * np.log(max(rest, LEAST_VARIANCE)))
-    return _normalised(log)
+    prior = np.log(np.where(GAMMA > 0, np.sqrt(GAMMA) / (1 + GAMMA), ABSENT))
+    return _normalised(prior - 0.5 * (determinant + freedom * np.log(rest)))
 
 
 def _prior_posterior(
@@ -266,15 +267,15 @@ def _systematic(weights: Float[np.ndarray, " k"], draws: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _chi_squared(freedom: tuple[float, ...], draws: int, seed: int) -> Float[np.ndarray, "d b v"]:
-    """Chi squared draws for every prior degree of freedom on top of the variants' own; a study's looks share them."""
-    shapes = (PRIOR_FREEDOM[:, None, None] + np.array(freedom)) / 2
-    return 2 * np.random.default_rng(seed).standard_gamma(shapes, (len(PRIOR_FREEDOM), draws, len(freedom)))
+def _chi_squared(freedom: tuple[float, ...], columns: int, draws: int, seed: int) -> Float[np.ndarray, "f b c"]:
+    """Chi squared draws for every degree of freedom; those of two add up to one of the sum of both."""
+    shapes = np.array(freedom)[:, None, None] / 2
+    return 2 * np.random.default_rng(seed).standard_gamma(shapes, (len(freedom), draws, columns))
 
 
 @lru_cache(maxsize=16)
 def _normal(draws: int, columns: int, seed: int) -> Float[np.ndarray, "b r"]:
-    return np.random.default_rng(seed + 1).standard_normal((draws, columns))
+    return np.random.default_rng(seed + 2).standard_normal((draws, columns))
 
 
 @dataclass(frozen=True)
@@ -318,14 +319,14 @@ def simultaneous(
         draws: of the errors' joint distribution.
         seed: of the draws, so that the same records give the same answer.
     """
-    variance, errors = _errors(contrasts, trainings, draws, 4 * seed)
+    variance, errors = _errors(contrasts, trainings, draws, 8 * seed)
     if scenes is not None:
-        more, scene_errors = _errors(contrasts, scenes, draws, 4 * seed + 2)
+        more, scene_errors = _errors(contrasts, scenes, draws, 8 * seed + 4)
         variance = variance + scene_inflation * more
         errors = errors + np.sqrt(scene_inflation) * scene_errors
     standard = np.sqrt(variance)
     largest = np.abs(errors / standard).max(axis=1)
-    critical = float(np.quantile(largest, 1 - level))
+    critical = float(np.quantile(largest, 1 - PRUDENCE * level))
     return Simultaneous(contrasts @ trainings.means, standard, critical)
 
 
@@ -333,7 +334,7 @@ def pointwise(
     contrasts: Float[np.ndarray, "c v"], trainings: Fit, *, level: float = ALPHA, draws: int = DRAWS, seed: int = 0
 ) -> Float[np.ndarray, " c"]:
     """Half widths of intervals that hold one by one, as those of each variant's mean."""
-    _, errors = _errors(contrasts, trainings, draws, 4 * seed)
+    _, errors = _errors(contrasts, trainings, draws, 8 * seed)
     return np.quantile(np.abs(errors), 1 - level, axis=0)
 
 
@@ -348,7 +349,7 @@ def _errors(
     errors = (np.sqrt(variances)[:, owners] * normal[:, : len(owners)]) @ factors
     variance = fitted.variances[owners] @ factors**2
     if np.abs(by_seed).max() > 1e-6:
-        shares = GAMMA[np.random.default_rng(seed).choice(len(GAMMA), draws, p=fitted.gammas)]
+        shares = GAMMA[np.random.default_rng(seed + 3).choice(len(GAMMA), draws, p=fitted.gammas)]
         errors += (np.sqrt(shares * variances.mean(axis=1))[:, None] * normal[:, len(owners) :]) @ by_seed.T
         variance = variance + fitted.gamma * fitted.variances.mean() * (by_seed**2).sum(axis=1)
     return variance, errors
@@ -358,13 +359,10 @@ def _errors(
 def _factors(
     layout: Layout, weighting: Weighting, contrasts: tuple[tuple[float, ...], ...]
 ) -> tuple[Float[np.ndarray, "r c"], np.ndarray, Float[np.ndarray, "c s"]]:
-    """Few independent errors that move all comparisons as the trainings do, each with its variant; and the seeds' part."""
+    """Few independent errors that move all comparisons as the trainings do and whose they are; and the seeds'."""
     weights = np.array(contrasts) @ weighting.means
-    factors, owners = [], []
-    for variant in range(len(layout.present)):
-        own = weights[:, layout.variant == variant]
-        sizes, directions = np.linalg.eigh(own @ own.T)
-        kept = sizes > 1e-12
-        factors.append((directions[:, kept] * np.sqrt(sizes[kept])).T)
-        owners += [variant] * int(kept.sum())
-    return np.concatenate(factors), np.array(owners), weights @ layout.by_seed
+    own = weights * layout.by_variant.T[:, None]  # (v, c, n)
+    sizes, directions = np.linalg.eigh(own @ own.transpose(0, 2, 1))
+    owners, kept = np.nonzero(sizes > 1e-12)
+    factors = directions[owners, :, kept] * np.sqrt(sizes[owners, kept])[:, None]
+    return factors, owners, weights @ layout.by_seed
