@@ -148,8 +148,18 @@ def _network(label: str, results: Results) -> Network:
 
     cells = {name: key for name, key in results.manifest.cells.items() if _is_of(name, label)}
     records = [results.records[name] for name in cells if name in results.records]
-    configs = (record.determinants.get("config") for record in records)
+    configs = (_whole(record.determinants["config"]) for record in records if "config" in record.determinants)
     return Network(tuple(cells.values()), next(configs, None), _command(label, results))
+
+
+def _whole(config: dict[str, Any]) -> dict[str, Any]:
+    """With the fields that records leave out since they have their default, where the family is known here."""
+    import archs
+
+    try:
+        return archs.to_dict(archs.from_dict(config))
+    except archs.ArchError:
+        return config
 
 
 def _is_of(cell: str, label: str) -> bool:
@@ -192,12 +202,15 @@ def _speed(results: Results) -> str:
     records = [record for name, record in results.records.items() if name.startswith("speed: ") and record.result]
     if not records:
         return ""
-    protocol, where = records[0].determinants["protocol"], records[0].environment
-    batches = " and ".join(str(record.determinants["protocol"]["batch"]) for record in records)
+    first = [next(iter(record.result["speeds"].values())) for record in records if record.result["speeds"]]
+    if not first:
+        return ""
+    protocol, where = first[0]["protocol"], records[0].environment
+    batches = " and ".join(str(speed["protocol"]["batch"]) for speed in first)
     others = [speed.get("other_cores") for record in records for speed in record.result["speeds"].values()]
     busy = max((cores for cores in others if cores is not None), default=None)
     return (
-        f"{where.get('device_kind', '')}, {records[0].determinants['threads']} threads, "
+        f"{where.get('device_kind', '')}, {first[0]['threads']} threads, "
         f"torch {where.get('packages', {}).get('torch', '?')}; batch {batches}, {protocol['precision']}, "
         f"{protocol['memory_format']}, {protocol['runtime']}, {protocol['form']} form, {protocol['rounds']} or more "
         f"interleaved rounds, medians with 95 % intervals"
