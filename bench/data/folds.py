@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bench.data.bands import measure_bands
-from bench.data.dataset import SPLITS, DataSet, Fold, Split, assemble, open_data, split_digest, tile_digest
+from bench.data.cache import SplitCache
+from bench.data.dataset import SPLITS, DataSet, Fold, Split, assemble, open_data
 from bench.errors import BenchError
 
+COPIED_AT_ONCE = 256  # tiles
 REFINED_UP_TO = 512
 """Scenes up to which the parts are refined; among more, those placed last even out what the first ones tilted."""
 
@@ -80,6 +83,7 @@ class _Pool:
     def __init__(self, data: DataSet) -> None:
         self.data, self.splits = data, [data.splits[name] for name in sorted(data.splits)]
         uses = Counter(tile for split in self.splits for tile in split.tiles)
+        self.values = np.concatenate([split.values for split in self.splits])
         self.tiles, self.scenes = [], []
         for split in self.splits:
             for tile, scene in zip(split.tiles, split.scenes, strict=True):
@@ -89,7 +93,7 @@ class _Pool:
 
     def amounts(self, scenes: Sequence[str]) -> Int[np.ndarray, "scenes classes"]:
         """Pixels of each class in each scene; `scenes` are sorted."""
-        values = np.concatenate([split.values for split in self.splits])[:, : self.data.classes.num_classes]
+        values = self.values[:, : self.data.classes.num_classes]
         amounts = np.zeros((len(scenes), values.shape[1]), int)
         np.add.at(amounts, np.searchsorted(scenes, self.scenes), values)
         return amounts
@@ -106,11 +110,28 @@ class _Pool:
         return replace(assemble(data.name, data.classes, parts, bands=bands, **told), fold=Fold(k, of, digest))
 
     def _split(self, name: str, rows: Int[np.ndarray, " tiles"]) -> Split:
-        images, masks = self._stacked("images", rows), self._stacked("masks", rows)
         tiles, scenes = (tuple(names[row] for row in rows) for names in (self.tiles, self.scenes))
-        return Split(name, images, masks, tiles, split_digest(tiles, map(tile_digest, images, masks)), scenes)
+        content = json.dumps([self.data.fingerprint, tiles])  # whose pixels they are is told by the fingerprint
+        digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+        mapped = any(isinstance(split.images, np.memmap) for split in self.splits)
+        images, masks = self._mapped(digest, rows) if mapped else map(partial(self._stacked, rows), ("images", "masks"))
+        return Split(name, images, masks, tiles, digest, scenes, counted=self.values[rows])
 
-    def _stacked(self, kind: str, rows: Int[np.ndarray, " tiles"]) -> np.ndarray:
+    def _mapped(self, digest: str, rows: Int[np.ndarray, " tiles"]) -> tuple[np.ndarray, np.ndarray]:
+        """Images and masks of a set that memory may not hold: copied once, in the cache of decoded tiles."""
+        store = SplitCache.of(None, f"rows {digest}")
+
+        def fill(images: np.ndarray, masks: np.ndarray) -> str:
+            for start in range(0, len(rows), COPIED_AT_ONCE):
+                part = slice(start, start + COPIED_AT_ONCE)
+                images[part], masks[part] = self._stacked(rows[part], "images"), self._stacked(rows[part], "masks")
+            return digest
+
+        one = self.splits[0].images
+        found = store.find([]) or store.write([], (len(rows), *one.shape[1:]), one.dtype, fill)
+        return store.load(found)[:2]
+
+    def _stacked(self, rows: Int[np.ndarray, " tiles"], kind: str) -> np.ndarray:
         """Images or masks of these rows, which ascend."""
         ends = np.cumsum([len(split) for split in self.splits])
         held = np.split(rows, np.searchsorted(rows, ends[:-1]))
