@@ -10,64 +10,64 @@ import archs
 from bench.engine import run_cells
 from bench.records import Record, RecordStore
 from bench.records.environment import environment
-from bench.speed.comparison import Way, quickest, race_cell, recorded_ratio
+from bench.speed.comparison import RunConfig, comparison_cell, quickest, recorded_ratio
 from bench.speed.cpu_load import CpuLoad
 from bench.speed.protocol import SpeedProtocol
 from bench.study import Manifest, Results, Setting
 from studies import deployment
-from studies.deployment import LITERAL, STUDY, WAYS
+from studies.deployment import REFERENCE, RUNS, STUDY, Run
 
 TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16, stem_width=8)
 BRIEF = SpeedProtocol(calls=1, rounds=6, min_seconds=0, max_seconds=0.1, warmup_seconds=0.05, threads=1)
 
 
-def test_every_way_of_the_study_can_be_asked_for():
+def test_every_run_of_the_study_can_be_asked_for():
     cells = STUDY.layout(Setting()).cells
     assert list(cells) == ["batch 1", "batch 8"]
     for label, batch in zip(cells, (1, 8), strict=True):
-        ways = cells[label].determinants["entries"]
-        assert list(ways) == list(WAYS)
-        assert {way["protocol"].get("batch", 1) for way in ways.values()} == {batch}
-        assert {way["protocol"]["threads"] for way in ways.values()} == {2}
-    told = cells["batch 8"].about["entries"][LITERAL]["protocol"]
+        runs = cells[label].determinants["entries"]
+        assert list(runs) == list(RUNS)
+        assert {run["protocol"].get("batch", 1) for run in runs.values()} == {batch}
+        assert {run["protocol"]["threads"] for run in runs.values()} == {2}
+    told = cells["batch 8"].about["entries"][REFERENCE]["protocol"]
     assert (told["form"], told["memory_format"]) == ("trained", "contiguous")
     assert cells["batch 1"].key == STUDY.layout(Setting()).cells["batch 1"].key != cells["batch 8"].key
 
 
 def test_a_race_is_recorded_and_reported(tmp_path, monkeypatch):
-    plain = ("lale-s1", "trained", "eager", "fp32", "contiguous")
-    ways = {
-        LITERAL: plain,
-        "lale-s1 deployed": ("lale-s1", "deployed", "eager", "fp32", "channels_last"),
-        "linknet": (deployment.BASELINE, *plain[1:]),
-        "graphs": ("lale-s1", "trained", "cudagraphs", "fp32", "contiguous"),
+    runs = {
+        REFERENCE: Run("lale-s1", "trained", "eager"),
+        "lale-s1 deployed": Run("lale-s1", "deployed", "eager", "fp32", "channels_last"),
+        "linknet": Run(deployment.BASELINE, "trained", "eager"),
+        "graphs": Run("lale-s1", "trained", "cudagraphs"),
     }
-    monkeypatch.setattr(deployment, "WAYS", ways)
-    protocols = {label: replace(BRIEF, form=way[1], runtime=way[2]) for label, way in ways.items()}
-    networks = {LITERAL: TINY, "linknet": replace(TINY, depths=(2, 2, 2, 2))}
-    asked = {label: Way(networks.get(label, TINY), protocols[label]) for label in ways}
-    cell = race_cell(asked, "race at batch 1", (32, 32), 3, "cpu")
+    monkeypatch.setattr(deployment, "RUNS", runs)
+    protocols = {label: replace(BRIEF, form=run.form, runtime=run.runtime) for label, run in runs.items()}
+    networks = {REFERENCE: TINY, "linknet": replace(TINY, depths=(2, 2, 2, 2))}
+    asked = {label: RunConfig(networks.get(label, TINY), protocols[label]) for label in runs}
+    cell = comparison_cell(asked, "race at batch 1", (32, 32), 3, "cpu")
     store = RecordStore(tmp_path / "records")
     run_cells([cell], store, environment=environment("cpu"))
     record = store.get(cell.key)
     assert record.status == "ok", record.reason
-    assert set(record.result["speeds"]) == set(ways) - {"graphs"}
+    assert set(record.result["speeds"]) == set(runs) - {"graphs"}
     assert "NVIDIA" in record.result["missing"]["graphs"]
 
     manifest = Manifest("deployment", "?", "deployment", {"device": "cpu"}, {"batch 1": cell.key})
     found = STUDY.report(Results(manifest, {"batch 1": record}, tmp_path / "deployment"))
     rows = found.frame.set_index("variant")
-    assert rows.loc[LITERAL, "speedup"] == 1
+    assert rows.loc[REFERENCE, "speedup"] == 1
     assert rows.loc["graphs", "status"] == "skipped"
     speeds = record.result["speeds"]
-    assert rows.loc["lale-s1 deployed", "speedup"] == recorded_ratio(speeds, "lale-s1 deployed", LITERAL).value
+    assert rows.loc["lale-s1 deployed", "speedup"] == recorded_ratio(speeds, "lale-s1 deployed", REFERENCE).value
     assert quickest(speeds, ["graphs"]) is None
-    best = quickest(speeds, [LITERAL, "lale-s1 deployed"])
+    best = quickest(speeds, [REFERENCE, "lale-s1 deployed"])
     quiet, shared, busy = (_findings_with(record, cores, others) for cores, others in ((1, 0.0), (2, 0.7), (1, 0.7)))
     assert shared == quiet  # one thread of two cores has its own
-    assert any(f"{best} has" in sentence and "linknet; 2.5× was aimed at: " in sentence for sentence in quiet)
-    assert "other processes had 0.7 of 1 cores beside 1 threads" in busy[0]
-    assert not any("reached" in sentence or "not settled" in sentence for sentence in busy)
+    assert any(f"{best} has" in sentence and "linknet; target 2.5×: " in sentence for sentence in quiet)
+    assert "other processes used 0.7 of 1 cores beside 1 threads" in busy[0]
+    assert not any(sentence.endswith(("met.", "missed.", "undecided.")) for sentence in busy)
+    assert any("target 2.5×: no verdict" in sentence for sentence in busy)
     assert {path.name for path in found.files} == {"table.csv", "table.md"}
 
 

@@ -13,7 +13,8 @@ from bench.engine import CellContext
 from bench.speed.measure import SpeedProtocol
 from bench.study import Setting, Study, load_results, plan_study, run_study, write_report
 from studies.scaling.growth import fit_growth, growth_cell, latency_cell, takeover_side
-from studies.scaling.report import Point, growth_frame, points_frame, report_growth
+from studies.scaling.report import growth_frame, report_growth
+from studies.scaling.report import point as make_point
 from studies.scaling.study import STUDY
 
 CONTEXT = CellContext(Path(), lambda done, total, note: None)
@@ -82,18 +83,18 @@ def test_latency_leaves_out_what_is_too_much_and_says_so():
     found = latency_cell(configs, (64, 64), 7, QUICK, "cpu", most_macs=5e7).run(CONTEXT)
     assert set(found["speeds"]) == {"lale-s1"}
     assert found["speeds"]["lale-s1"]["latency_low"] <= found["speeds"]["lale-s1"]["latency_ms"]
-    assert "more than the 0.05 timed here" in found["skipped"]["lale-s4"]
+    assert "above the limit of 0.05 for timing" in found["skipped"]["lale-s4"]
     assert "cannot be built for 64x64" in found["skipped"]["smp/dpt-efficientformer_l1"]
 
 
 def point(side, macs, attention=0, batch=1, variant="net", reason=""):
     counts = {"params": 1, "macs": macs, "attention_macs": attention, "peak_activation_bytes": 4 * side**2 * batch,
               "activation_bytes": 1, "launches": 1}  # fmt: skip
-    return Point(variant, side, batch, None if reason else counts, reason, None, "too large")
+    return make_point(variant, side, batch, None if reason else counts, reason, untimed="too large")
 
 
 def test_a_point_without_counts_keeps_its_reason():
-    frame = points_frame([point(128, 10), point(256, 40), point(128, 0, variant="tied", reason="it is tied")])
+    frame = pd.DataFrame([point(128, 10), point(256, 40), point(128, 0, variant="tied", reason="it is tied")])
     assert frame["reason"].tolist() == ["", "", "it is tied"]
     growth = growth_frame(frame, {"net": "a", "tied": "b"}, 128).set_index("variant")
     assert growth.loc["net", "macs_growth"] == pytest.approx(2)
@@ -102,16 +103,16 @@ def test_a_point_without_counts_keeps_its_reason():
 
 
 def test_memory_over_the_batch_has_its_own_exponent():
-    frame = points_frame([point(128, 10), point(128, 40, batch=4), point(256, 40)])
+    frame = pd.DataFrame([point(128, 10), point(128, 40, batch=4), point(256, 40)])
     assert growth_frame(frame, {"net": "a"}, 128)["batch_growth"].tolist() == [pytest.approx(1)]
 
 
 def test_the_report_names_takeover_and_gaps(tmp_path):
     points = [point(side, side**2 + side**4 // 10**5, side**4 // 10**5) for side in (128, 256, 512, 1024)]
     points.append(point(128, 0, variant="tied", reason="it is tied"))
-    report = report_growth(points, {"net": "a", "tied": "b"}, 128, tmp_path)
+    report = report_growth(pd.DataFrame(points), {"net": "a", "tied": "b"}, 128, tmp_path)
     text = " ".join(report.findings)
-    assert "over half of the MACs in net from 31" in text
+    assert "exceed 50 % of the MACs: net from 31" in text
     assert "tied: at 1 of 1 points: it is tied" in text
     assert {path.name for path in report.files} >= {
         "growth.csv",

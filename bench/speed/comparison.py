@@ -1,4 +1,4 @@
-"""Cells of races: networks in several forms and runtimes, timed in the same rounds; their ratios from the record."""
+"""Networks in several forms and runtimes, timed in the same rounds; their ratios from the record."""
 
 from __future__ import annotations
 
@@ -20,50 +20,52 @@ PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "onnx", "onnxruntime
 
 
 @dataclass(frozen=True)
-class Way:
+class RunConfig:
     """A network and how it is run."""
 
     config: archs.ArchConfig
     protocol: SpeedProtocol
 
 
-def race_cell(ways: Mapping[str, Way], label: str, size: tuple[int, int], num_classes: int, device: str) -> Cell:
-    """One interleaved run of `ways`, in their order. Those whose runtime or precision is not to be had here are left
+def comparison_cell(
+    runs: Mapping[str, RunConfig], label: str, size: tuple[int, int], num_classes: int, device: str
+) -> Cell:
+    """One interleaved run of `runs`, in their order. Those whose runtime or precision is not to be had here are left
     out, with the reason in the record's `missing`."""
     from bench.records.environment import device_kind
 
     determinants = {
         "entries": {
             name: {
-                **network_determinants(way.config, num_classes, IMAGE_CHANNELS),
-                "protocol": changed_fields(way.protocol),
+                **network_determinants(run.config, num_classes, IMAGE_CHANNELS),
+                "protocol": changed_fields(run.protocol),
             }
-            for name, way in ways.items()
+            for name, run in runs.items()
         },
-        "order": list(ways),
+        "order": list(runs),
         "size": size,
         "device": device_kind(device),
         "versions": _versions(),
     }
 
-    def run(context: CellContext) -> Mapping[str, Any]:
+    def measure(context: CellContext) -> Mapping[str, Any]:
         from bench.speed.measure import Contender, race
 
-        missing = {name: reason for name, way in ways.items() if (reason := _missing(way.protocol, device))}
-        running = {name: way for name, way in ways.items() if name not in missing}
-        models = {way.config: archs.build(way.config, num_classes, IMAGE_CHANNELS) for way in running.values()}
-        contenders = {name: Contender(models[way.config], size, way.protocol) for name, way in running.items()}
+        missing = {name: reason for name, run in runs.items() if (reason := _missing(run.protocol, device))}
+        running = {name: run for name, run in runs.items() if name not in missing}
+        models = {run.config: archs.build(run.config, num_classes, IMAGE_CHANNELS) for run in running.values()}
+        contenders = {name: Contender(models[run.config], size, run.protocol) for name, run in running.items()}
         speeds = race(contenders, device, IMAGE_CHANNELS)
         return {"speeds": {name: speed.to_dict() for name, speed in speeds.items()}, "missing": missing}
 
     about = {
-        name: {"config": archs.to_dict(way.config), "protocol": way.protocol.to_dict()} for name, way in ways.items()
+        name: {"config": archs.to_dict(run.config), "protocol": run.protocol.to_dict()} for name, run in runs.items()
     }
-    return Cell("race", label, determinants, run, cost=float(len(ways)), about={"entries": about})
+    return Cell("race", label, determinants, measure, cost=float(len(runs)), about={"entries": about})
 
 
 def recorded_ratio(speeds: Mapping[str, Mapping[str, Any]], fast: str, slow: str) -> Median:
-    """How many times the throughput of `slow` that of `fast` was, the median over rounds, from a race's record."""
+    """How many times the throughput of `slow` that of `fast` was, the median over rounds of a comparison."""
     a, b = speeds[fast], speeds[slow]
     scale = a["protocol"]["batch"] / b["protocol"]["batch"]
     pairs = zip(a["block_rounds_ms"], b["block_rounds_ms"], strict=True)

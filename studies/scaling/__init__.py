@@ -1,4 +1,4 @@
-"""How do cost, memory and latency grow with the image and the batch, and where does attention take over?"""
+"""How do cost, memory and latency grow with the image and the batch, and where does attention dominate?"""
 
 from studies.scaling.study import STUDY
 

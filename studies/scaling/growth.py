@@ -1,4 +1,4 @@
-"""How cost grows with the side of the image and with the batch: cells, fits, and where attention takes over."""
+"""How cost grows with the side of the image and with the batch: cells, and fits of power laws."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def latency_cell(
     device: str,
     most_macs: float,
 ) -> Cell:
-    """Latency of several networks at one size, interleaved; those beyond so many MACs an image are left out, and said.
+    """Latency of several networks at one size, interleaved; networks above `most_macs` an image are skipped.
 
     Returns:
         A cell whose result holds `speeds` (latency in ms with its interval) and `skipped` (why), by label.
@@ -104,7 +104,7 @@ def _too_much(config: archs.ArchConfig, size: tuple[int, int], num_classes: int,
         macs = count_macs(_bare(config, num_classes), size, IMAGE_CHANNELS).total
     except (BenchError, archs.ArchError) as error:
         return str(error)
-    return f"{macs / 1e9:.3g} GMAC, more than the {most_macs / 1e9:.3g} timed here" if macs > most_macs else ""
+    return f"{macs / 1e9:.3g} GMAC, above the limit of {most_macs / 1e9:.3g} for timing" if macs > most_macs else ""
 
 
 def _bare(config: archs.ArchConfig, num_classes: int) -> nn.Module:
@@ -132,16 +132,15 @@ class Growth:
 
 def fit_growth(sizes: Sequence[float], costs: Sequence[float]) -> Growth | None:
     """Least squares in logarithms; None with fewer than two sizes, no interval with two."""
-    order = np.argsort(sizes)
-    x, y = np.log(np.asarray(sizes, float)[order]), np.log(np.asarray(costs, float)[order])
+    from scipy.stats import t
+
+    x, y = np.log(np.array(sorted(zip(sizes, costs, strict=True)), float).reshape(-1, 2)).T
     if len(x) < 2:
         return None
     slope, intercept = np.polyfit(x, y, 1)
     last = float((y[-1] - y[-2]) / (x[-1] - x[-2]))
     if len(x) == 2:
         return Growth(float(slope), None, None, last)
-    from scipy.stats import t
-
     free = len(x) - 2
     error = np.sqrt(((y - slope * x - intercept) ** 2).sum() / free / ((x - x.mean()) ** 2).sum())
     half = float(t.ppf((1 + CONFIDENCE) / 2, free) * error)

@@ -1,21 +1,23 @@
-"""How do cost, memory and latency grow with the image and the batch, and where does attention take over?
+"""How do cost, memory and latency grow with the image and the batch, and where does attention dominate?
 
-Counts are exact, on the meta device, so that 4096 pixels a side cost no more than 128. Latency is measured on the sides
-that the device affords: a network is timed at a side up to so many MACs an image, and what is left out says so.
+Counts are exact, on the meta device, so that 4096 pixels a side cost no more than 128. A network is timed at the sides
+at which it needs fewer MACs an image than a limit; the others are shown as not timed, with the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import pandas as pd
 
 import archs
 from bench.records import Record
 from bench.speed.measure import SpeedProtocol
 from bench.study import Layout, Report, Results, Setting
 from studies.scaling.growth import growth_cell, latency_cell
-from studies.scaling.report import Point, report_growth
+from studies.scaling.report import point, report_growth
 
 NETWORKS = (
     "lale-s1",
@@ -72,33 +74,27 @@ class Scaling:
         return Layout(found)
 
     def report(self, results: Results) -> Report:
-        """Exponents, takeover, tables and figure."""
-        points = [
-            self._point(results.records, name, side, batch) for name in self.networks for side, batch in self._points()
-        ]
+        """Exponents, sides from which attention dominates, tables and figure."""
+        records = results.records
+        points = [self._point(records, name, side, batch) for name in self.networks for side, batch in self._points()]
         families = {name: archs.family_of(archs.config(name)) for name in self.networks}
-        return report_growth(points, families, self.batch_side, results.folder)
+        return report_growth(pd.DataFrame(points), families, self.batch_side, results.folder)
 
     def _points(self) -> list[tuple[int, int]]:
         return [(side, 1) for side in self.sides] + [(self.batch_side, batch) for batch in self.batches if batch > 1]
 
-    def _point(self, records: Mapping[str, Record], name: str, side: int, batch: int) -> Point:
-        counted = records.get(f"{name}, side {side}, batch {batch}")
-        timed = records.get(f"latency, side {side}") if batch == 1 else None
-        speeds = timed.result if timed is not None and timed.result else {}
-        reason = "not counted yet" if counted is None else counted.reason or ""
-        untimed = (
-            "this side is not timed" if side not in self.timed else "not timed yet" if timed is None else timed.reason
-        )
-        return Point(
-            variant=name,
-            side=side,
-            batch=batch,
+    def _point(self, records: Mapping[str, Record], name: str, side: int, batch: int) -> dict[str, Any]:
+        counted, timed = records.get(f"{name}, side {side}, batch {batch}"), records.get(f"latency, side {side}")
+        result = timed.result if timed is not None and batch == 1 else {}
+        untimed = "not timed yet" if timed is None else timed.reason
+        untimed = untimed if side in self.timed else "this side is not timed"
+        return point(
+            name, side, batch,
             counts=counted.result if counted is not None and counted.status == "ok" else None,
-            reason=reason,
-            latency=speeds.get("speeds", {}).get(name),
-            untimed=speeds.get("skipped", {}).get(name) or untimed or "",
-        )
+            reason="not counted yet" if counted is None else counted.reason,
+            latency=result.get("speeds", {}).get(name),
+            untimed=result.get("skipped", {}).get(name) or untimed,
+        )  # fmt: skip
 
 
 STUDY = Scaling()
