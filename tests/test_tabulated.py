@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,9 @@ from bench.records import Record
 from bench.search import Budget, SearchPlan, run_search
 from bench.stats.pareto import hypervolume_2d
 from bench.study import Setting, load_results, plan_study, run_study, write_report
+from studies import tabulated
 from studies.samplers.contest import UNFILTERED, hypervolume_of_chosen
 from studies.samplers.study import Samplers
-from studies.tabulated import benchmark as tabulated
 from studies.tabulated.benchmark import Scope, noise_of
 from studies.tabulated.report import Training, report_tabulated
 from studies.tabulated.study import STUDY as TABULATION
@@ -70,38 +69,38 @@ def test_configs_are_spread_evenly_over_their_macs():
 
 
 def test_the_surrogate_knows_configs_that_were_not_trained(folder):
-    land = tabulated.load(folder)
+    benchmark = tabulated.load(folder)
     configs = SCOPE.spread(80, seed=99, bins=5)
-    expected = land.expected(configs)
+    expected = benchmark.expected(configs)
     right = np.array([truth(config) for config in configs])
     assert np.abs(expected - right).mean() < 0.01
     assert np.corrcoef(expected, right)[0, 1] > 0.95
-    assert land.expected(configs[:1])[0] == expected[0]
-    assert {fit.model for fit in land.fits} == {"gp", "forest"}
-    assert 0 < min(fit.rmse for fit in land.fits) < 0.03 and max(fit.tau for fit in land.fits) > 0.7
+    assert benchmark.expected(configs[:1])[0] == expected[0]
+    assert {fit.model for fit in benchmark.fits} == {"gp", "forest"}
+    assert 0 < min(fit.rmse for fit in benchmark.fits) < 0.03 and max(fit.tau for fit in benchmark.fits) > 0.7
 
 
 def test_noise_is_that_of_seeds_and_an_observation_repeats(folder):
-    land = tabulated.load(folder)
-    assert land.noise == pytest.approx(NOISE, rel=0.3)
-    seen = [land.observe(S1, seed) for seed in range(400)]
-    assert np.std(seen) == pytest.approx(land.noise, rel=0.15)
-    assert np.mean(seen) == pytest.approx(land.expected([S1])[0], abs=0.002)
-    assert land.observe(S1, 7) == seen[7]
+    benchmark = tabulated.load(folder)
+    assert benchmark.noise == pytest.approx(NOISE, rel=0.3)
+    seen = [benchmark.observe(S1, seed) for seed in range(400)]
+    assert np.std(seen) == pytest.approx(benchmark.noise, rel=0.15)
+    assert np.mean(seen) == pytest.approx(benchmark.expected([S1])[0], abs=0.002)
+    assert benchmark.observe(S1, 7) == seen[7]
     with pytest.raises(BenchError, match="no config of the table was trained with two seeds"):
         noise_of(pd.DataFrame({"config_key": ["a", "b"], "f1": [0.1, 0.2]}))
 
 
 def test_a_search_over_a_table_trains_nothing_and_finds_better(folder, tmp_path):
-    land = tabulated.load(folder)
+    benchmark = tabulated.load(folder)
     budget = Budget(max_gmacs=0.05)
     plan = SearchPlan(S1, SCOPE.free, budget=budget, trials=11, sampler="ehvi")
-    result = run_search(plan, land.evaluator(), tmp_path, console=QUIET)
-    assert all(land.price(trial.config).macs <= 0.05e9 for trial in result.trials)
+    result = run_search(plan, benchmark, tmp_path, console=QUIET)
+    assert all(benchmark.price(trial.config).macs <= 0.05e9 for trial in result.trials)
     best = max(result.trials, key=lambda trial: trial.objectives[0])
     assert truth(best.config) > truth(result.trials[0].config)
-    with pytest.raises(BenchError, match="knows no latency"):
-        land.evaluator().latency_ms(S1)
+    with pytest.raises(BenchError, match="has no latencies"):
+        benchmark.latency_ms(S1)
 
 
 def test_an_unfinished_or_damaged_table_is_said_to_be_so(folder, tmp_path):
@@ -139,7 +138,7 @@ def test_samplers_compete_under_one_budget_and_resume(folder, tmp_path):
         models=("gp", "forest"),
         budget=Budget(max_gmacs=0.045),
         worst_f1=0.3,
-        land=folder,
+        folder=folder,
     )
     plan = plan_study(contest, Setting(out=tmp_path))
     run_study(plan, console=QUIET)
@@ -163,8 +162,6 @@ def test_the_shipped_study_draws_as_many_configs_as_it_says():
 
 
 def test_the_shipped_benchmark_loads_in_a_line():
-    if not (tabulated.FOLDER / tabulated.FILE).exists():
-        pytest.skip(f"{Path('results') / 'tabulated'} has not been made: lale-bench study tabulated --out results")
-    land = tabulated.load()
-    assert 0.2 < land.expected([S1])[0] < 0.9 and land.noise > 0
-    assert len(land.table["config_key"].unique()) >= 200
+    benchmark = tabulated.load()
+    assert 0.2 < benchmark.expected([S1])[0] < 0.9 and benchmark.noise > 0
+    assert len(benchmark.table["config_key"].unique()) >= 200

@@ -1,9 +1,9 @@
-"""Samplers against each other on a tabulated benchmark: the same budget, the same number of evaluations, other seeds.
+"""Samplers compared on a tabulated benchmark: the same budget, the same number of evaluations, different seeds.
 
-A sampler is judged by the front that a user of it would take: of the configs it has seen, those that no other beats in
-observed F1 and cost. The front is chosen by what was observed, noise and all, and then valued by the F1 that its
-members really have in the mean: luck is chosen, but not paid. The reference point is fixed beforehand. Below the
-smallest trained config the surrogate only guesses, so nothing is gained by going there: MACs count from that size on.
+A sampler is judged by the front that a user would take: the Pareto front of observed F1 and cost over the configs
+evaluated so far. It is chosen by the observed F1, noise included, and valued by the expected F1 of its members, so
+that lucky observations do not count. The reference point is fixed beforehand. Below the smallest trained config the
+surrogate extrapolates, so smaller configs are counted with the MACs of that config and gain nothing.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from bench.stats.pareto import pareto_front
 from studies.tabulated.benchmark import Tabulated
 
 UNFILTERED = "unfiltered random"
-"""Optuna's random sampler as it comes: what breaks the budget is an evaluation spent for nothing."""
+"""Optuna's random sampler without our filter: a config over the budget costs an evaluation."""
 OBJECTIVES = ("f1", "macs")
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The problem.
+    """The search problem.
 
     Attributes:
-        budget: that every config must keep.
+        budget: that every config must meet.
         worst_f1: of the reference point; its cost is the budget's MACs.
         evaluations: of a search.
     """
@@ -47,33 +47,36 @@ class Contest:
     evaluations: int
 
 
-def contest_cell(land: Tabulated, contest: Contest, sampler: str, seed: int) -> Cell:
-    """One search of a sampler. Its result holds one entry an evaluation: `hypervolume` (of F1 times GMACs) of the
-    front so far, `macs` (of the trainings so far, relative: an infeasible config trains nothing), `seconds` (of
-    proposing), and `infeasible` evaluations."""
+def contest_cell(benchmark: Tabulated, contest: Contest, sampler: str, seed: int) -> Cell:
+    """One search with one sampler.
+
+    Its result: `hypervolume` (F1 times GMACs) of the front and `macs` (sum over the configs trained), each a list with
+    one entry an evaluation; `seconds` of all proposals; the number of `infeasible` proposals, which are not trained."""
     determinants = {
-        "table": {key: value for key, value in land.about.items() if key != "name"},
-        "rows": len(land.table),
-        "model": land.model,
-        "noise": land.noise,
-        "base": archs.to_dict(land.scope.base, defaults=False),
-        "floor": land.scope.low_gmacs,
+        "table": {key: value for key, value in benchmark.about.items() if key != "name"},
+        "rows": len(benchmark.table),
+        "model": benchmark.model,
+        "noise": benchmark.noise,
+        "base": archs.to_dict(benchmark.scope.base, defaults=False),
+        "floor": benchmark.scope.low_gmacs,
         "contest": {**asdict(contest), "budget": asdict(contest.budget)},
         "sampler": sampler,
         "seed": seed,
     }
 
     def run(context: CellContext) -> Mapping[str, Any]:
-        return _Search(land, contest, sampler, seed).run(context)
+        return _Search(benchmark, contest, sampler, seed).run(context)
 
-    return Cell("contest", f"{sampler} on {land.model}, repeat {seed}", determinants, run, cost=contest.evaluations)
+    return Cell(
+        "contest", f"{sampler} on {benchmark.model}, repeat {seed}", determinants, run, cost=contest.evaluations
+    )
 
 
 class _Search:
-    def __init__(self, land: Tabulated, contest: Contest, sampler: str, seed: int) -> None:
-        self.land, self.contest, self.seed = land, contest, seed
-        self.floor = round(land.scope.low_gmacs * 1e9)
-        self.feasible = FeasibleSpace(land.space, contest.budget, self.price)
+    def __init__(self, benchmark: Tabulated, contest: Contest, sampler: str, seed: int) -> None:
+        self.benchmark, self.contest, self.seed = benchmark, contest, seed
+        self.floor = round(benchmark.scope.low_gmacs * 1e9)
+        self.feasible = FeasibleSpace(benchmark.space, contest.budget, self.price)
         self.sampler = sampler
         with quiet(), experimental():
             self.study = optuna.create_study(
@@ -89,7 +92,7 @@ class _Search:
             for step in range(self.contest.evaluations):
                 began = perf_counter()
                 trial = self.study.ask()
-                config = self.land.space.suggest(trial)
+                config = self.benchmark.space.suggest(trial)
                 seconds.append(perf_counter() - began)
                 f1 = self._evaluate(trial, config)
                 observed.append(f1)
@@ -105,22 +108,22 @@ class _Search:
         }
 
     def price(self, config: Any) -> StaticCost:
-        """The exact cost; MACs below those of any trained config count as the least of these."""
-        cost = self.land.price(config)
+        """The exact cost; MACs are at least those of the smallest trained config."""
+        cost = self.benchmark.price(config)
         return replace(cost, macs=max(cost.macs, self.floor))
 
     def _evaluate(self, trial: optuna.Trial, config: Any) -> float:
-        """One training's F1; NaN for what breaks the budget, of which the sampler learns that it failed."""
+        """F1 of one training; NaN for a config over the budget, which the sampler is told has failed."""
         trial.set_user_attr(CONFIG_KEY, config_key(config))
         if not self.feasible.fits(config):
             self.study.tell(trial, state=TrialState.FAIL)
             return float("nan")
-        f1 = self.land.observe(config, self.seed)
+        f1 = self.benchmark.observe(config, self.seed)
         self.study.tell(trial, [f1, self.price(config).macs])
         return f1
 
     def _hypervolumes(self, observed: np.ndarray, costs: np.ndarray, configs: list[Any]) -> list[float]:
-        expected = self.land.expected(configs)
+        expected = self.benchmark.expected(configs)
         corner = np.array([(self.contest.budget.max_gmacs or 0.0) * 1e9, self.contest.worst_f1])
         return [
             hypervolume_of_chosen(observed[:end], costs[:end], expected[:end], corner) / 1e9
@@ -129,13 +132,13 @@ class _Search:
 
 
 def hypervolume_of_chosen(observed: np.ndarray, costs: np.ndarray, expected: np.ndarray, corner: np.ndarray) -> float:
-    """Hypervolume of what a user would take, by what it is worth.
+    """Expected hypervolume of the observed front.
 
     Args:
-        observed: (points,) F1 with noise, by which the front is chosen; NaN is no point.
+        observed: (points,) observed F1, by which the front is chosen; NaN is no point.
         costs: (points,).
-        expected: (points,) F1 without noise, by which the front is valued.
-        corner: the worst cost and the worst F1 that count.
+        expected: (points,) expected F1, by which the front is valued.
+        corner: cost and F1 of the reference point.
     """
     import pandas as pd
 
@@ -147,7 +150,7 @@ def hypervolume_of_chosen(observed: np.ndarray, costs: np.ndarray, expected: np.
 
 
 def make_sampler(name: str, feasible: FeasibleSpace, seed: int) -> BaseSampler:
-    """A sampler of the suite without configs known beforehand, or the unfiltered one."""
+    """A sampler of the suite without known configs, or the unfiltered one."""
     if name == UNFILTERED:
         return RandomSampler(seed=seed)
     return FeasibleSampler(name, feasible, (), seed)

@@ -1,4 +1,4 @@
-"""Samplers against each other: hypervolume over evaluations and over compute, medians with quartiles."""
+"""Samplers compared: hypervolume over evaluations and over compute, medians with quartiles."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ _GRID = 60  # places along the axis of compute at which searches are compared
 def draw_contest(
     runs: pd.DataFrame, samplers: Sequence[str], models: Sequence[str], truths: Mapping[str, str], stem: Path, note: str
 ) -> list[Path]:
-    """Draw two panels a truth: hypervolume by evaluations, and by the compute of the trainings.
+    """Draw two panels a surrogate: hypervolume by evaluations, and by the compute of the trainings.
 
     Args:
         runs: one row a search: model, sampler, hypervolume and macs (lists, an entry an evaluation).
@@ -47,14 +47,14 @@ def draw_contest(
     with sheet(WIDTH, 1.0):
         above = 0.5 + legend_height(legend_places(named, WIDTH))
     with sheet(WIDTH, above + _PANEL * len(shown)) as figure:
-        heading(figure, "What samplers find, by evaluations and by compute")
+        heading(figure, "Hypervolume found, by evaluations and by compute")
         legend_rows(figure, [Line2D([], [], color=colours[name], lw=1.8, label=name) for name in named])
         for row, model in enumerate(shown):
             own = runs[runs["model"] == model]
             places = {"top": above + 0.32 + row * _PANEL, "bottom": 0.5 + (len(shown) - 1 - row) * _PANEL}
             left = axes(figure, left=0.75, right=WIDTH / 2 + 0.1, **places)
             right = axes(figure, left=WIDTH / 2 + 0.6, right=0.15, **places)
-            left.set_title(f"F1 as {truths[model]} has it", loc="left", fontsize=SMALL, color=GREY)
+            left.set_title(f"F1 from {truths[model]}", loc="left", fontsize=SMALL, color=GREY)
             _by_evaluations(left, own, colours)
             _by_compute(right, own, colours)
         return save(figure, stem, [note])
@@ -95,7 +95,7 @@ def _by_compute(ax: Axes, runs: pd.DataFrame, colours: Mapping[str, str]) -> Non
 
 
 def _at(macs: Sequence[float], curve: Sequence[float], places: np.ndarray) -> np.ndarray:
-    """The hypervolume once so much compute was spent."""
+    """The hypervolume after so much compute."""
     last = np.searchsorted(np.asarray(macs), places, side="right") - 1
     return np.where(last >= 0, np.asarray(curve)[np.maximum(last, 0)], 0.0)
 
@@ -107,6 +107,6 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: str) -> None:
 
 
 def _floor(runs: pd.DataFrame) -> float:
-    """Early searches have found next to nothing: the axis begins where differences do."""
+    """The axis begins near the lowest value after ten evaluations."""
     tenth = [100 * curve[min(9, len(curve) - 1)] for curve in runs["hypervolume"]]
     return 0.8 * float(np.min(tenth))

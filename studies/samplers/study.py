@@ -1,8 +1,8 @@
 """Which sampler finds the best front for the fewest trainings?
 
-Every sampler searches LALE's space under one budget on the tabulated benchmark, with the same seeds, from nothing: no
-config is known beforehand. Two surrogates stand for the truth, a Gaussian process and a forest, because a sampler that
-models F1 by a Gaussian process might be at home on the one alone.
+Every sampler searches LALE's space under one budget on the tabulated benchmark, with the same seeds and no known
+configs. Two surrogates give the F1, a Gaussian process and a forest, because a sampler that models F1 by a Gaussian
+process may have an advantage on the first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from studies.tabulated import benchmark as tabulated
 BUDGET = Budget(max_gmacs=0.3)
 WORST_F1 = 0.4  # fixed before any sampler was run
 EVALUATIONS = {"ehvi": 50, "gp": 50, "tpe": 200, "nsga2": 200, "random": 200, UNFILTERED: 200}
-"""Those that fit a process at each proposal take too long for more: its time grows with the cube of the trials."""
+"""Samplers that fit a Gaussian process at each proposal get fewer: its time grows with the cube of the trials."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Samplers:
     Attributes:
         evaluations: by sampler.
         repeats: searches of each, with seeds from 0.
-        models: surrogates that stand for the truth.
-        land: folder of the tabulated benchmark.
+        models: surrogates that give the F1.
+        folder: of the tabulated benchmark.
     """
 
     uses: ClassVar[tuple[str, ...]] = ()
@@ -43,23 +43,24 @@ class Samplers:
     models: tuple[str, ...] = tabulated.MODELS
     budget: Budget = BUDGET
     worst_f1: float = WORST_F1
-    land: Path = tabulated.FOLDER
+    folder: Path = tabulated.FOLDER
 
     def layout(self, setting: Setting) -> Layout:
         """One search a sampler, repeat and surrogate."""
         found = {}
         for model in self.models:
-            land = tabulated.load(self.land, model)
+            benchmark = tabulated.load(self.folder, model)
             for sampler, evaluations in self.evaluations:
                 contest = Contest(self.budget, self.worst_f1, evaluations)
                 for seed in range(self.repeats):
-                    found[f"{model} | {sampler} | {seed}"] = contest_cell(land, contest, sampler, seed)
+                    found[f"{model} | {sampler} | {seed}"] = contest_cell(benchmark, contest, sampler, seed)
         return Layout(found)
 
     def report(self, results: Results) -> Report:
-        """Medians and quartiles, and what they say of the default."""
+        """Medians and quartiles of the hypervolume."""
         names = [name for name, _ in self.evaluations]
-        return report_contest(results.records, names, self.models, self.budget, self.worst_f1, results.folder)
+        reference = f"F1 {100 * self.worst_f1:g} %, {self.budget.max_gmacs:g} GMACs"
+        return report_contest(results, names, self.models, reference)
 
 
 STUDY = Samplers()

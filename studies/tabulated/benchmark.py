@@ -1,15 +1,9 @@
-"""Searches that cost seconds: a table of real trainings, and a surrogate that fills the space between them.
+"""A tabulated benchmark: a table of real trainings, and a surrogate that predicts the F1 of any other config.
 
-Comparing samplers takes thousands of evaluations, each of which would be a training. Here the F1 of any config of a
-space is predicted by a model fitted to a few hundred trainings, and one evaluation adds the noise that trainings of
-the same config with other seeds were found to have: a tabulated benchmark in the sense of NAS-Bench-301 (Zela et al.
-2022, arXiv 2008.09777). How far the model is off was measured on trainings that it had not seen, and stands beside it.
-
-    from studies.tabulated import benchmark as tabulated
-
-    land = tabulated.load()
-    land.expected([archs.config("lale-s1")])     # the mean macro F1 of its trainings
-    land.observe(archs.config("lale-s1"), seed=3)  # one training's, noise and all
+Comparing samplers takes thousands of evaluations, each of which would be a training. Here a model fitted to a few
+hundred trainings predicts the F1 of any config of a space, and an observation adds the noise between trainings of one
+config with other seeds (as in NAS-Bench-301: Zela et al. 2022, arXiv 2008.09777). The surrogate's error was measured on
+trainings that it had not seen, and is stored beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +35,7 @@ FILE, TABLE = "benchmark.json", "table.csv"
 FORMAT = "lale-bench tabulated 1"
 FOLDS = 10
 SURROGATES = {"gp": "Gaussian process", "forest": "forest"}
-"""Samplers that model F1 by one of them should also be tried on the other."""
+"""A sampler that models F1 by one of them should also be tried on the other."""
 MODELS = tuple(SURROGATES)
 
 
@@ -53,8 +47,8 @@ class Scope:
         base: the config around which the space lies.
         size: height and width of the image at which MACs are counted.
         num_classes: as the networks were trained.
-        low_gmacs, high_gmacs: the configs of the table have so many; beyond, the surrogate guesses.
-        free: the fields that change; the family's own choice if empty.
+        low_gmacs, high_gmacs: the range of the configs of the table; outside, the surrogate extrapolates.
+        free: the fields that vary; the family's own choice if empty.
     """
 
     base: Any
@@ -85,7 +79,7 @@ class Scope:
         return Pricer(self.size, self.num_classes)
 
     def features(self, configs: Sequence[Any]) -> np.ndarray:
-        """(configs, features): the place of each value in its dimension, 0 to 1; the logarithms of costs."""
+        """(configs, features): the position of each value in its dimension, 0 to 1; the logarithms of costs."""
         rows = []
         for config in configs:
             point, cost = self.space.params(config), self.price(config)
@@ -104,9 +98,9 @@ class Scope:
         return np.array([math.log10(self.high_gmacs / self.low_gmacs), 3.0])
 
     def spread(self, number: int, seed: int, bins: int = 10) -> list[Any]:
-        """Different configs, equally many in each of some bins of log MACs between the scope's two ends.
+        """Distinct configs, equally many in each bin of log MACs over the scope's range.
 
-        Each draw has its own ceiling in every dimension: uniform draws would hardly ever be small.
+        Each draw has its own upper limit in every dimension, since uniform draws are rarely small.
 
         Raises:
             BenchError: the space is too narrow for that.
@@ -127,10 +121,10 @@ class Scope:
         )
 
     def _draw(self, rng: np.random.Generator) -> dict[str, int]:
-        ceiling = rng.random()
+        limit = rng.random()
         point = {}
         for d in self.space.dimensions:
-            most = len(d.values) if d.step is None else 1 + math.ceil(ceiling * (len(d.values) - 1))
+            most = len(d.values) if d.step is None else 1 + math.ceil(limit * (len(d.values) - 1))
             point[d.name] = d.codes[int(rng.integers(most))]
         return point
 
@@ -141,13 +135,13 @@ class Scope:
 
 @dataclass(frozen=True)
 class Fit:
-    """How good a surrogate is on trainings of configs that it has not seen.
+    """The error of a surrogate on trainings of configs that it has not seen.
 
     Attributes:
         model: one of `MODELS`.
-        rmse: of the predicted F1, noise of the trainings included; no model gets below `noise`.
+        rmse: of the predicted F1 against the mean of a config's trainings, their noise included.
         tau: Kendall's rank correlation of predicted and trained F1.
-        r2: share of the variance that it explains.
+        r2: share of the variance explained.
     """
 
     model: str
@@ -163,9 +157,9 @@ class Tabulated:
     Attributes:
         scope: the space and how costs are counted.
         table: one row a training: the point by dimension name, seed, f1, params, macs, config_key.
-        noise: standard deviation of the F1 of trainings of one config, see `noise_of`.
-        fits: every model's errors.
-        model: the one that is used.
+        noise: standard deviation of the F1 between trainings of one config, see `noise_of`.
+        fits: the error of every model.
+        model: the one that predicts.
         about: data, recipe, environment, as JSON.
     """
 
@@ -188,15 +182,11 @@ class Tabulated:
 
     @cached_property
     def _surrogate(self) -> Callable[[np.ndarray], np.ndarray]:
-        features, means, counts = self._points
+        features, means, counts = points_of(self.scope, self.table)
         return fit(self.model, features, means, self.noise**2 / counts)
 
-    @cached_property
-    def _points(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return points_of(self.scope, self.table)
-
     def expected(self, configs: Sequence[Any]) -> np.ndarray:
-        """(configs,) the macro F1 that trainings of each would have in the mean, 0 to 1."""
+        """(configs,) the mean macro F1 of the trainings of each, 0 to 1."""
         new = [config for config in dict.fromkeys(configs) if config not in self._expected]
         if new:
             values = np.clip(self._surrogate(self.scope.features(new)), 0.0, 1.0)
@@ -206,28 +196,15 @@ class Tabulated:
     def observe(self, config: Any, seed: int) -> float:
         """The macro F1 of one training: the same for the same config and seed."""
         digest = hashlib.sha256(f"{config_key(config)} {seed}".encode()).digest()
-        luck = np.random.default_rng(list(digest)).normal(0.0, self.noise)
-        return float(np.clip(self.expected([config])[0] + luck, 0.0, 1.0))
+        noise = np.random.default_rng(list(digest)).normal(0.0, self.noise)
+        return float(np.clip(self.expected([config])[0] + noise, 0.0, 1.0))
 
-    def evaluator(self) -> TabulatedEvaluator:
-        """What `bench.search.run_search` takes: a search that trains nothing."""
-        return TabulatedEvaluator(self)
-
-
-@dataclass(frozen=True)
-class TabulatedEvaluator:
-    """An `Evaluator` over a tabulated benchmark. It knows no latency."""
-
-    land: Tabulated
+    # What follows makes it an `Evaluator` of `bench.search`, for searches that train nothing.
 
     @property
     def determinants(self) -> Mapping[str, Any]:
         """The table and the model."""
-        return {"tabulated": dict(self.land.about), "model": self.land.model, "noise": self.land.noise}
-
-    def price(self, config: Any) -> StaticCost:
-        """The exact static cost."""
-        return self.land.price(config)
+        return {"tabulated": dict(self.about), "model": self.model, "noise": self.noise}
 
     def latency_ms(self, config: Any) -> float:
         """Not known.
@@ -235,15 +212,15 @@ class TabulatedEvaluator:
         Raises:
             BenchError: always.
         """
-        raise BenchError("a tabulated benchmark knows no latency; search for f1 with params or macs")
+        raise BenchError("a tabulated benchmark has no latencies; search for f1 with params or macs")
 
     def score(self, config: Any, seed: int, label: str, progress: Progress) -> Score:
-        """One training's F1."""
-        return Score(self.land.observe(config, seed), f"tabulated {config_key(config)} {seed}", fresh=True)
+        """The F1 of one training."""
+        return Score(self.observe(config, seed), f"tabulated {config_key(config)} {seed}", fresh=True)
 
 
 def load(folder: Path | str = FOLDER, model: str = "") -> Tabulated:
-    """A tabulated benchmark; the one that is shipped if no folder is given.
+    """A tabulated benchmark; the one of the package if no folder is given.
 
     Args:
         folder: with `table.csv` and `benchmark.json`, as `lale-bench study tabulated` writes them.
@@ -282,11 +259,11 @@ def points_of(scope: Scope, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray
 def noise_of(table: pd.DataFrame) -> float:
     """Standard deviation of the F1 of trainings of one config, pooled over those that were trained more than once.
 
-    What all trainings of a seed share (they see the same tiles in the same order) is not part of it: a search trains
-    its candidates with one seed, so it does not change who is ahead.
+    What all trainings of a seed share (the same tiles in the same order) is left out: a search trains its candidates
+    with one seed, so it does not change their order.
 
     Raises:
-        BenchError: none was trained more than once, or too few to tell a seed's luck from a config's.
+        BenchError: none was trained more than once, or too few to separate the effect of a seed from that of a config.
     """
     repeated = _repeated(table)
     if repeated.empty:
@@ -300,8 +277,8 @@ def noise_of(table: pd.DataFrame) -> float:
 
 
 def seed_effects(table: pd.DataFrame) -> dict[int, float]:
-    """How much higher all trainings of a seed score than those of the mean seed: least squares over the configs that
-    were trained more than once, F1 = config + seed."""
+    """By seed, how much higher its trainings score than those of the mean seed: least squares of F1 = config + seed
+    over the configs that were trained more than once."""
     repeated = _repeated(table)
     if repeated.empty:
         return {}

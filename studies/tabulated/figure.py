@@ -1,4 +1,4 @@
-"""A tabulated benchmark: what its trainings scored over their cost, and what the surrogate foretold of each."""
+"""A tabulated benchmark: F1 over cost, and the surrogate's predictions over the trained F1."""
 
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,9 @@ def draw_tabulated(
         right = axes(figure, left=WIDTH / 2 + 0.75, right=0.15, top=0.55, bottom=0.58)
         _agreement(right, predicted, f1, noise)
         note = (
-            f"Right: each config foretold by a {SURROGATES[fit.model]} that was fitted without it; R² {fit.r2:.2f}, "
-            f"error {100 * fit.rmse:.2f} points, Kendall's τ {fit.tau:.2f}. The band is ± two standard deviations of "
-            "one config's trainings."
+            f"Right: each config predicted by a {SURROGATES[fit.model]} fitted without it; R² {fit.r2:.2f}, RMSE "
+            f"{100 * fit.rmse:.2f} points, Kendall's τ {fit.tau:.2f}. Band: ± two standard deviations between "
+            "trainings of one config."
         )
         return save(figure, stem, [note])
 
@@ -58,4 +58,4 @@ def _agreement(ax: Axes, predicted: np.ndarray, f1: np.ndarray, noise: float) ->
     ax.set_xlim(*ends)
     ax.set_ylim(*ends)
     ax.set_xlabel("F1 trained (%)")
-    ax.set_ylabel("F1 foretold (%)")
+    ax.set_ylabel("F1 predicted (%)")

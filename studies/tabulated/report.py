@@ -1,4 +1,4 @@
-"""A table of trainings as a benchmark of samplers: files, the surrogates' errors, sentences and a figure."""
+"""A table of trainings as a tabulated benchmark: files, the surrogates' errors, sentences and a figure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COLUMNS = [
     Column("ranked_by", "Ranked by"),
     Column("tau", "Kendall's τ with the trained F1", Format("z.2f", interval="[]"), "high", "low", "high"),
     Column("r2", "Variance explained", Format("z.1f", 100.0, "%"), "high"),
-    Column("rmse", "Error of the F1", POINTS, "low"),
+    Column("rmse", "RMSE of the F1", POINTS, "low"),
 ]
 
 
@@ -61,9 +61,8 @@ def report_tabulated(
     good = table[table["status"] == "ok"]
     if good["config_key"].nunique() < FEWEST or not good["config_key"].duplicated().any():
         said = f"{len(good)} of {len(trainings)} trainings are done: too few for a surrogate."
-        return Report(
-            folder, table, [Column("config_key", "Config"), Column("f1", "F1", "percent")], said, files, [said]
-        )
+        columns = [Column("config_key", "Config"), Column("seed", "Seed", "count"), Column("f1", "F1", "percent")]
+        return Report(folder, table, columns, said, files, [said])
     about, noise = _about(records), noise_of(good)
     _, f1, _ = points_of(scope, good)
     predicted = {model: held_out(scope, good, model, noise) for model in MODELS}
@@ -72,10 +71,10 @@ def report_tabulated(
     files.append(write_atomically(folder / FILE, _document(scope, noise, fits, about)))
     frame = _rankings(good, fits, predicted, f1)
     caption = (
-        f"How well the F1 of a config is foretold: surrogates on configs that they have not seen ({FOLDS} folds), and "
-        f"what costs nothing to know. {good['config_key'].nunique()} configs of LALE, {about['recipe']['steps']} steps "
-        f"each on {about['name']}; trainings of one config with other seeds differ by {100 * noise:.2f} points "
-        "(standard deviation), beside what all trainings of a seed share."
+        f"Prediction of the F1 of a config: surrogates on configs that they have not seen ({FOLDS} folds), and cost "
+        f"alone. {good['config_key'].nunique()} configs of LALE, {about['recipe']['steps']} steps each on "
+        f"{about['name']}. Standard deviation between trainings of one config: {100 * noise:.2f} points, "
+        "without what all trainings of a seed share."
     )
     files += write_tables(frame, COLUMNS, folder / "fits", caption)
     files += draw_tabulated(good, predicted[best.model], f1, noise, best, folder / "tabulated")
@@ -107,7 +106,7 @@ def _about(records: Mapping[str, Record]) -> dict[str, Any]:
     """What all trainings share.
 
     Raises:
-        BenchError: they do not share it: no surrogate may be fitted to them together.
+        BenchError: they do not share it, so no surrogate may be fitted to all of them.
     """
     found = {
         json.dumps({key: r.determinants[key] for key in ("data", "recipe")}, sort_keys=True) for r in records.values()
@@ -155,10 +154,10 @@ def _sentences(table: pd.DataFrame, frame: pd.DataFrame, best: Fit, noise: float
     lost = table[table["status"] != "ok"]
     macs = frame[frame["ranked_by"] == "MACs alone"].iloc[0]
     sentences = [
-        f"The surrogate ({SURROGATES[best.model]}) foretells a training of a config it has not seen to "
-        f"{100 * best.rmse:.2f} points of F1; trainings of one config with other seeds differ by {100 * noise:.2f}. "
-        f"Kendall's tau {best.tau:.2f}, against {macs.tau:.2f} by MACs alone."
+        f"The surrogate ({SURROGATES[best.model]}) predicts the F1 of configs it has not seen: held-out RMSE "
+        f"{100 * best.rmse:.2f} points, Kendall's tau {best.tau:.2f} ({macs.tau:.2f} by MACs alone). Standard "
+        f"deviation between trainings of one config, pooled: {100 * noise:.2f} points."
     ]
     if len(lost):
-        sentences.append(f"{len(lost)} of {len(table)} trainings are failed or missing.")
+        sentences.append(f"{len(lost)} of {len(table)} trainings failed or are missing.")
     return sentences

@@ -1,8 +1,8 @@
 """What do short trainings of a few hundred LALE configs score, and how well is the F1 of any other predicted?
 
-The answer is a benchmark of samplers: `studies.tabulated.benchmark.load()` gives the F1 of any config of the space
-in no time. The configs are spread evenly over the logarithm of their MACs; some are trained with more seeds, so that
-the noise of a training is known. What the surrogate gets wrong was measured on configs that it had not seen.
+The result is a benchmark of samplers: `studies.tabulated.load()` predicts the F1 of any config of the space. The
+configs are spread evenly over the logarithm of their MACs; some are trained with more seeds, which gives the noise
+between trainings. The surrogate's error is measured on configs that it has not seen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Tabulation:
     """The study: which configs are trained, on what, with which seeds.
 
     Attributes:
-        configs: how many, with seed 0; LALE-S1 comes on top.
+        configs: how many are trained with seed 0, beside LALE-S1.
         repeated: how many of those are trained with `seeds` more seeds.
     """
 
