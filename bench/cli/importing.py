@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.cli.options import OUTPUT, PROGRESS
-from bench.data.importers import IMPORTERS, Importer
+from bench.cli.options import OUTPUT, PROGRESS, writable_folder
 from bench.errors import BenchError
 
-KindArgument = Annotated[str, typer.Argument(help=f"One of {', '.join(IMPORTERS)}.")]
+if TYPE_CHECKING:
+    from bench.data.importers import Importer
+
+KindArgument = Annotated[
+    str, typer.Argument(help="As `loveda`, `potsdam` or `dubai`; an unknown kind is answered with all of them.")
+]
 
 
 def import_published(
     kind: KindArgument,
     source: Annotated[Path, typer.Argument(help="The folder or archive as its authors publish it.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the data set; must not exist yet.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the data set; must not exist yet.", callback=writable_folder)],
     size: Annotated[
         int | None, typer.Option(help="Side of a tile in pixels; default: 256, or the authors' own tiles.")
     ] = None,
@@ -49,7 +53,10 @@ def import_published(
 
 def get(
     kind: KindArgument,
-    folder: Annotated[Path, typer.Argument(help="Folder of the archives; what is there already is not fetched.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of the archives; what is there already is not fetched.", callback=writable_folder),
+    ],
     mirror: Annotated[
         str | None, typer.Option(help="An address that holds the same files, instead of the authors'.")
     ] = None,
@@ -75,6 +82,8 @@ def get(
 
 
 def _importer(kind: str) -> Importer:
+    from bench.data.importers import IMPORTERS
+
     if kind not in IMPORTERS:
         raise BenchError(f"There is no importer {kind!r}; there are {', '.join(IMPORTERS)}.")
     return IMPORTERS[kind]
