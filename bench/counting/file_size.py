@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from itertools import groupby, pairwise
-from operator import itemgetter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -60,49 +58,20 @@ class StoredTensor(NamedTuple):
         return _RANKS[self.dtype], self.name
 
 
-class Run(NamedTuple):
-    """Tensors of one rank that lie in a file one behind the other: bytes of each, letters of their header entries
-    beside their places in the file."""
-
-    rank: int
-    first: str
-    last: str
-    sizes: np.ndarray
-    letters: int
-
-
-def runs_of(tensors: Iterable[StoredTensor]) -> tuple[Run, ...]:
-    """The tensors in the order of a file, one run a type."""
-    placed = sorted(tensors, key=lambda tensor: tensor.place)
-    return tuple(_run(rank, list(own)) for rank, own in groupby(placed, key=lambda tensor: tensor.place[0]))
-
-
-def _run(rank: int, tensors: Sequence[StoredTensor]) -> Run:
-    sizes = np.array([tensor.elements * BYTES[tensor.dtype] for tensor in tensors], dtype=np.int64)
-    return Run(rank, tensors[0].name, tensors[-1].name, sizes, sum(_letters(tensor) for tensor in tensors))
-
-
 def _letters(tensor: StoredTensor) -> int:
     entry = {tensor.name: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (0, 0)}}
     text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode()
     return len(text) - len("{}") - len("00")
 
 
-def file_bytes(runs: Iterable[Run]) -> int:
-    """Size in bytes of the safetensors file that holds the tensors of all runs.
-
-    Raises:
-        ValueError: the names of two runs interleave, so that they cannot be laid one behind the other.
-    """
-    runs = sorted(runs, key=itemgetter(0, 1))
-    if not runs:
+def file_bytes(tensors: Iterable[StoredTensor]) -> int:
+    """Size in bytes of the safetensors file that holds these tensors."""
+    placed = sorted(tensors, key=lambda tensor: tensor.place)
+    if not placed:
         return 8 + 8  # an empty header, padded
-    for run, after in pairwise(runs):
-        if run.rank == after.rank and run.last >= after.first:
-            raise ValueError(f"runs overlap at {after.first}: a closed form must not split a module between blocks")
-    ends = np.concatenate([run.sizes for run in runs]).cumsum()
+    ends = np.array([tensor.elements * BYTES[tensor.dtype] for tensor in placed], dtype=np.int64).cumsum()
     # Each end is the next tensor's start, and the first starts at 0, which is one letter.
     digits = np.searchsorted(_POWERS, ends, side="right") + 1
     places = 1 + 2 * int(digits.sum()) - int(digits[-1])
-    text = 2 + sum([run.letters for run in runs]) + len(ends) - 1 + places
+    text = 2 + sum(_letters(tensor) for tensor in placed) + len(ends) - 1 + places
     return 8 + text + (-text) % 8 + int(ends[-1])

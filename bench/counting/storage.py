@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.counting.file_size import TYPES, StoredTensor, file_bytes, runs_of
+from bench.counting.file_size import TYPES, StoredTensor, file_bytes
 from bench.errors import BenchError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -41,7 +41,7 @@ def measure_storage(model: nn.Module) -> Storage:
     """
     parameters = sum(p.numel() * 4 for p in model.parameters())
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
-    files = {name: file_bytes(runs_of(stored_tensors(model, dtype))) for name, dtype in DTYPES.items()}
+    files = {name: file_bytes(stored_tensors(model, dtype)) for name, dtype in DTYPES.items()}
     return Storage(files, (parameters + buffers) / 2**20)
 
 

@@ -3,11 +3,11 @@
 A multi-objective sampler that models every objective spends its trials on learning what a MAC costs, which is known
 to the last digit before anything is trained. Here one Gaussian process models F1 alone (scikit-learn's, Matern 5/2
 with a length scale a dimension and noise); for a candidate with predicted F1 ~ N(mu, s^2) and known costs c, the
-expected growth of the dominated hypervolume is a sum over the cells into which the front cuts the space of costs:
+expected growth of the dominated hypervolume is a sum over the boxes into which the front cuts the space of costs:
 
-    sum over cells  volume(cell beyond c) * E[max(0, f - g)],    E[max(0, f - g)] = s (z Phi(z) + phi(z)),
+    sum over boxes  volume(box beyond c) * E[max(0, f - g)],    E[max(0, f - g)] = s (z Phi(z) + phi(z)),
 
-where g is the best F1 that the front reaches at the costs of the cell and z = (mu - g) / s. No integral is sampled,
+where g is the best F1 that the front reaches at the costs of the box and z = (mu - g) / s. No integral is sampled,
 so thousands of feasible candidates are compared at once. The idea of the expected improvement of the hypervolume is
 Emmerich et al., 2006 (IEEE TEVC 10(4)); that known costs leave one uncertain dimension is what makes it closed here.
 """
@@ -42,12 +42,12 @@ Gain = Callable[[Sequence[Params]], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Cells:
+class CostBoxes:
     """The space of costs between the front and the reference, cut into boxes.
 
     Attributes:
-        low, high: (cells, costs) corners; the last box of a row ends at the reference.
-        best: (cells,) the best score that the front reaches at the low corner; the reference's where it reaches none.
+        low, high: (boxes, costs) corners; the last box of a row ends at the reference.
+        best: (boxes,) the best score that the front reaches at the low corner; the reference's where it reaches none.
     """
 
     low: np.ndarray
@@ -55,7 +55,7 @@ class Cells:
     best: np.ndarray
 
 
-def cut(scores: np.ndarray, costs: np.ndarray, reference: tuple[float, np.ndarray]) -> Cells:
+def cut(scores: np.ndarray, costs: np.ndarray, reference: tuple[float, np.ndarray]) -> CostBoxes:
     """Cut the space of costs at the costs of the points.
 
     Args:
@@ -71,21 +71,21 @@ def cut(scores: np.ndarray, costs: np.ndarray, reference: tuple[float, np.ndarra
     high = np.stack(np.meshgrid(*(e[1:] for e in edges), indexing="ij"), axis=-1).reshape(-1, len(limits))
     reached = (costs[None] <= low[:, None]).all(axis=-1)
     best = np.where(reached, scores[None], worst).max(axis=1, initial=worst)
-    return Cells(low, high, best)
+    return CostBoxes(low, high, best)
 
 
-def expected_gain(mean: np.ndarray, deviation: np.ndarray, costs: np.ndarray, cells: Cells) -> np.ndarray:
+def expected_gain(mean: np.ndarray, deviation: np.ndarray, costs: np.ndarray, boxes: CostBoxes) -> np.ndarray:
     """(candidates,) expected growth of the hypervolume by candidates of predicted score and known costs.
 
     Args:
         mean, deviation: (candidates,) of the normal distribution of each score; a deviation of 0 is a known score.
         costs: (candidates, costs).
-        cells: from `cut`.
+        boxes: from `cut`.
     """
     from scipy.stats import norm
 
-    sides = np.clip(cells.high[None] - np.maximum(cells.low[None], costs[:, None]), 0, None)
-    above = mean[:, None] - cells.best[None]
+    sides = np.clip(boxes.high[None] - np.maximum(boxes.low[None], costs[:, None]), 0, None)
+    above = mean[:, None] - boxes.best[None]
     spread = np.maximum(deviation, 1e-12)[:, None]
     z = above / spread
     return (sides.prod(axis=-1) * spread * (z * norm.cdf(z) + norm.pdf(z))).sum(axis=1)
@@ -133,7 +133,11 @@ class ExactCostEHVISampler(BaseSampler):
         if len(done) < STARTUP:
             return self._random()
         pending = [t for t in trials if t.state == TrialState.RUNNING]
-        return self._climb(self._candidates(done), self._gain_by(done, pending, names), [*done, *pending])
+        return self._climb(
+            self._candidates(done, {t.number for t in study.best_trials}),
+            self._gain_by(done, pending, names),
+            [*done, *pending],
+        )
 
     def _climb(self, points: list[Params], gain: Gain, known: Sequence[FrozenTrial]) -> Params:
         """The best of the points and, some times over, of the neighbours of the best; a new one if there is any."""
@@ -160,10 +164,10 @@ class ExactCostEHVISampler(BaseSampler):
         costs = self._costs([t.params for t in [*done, *pending]], names)
         reference = (float(scores.min()), self._limits(names, costs))
         # The front is that of the predicted scores: by the noisy ones a lucky training would never be beaten.
-        cells = cut(model.predict(seen)[0], costs, reference)
+        boxes = cut(model.predict(seen)[0], costs, reference)
 
         def gain(points: Sequence[Params]) -> np.ndarray:
-            return expected_gain(*model.predict(self._coordinates(points)), self._costs(points, names), cells)
+            return expected_gain(*model.predict(self._coordinates(points)), self._costs(points, names), boxes)
 
         return gain
 
@@ -186,7 +190,7 @@ class ExactCostEHVISampler(BaseSampler):
         space = self._feasible.space
         return self._feasible.project({d.name: d.codes[self._rng.integers(len(d.codes))] for d in space.dimensions})
 
-    def _candidates(self, done: Sequence[FrozenTrial]) -> list[Params]:
+    def _candidates(self, done: Sequence[FrozenTrial], front: set[int]) -> list[Params]:
         """Different feasible points: random ones all over the space, the best so far, and neighbours of these."""
         space, feasible = self._feasible.space, self._feasible
         codes = {d.name: d.codes for d in space.dimensions}
@@ -196,7 +200,7 @@ class ExactCostEHVISampler(BaseSampler):
         ]
         found = [point for point in drawn if feasible.fits(space.config(point))]
         found += [feasible.project(point) for point in drawn[: max(FEWEST - len(found), 0)]]
-        best = sorted(done, key=lambda t: t.values[0], reverse=True)[:STARTUP] + _front(done)
+        best = sorted(done, key=lambda t: t.values[0], reverse=True)[:STARTUP] + [t for t in done if t.number in front]
         for trial in best:
             found += [feasible.neighbour(dict(trial.params), self._rng) for _ in range(WALKS)]
         return list({_key(point): point for point in found}.values())
@@ -242,13 +246,6 @@ def _cost_names(study: Study) -> list[str]:
             "use the sampler gp"
         )
     return names
-
-
-def _front(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that no other beats in score and every cost."""
-    values = np.array([[-t.values[0], *t.values[1:]] for t in trials])
-    beaten: Any = (values[None] <= values[:, None]).all(-1) & (values[None] < values[:, None]).any(-1)
-    return [trial for trial, lost in zip(trials, beaten.any(axis=1), strict=True) if not lost]
 
 
 def _key(point: Params) -> tuple[tuple[str, int], ...]:

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 import archs
 from bench.engine.distributed import REASON, is_decided
 from bench.search.space import CONFIG_KEY
-from bench.stats.pareto import hypervolume_trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +32,7 @@ class SearchedTrial:
         slot: its position in the search, from 0.
         config: what was trained; `key` names it.
         cost: params, macs and mib.
-        objectives: one value an objective; None if the training failed, for `reason`.
+        objectives: one value an objective; none if the training failed, for `reason`.
         record: key of the training's record.
         fresh: whether the search trained it itself; False if a record answered.
         latency_ms: measured, where a limit or an objective asked for it.
@@ -45,18 +43,12 @@ class SearchedTrial:
     key: str
     config: Any
     cost: dict[str, float]
-    objectives: tuple[float, ...] | None
+    objectives: tuple[float, ...]
     record: str | None
     fresh: bool
     latency_ms: float | None
     reason: str
     on_front: bool
-
-    @property
-    def scored(self) -> tuple[float, ...]:
-        """The objectives of a trial that did not fail."""
-        assert self.objectives is not None, f"trial {self.slot} failed: {self.reason}"
-        return self.objectives
 
 
 @dataclass(frozen=True)
@@ -74,17 +66,7 @@ class SearchResult:
         for trial in self.trials:
             if trial.on_front:
                 first.setdefault(trial.key, trial)
-        return sorted(first.values(), key=lambda trial: trial.scored[1])
-
-    def hypervolume(self, cost: str, reference: tuple[float, float]) -> np.ndarray:
-        """Area between the front so far and a reference after each trial, (trials,), never falling.
-
-        Args:
-            cost: "params", "macs" or "latency_ms".
-            reference: (cost, F1) worse than all that counts; chosen before the search, or figures of two searches
-                do not compare.
-        """
-        return hypervolume_trace(self.frame(), cost, "f1", reference)
+        return sorted(first.values(), key=lambda trial: trial.objectives[1])
 
     def frame(self) -> pd.DataFrame:
         """One row a trial: slot, variant, costs, objectives, front, record, status and reason."""
@@ -114,7 +96,7 @@ def save_front(result: SearchResult, folder: Path | str, **also: Any) -> list[Pa
     draft.mkdir(parents=True)
     paths = []
     for trial in result.front:
-        found = dict(zip(result.objectives, trial.objectives or (), strict=True))
+        found = dict(zip(result.objectives, trial.objectives, strict=True))
         meta = {"search": result.name, "cost": trial.cost, "validation": found, "record": trial.record, **also}
         paths.append(archs.save_config(trial.config, draft / f"{variant_name(trial)}.json", **meta))
         weights = f"{variant_name(trial)}.safetensors"
@@ -139,7 +121,7 @@ def _searched(trial: FrozenTrial, slot: int, on_front: bool) -> SearchedTrial:
         key=notes[CONFIG_KEY],
         config=archs.from_dict(notes["config"]),
         cost=notes["cost"],
-        objectives=tuple(trial.values) if trial.state == TrialState.COMPLETE else None,
+        objectives=tuple(trial.values) if trial.state == TrialState.COMPLETE else (),
         record=notes.get("record"),
         fresh=notes.get("fresh", False),
         latency_ms=notes.get("latency_ms"),

@@ -111,7 +111,7 @@ def halve(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -
     if not trials:
         raise BenchError("no candidate of the search could be trained, so there is none to promote")
     sample = _sample(trials, seed)
-    scores = [{trial.key: trial.scored[0] for trial in trials}]
+    scores = [{trial.key: trial.objectives[0] for trial in trials}]
     promoted, steps = trials, len(trials) * rungs[0].steps
     for rung in rungs[1:]:
         promoted = best(promoted, math.ceil(KEEP * len(promoted)))
@@ -121,7 +121,7 @@ def halve(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -
         scores.append({key: f1 for key, f1 in found.items() if f1 is not None})
         steps += len(chosen) * rung.steps
         promoted = _succeeded(promoted, scores[-1], rung)
-        trials = [_scored(trial, scores[-1].get(trial.key, trial.scored[0])) for trial in trials]
+        trials = [_scored(trial, scores[-1].get(trial.key, trial.objectives[0])) for trial in trials]
     last = [trial for trial in trials if trial.key in scores[-1]]
     members = {trial.key for trial, rank in zip(last, ranks(last), strict=True) if rank == 0}
     reached = tuple(replace(trial, on_front=trial.key in members) for trial in last)
@@ -132,7 +132,7 @@ def halve(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -
 def _sample(trials: Sequence[SearchedTrial], seed: int) -> set[str]:
     """Keys of the candidates that measure the rungs."""
     size = min(SAMPLE_MOST, max(SAMPLE_LEAST, round(SAMPLE_SHARE * len(trials))))
-    return {trials[i].key for i in np.random.default_rng(seed).permutation(len(trials))[:size]}
+    return {trials[i].key for i in np.random.default_rng(seed).permutation(len(trials))[:size].tolist()}
 
 
 def _succeeded(promoted: Sequence[SearchedTrial], scores: Mapping[str, float], rung: Rung) -> list[SearchedTrial]:
@@ -147,13 +147,13 @@ def _succeeded(promoted: Sequence[SearchedTrial], scores: Mapping[str, float], r
 
 
 def _scored(trial: SearchedTrial, f1: float) -> SearchedTrial:
-    return replace(trial, objectives=(f1, *trial.scored[1:]))
+    return replace(trial, objectives=(f1, *trial.objectives[1:]))
 
 
 def ranks(trials: Sequence[SearchedTrial]) -> np.ndarray:
     """Pareto rank of each trial: 0 for what nothing beats, 1 for what nothing but rank 0 beats, and so on."""
-    costs = np.array([[-trial.scored[0], *trial.scored[1:]] for trial in trials])
-    beats: Any = (costs[:, None] <= costs[None]).all(-1) & (costs[:, None] < costs[None]).any(-1)
+    costs = np.array([[-trial.objectives[0], *trial.objectives[1:]] for trial in trials])
+    beats = np.all(costs[:, None] <= costs[None], axis=-1) & np.any(costs[:, None] < costs[None], axis=-1)
     found, rank = np.full(len(trials), -1), 0
     while (found < 0).any():
         left = found < 0
@@ -168,7 +168,7 @@ def best(trials: Sequence[SearchedTrial], count: int) -> list[SearchedTrial]:
     chosen: list[int] = []
     for level in range(rank.max() + 1):
         same = np.flatnonzero(rank == level)
-        alone = _crowding(np.array([trials[int(i)].scored for i in same]))
+        alone = _crowding(np.array([trials[i].objectives for i in same.tolist()]))
         chosen += [int(i) for i in same[np.argsort(-alone, kind="stable")]]
     return [trials[i] for i in chosen[:count]]
 
@@ -185,7 +185,7 @@ def _crowding(points: np.ndarray) -> np.ndarray:
 
 
 def _table(rungs: Sequence[Rung], scores: Sequence[dict[str, float]], sample: Sequence[SearchedTrial]) -> pd.DataFrame:
-    top = [trial.scored[0] for trial in sample]
+    top = [trial.objectives[0] for trial in sample]
     rows: list[dict[str, Any]] = []
     for rung, found in zip(rungs, scores, strict=True):
         values = [found.get(trial.key, np.nan) for trial in sample]

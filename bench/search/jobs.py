@@ -111,8 +111,8 @@ def _join_search(job: Job, host: Host, console: Console | None) -> None:
     asked = document["asked"]
     data = open_data(host.data or document["data"], splits=("train", "val"))
     recipe = Recipe.from_dict(document["recipe"])
-    size = tuple(document["size"])
-    evaluator = TrainingEvaluator(data, recipe, RecordStore(host.out / RECORDS), host.device, size)
+    height, width = document["size"]
+    evaluator = TrainingEvaluator(data, recipe, RecordStore(host.out / RECORDS), host.device, (height, width))
     _check_same(job.name, plan, evaluator.determinants, asked)
     folder = host.out / "search"
     heartbeat = Heartbeat(document["grace_s"])

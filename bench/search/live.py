@@ -41,7 +41,7 @@ class SearchState:
 
     def sentence(self) -> str:
         """How far it is."""
-        failed = sum(trial.objectives is None for trial in self.result.trials)
+        failed = sum(not trial.objectives for trial in self.result.trials)
         return f"{len(self.result.trials)} trials decided, {failed} of them failed; {self.running} running now."
 
     def to_dict(self) -> dict[str, Any]:

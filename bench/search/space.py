@@ -171,9 +171,9 @@ class Space:
     def suggest(self, trial: optuna.Trial) -> Any:
         """The config that a trial proposes."""
         params = {}
-        spread: Any
-        for name, spread in self.distributions().items():
-            params[name] = trial.suggest_int(name, spread.low, spread.high, step=spread.step)
+        for dimension in self.dimensions:
+            spread = dimension.distribution()
+            params[dimension.name] = trial.suggest_int(dimension.name, spread.low, spread.high, step=spread.step)
         return self.config(params)
 
 

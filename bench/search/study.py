@@ -39,7 +39,7 @@ from bench.search.space import CONFIG_KEY, Params, Space, config_key, fields_of
 from bench.search.spaces import space_of
 from bench.study.sharing import JOB
 
-OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
+OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {
     "f1": "maximize",
     "params": "minimize",
     "macs": "minimize",

@@ -198,7 +198,7 @@ def _time_bar(figure: Figure, ax: Axes, points: Any) -> None:
 def _label_trials(ax: Axes, frame: pd.DataFrame, xs: np.ndarray, ys: np.ndarray, front: np.ndarray) -> None:
     """Names of the front's members and of the known configs."""
     shown = np.flatnonzero(np.isfinite(xs) & np.isfinite(ys))
-    points, texts = np.stack([xs, ys], axis=1)[shown], [_name(frame, int(i)) for i in shown]
+    points, texts = np.stack([xs, ys], axis=1)[shown], [_name(frame, i) for i in shown.tolist()]
     annotate(ax, points, texts, np.flatnonzero((front | _known(frame))[shown]).tolist())
 
 
