@@ -86,7 +86,7 @@ def test_bands_are_those_of_the_training_tiles_whatever_is_opened_and_wherever_i
     again = open_data(folder, cache=tmp_path / "cache", memory_limit=0)
     assert whole.bands == test.bands == mapped.bands == again.bands
     assert whole.fingerprint == mapped.fingerprint and mapped["train"].images.dtype == np.uint16
-    assert list((tmp_path / "cache").rglob("bands-*.json"))
+    assert list((tmp_path / "cache").rglob("bands/*.json"))
 
 
 def test_rgb_is_normalised_as_imagenet_under_whatever_names(tmp_path):

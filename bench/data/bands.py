@@ -61,6 +61,7 @@ RGB = (
 )
 """Three bands of 8 bits are normalised as ImageNet is, whatever the tiles, since pretrained weights expect that."""
 RGB_NAMES = tuple(band.name for band in RGB)
+RGB_SPECS = tuple(band.spec for band in RGB)
 
 
 def is_rgb(images: np.ndarray) -> bool:
@@ -93,10 +94,10 @@ def measure_bands(
     mean = totals / max(1, count)
     deviation = np.sqrt(np.maximum(squares / max(1, count) - mean**2, 0))
     deviation[deviation < 1e-6] = 1.0  # a constant band says nothing, and must not be divided by nothing
-    figures = np.stack([mean, deviation, low, high], axis=1).tolist()
+    figures = zip(mean.tolist(), deviation.tolist(), low.tolist(), high.tolist(), strict=True)
     return tuple(
-        Band(spec.name, *(a, b, c, d), scale=spec.scale, nodata=spec.nodata)
-        for spec, (a, b, c, d) in zip(specs, figures, strict=True)
+        Band(spec.name, m, d, lo, hi, spec.scale, spec.nodata)
+        for spec, (m, d, lo, hi) in zip(specs, figures, strict=True)
     )
 
 

@@ -81,8 +81,9 @@ class SplitCache:
 
     def bands(self, digest: str, measure: Callable[[], tuple[Band, ...]]) -> tuple[Band, ...]:
         """The bands that were measured on the split `digest` as this table names them; measured where they were not."""
-        path = self.folder / digest / f"bands-{self._key([])}.json"
+        path = self.folder / "bands" / f"{digest}-{self._key([])}.json"
         if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps([band.to_dict() for band in measure()]).encode())
         return tuple(Band(**band) for band in json.loads(path.read_text()))
 

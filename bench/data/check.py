@@ -17,7 +17,7 @@ from bench.data.bands import Band
 from bench.data.classes import Classes
 from bench.data.dataset import SPLITS, Progress, TileReport, class_counts, tile_digest
 from bench.data.folder import THREADS, TileFiles, files_by_name, open_folder, read_tile, unmatched
-from bench.data.masks import MaskReader, UnknownStored
+from bench.data.masks import MaskReader, Stored, UnknownStored
 from bench.data.pixels import FileError
 from bench.data.problems import Problem, Severity, label_problems
 from bench.data.scenes import read_manifest, scene_finder
@@ -192,8 +192,8 @@ def _tell_unknown(faults: list[UnknownStored], reader: MaskReader, found: _Findi
     """One sentence for all values (or colours) that the class table lacks, with the most frequent of them."""
     if len(faults) < 2:
         return _tell_faults(faults, found)
-    pixels: Counter[Any] = Counter()
-    masks: Counter[Any] = Counter()
+    pixels: Counter[Stored] = Counter()
+    masks: Counter[Stored] = Counter()
     for fault in faults:
         pixels.update(fault.pixels)
         masks.update(dict.fromkeys(fault.pixels, 1))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.bands import Band, BandSpec, measure_bands, rgb_bands
+from bench.data.bands import Band, BandSpec, is_rgb, measure_bands, rgb_bands
 from bench.data.cache import SplitCache
 from bench.data.dataset import (
     MEMORY_LIMIT,
@@ -66,12 +66,11 @@ def open_folder(
     finder = scene_finder(folder, table.scene)
     opening = _Opening(folder, table, files, finder, memory_limit, cache, progress)
     parts = [opening.split(split) for split in splits]
-    bands = opening.bands(next((part for part in parts if part.name == "train"), None))
     return assemble(
         table.name,
         table.classes,
         parts,
-        bands=bands,
+        bands=opening.bands(parts),
         scenes_known=finder is not None,
         credit=table.credit,
         scope=table.scope,
@@ -151,7 +150,7 @@ def read_tile(tile: TileFiles, reader: MaskReader, size: tuple[int, ...] | None)
     """Image (H, W, B) and mask uint8 (H, W) of a tile; pixels without data are filled and have no label. Raises
     `BenchError`, naming the file, where they differ in size, or from `size`."""
     table = reader.table
-    image, mask = read_image(tile.image, len(table.band_names), str(table.path)), reader.read(tile.mask)
+    image, mask = read_image(tile.image, len(table.bands), str(table.path)), reader.read(tile.mask)
     if image.shape[:2] != mask.shape:
         raise FileError(
             tile.mask, f"is {_wh(mask.shape)} pixels but its image is {_wh(image.shape)}; both must be of one size."
@@ -220,7 +219,7 @@ class _Opening:
     @cached_property
     def first(self) -> np.ndarray:
         """The image of the first tile, which all others are like in size, bands and type."""
-        return read_image(next(iter(self.files.values()))[0].image, len(self.table.band_names), str(self.table.path))
+        return read_image(next(iter(self.files.values()))[0].image, len(self.table.bands), str(self.table.path))
 
     @cached_property
     def report(self) -> TileReport:
@@ -238,28 +237,29 @@ class _Opening:
         tiles = self.files[split]
         names = tuple(tile.name for tile in tiles)
         shape = (len(tiles), *self.first.shape)
+        scenes = scenes_of(names, self.finder)
         if self.store is None:
-            images, masks, counted = np.empty(shape, self.first.dtype), np.empty(shape[:3], np.uint8), None
-            digest = self._fill(tiles, images, masks)
+            images, masks = np.empty(shape, self.first.dtype), np.empty(shape[:3], np.uint8)
+            return Split(split, images, masks, names, self._fill(tiles, images, masks), scenes)
+        files = [path for tile in tiles for path in (tile.image, tile.mask)]
+        digest = self.store.find(files)
+        if digest is None:
+            digest = self.store.write(files, shape, self.first.dtype, partial(self._fill, tiles))
         else:
-            known = self.store.find(_paths(tiles))
-            if known is None:
-                digest = self.store.write(_paths(tiles), shape, self.first.dtype, partial(self._fill, tiles))
-            else:
-                digest = known
-                self.report(len(tiles))
-            images, masks, counted = self.store.load(digest)
-        return Split(split, images, masks, names, digest, scenes_of(names, self.finder), counted)
+            self.report(len(tiles))
+        images, masks, counted = self.store.load(digest)
+        return Split(split, images, masks, names, digest, scenes, counted)
 
-    def bands(self, train: Split | None) -> tuple[Band, ...]:
+    def bands(self, parts: Sequence[Split]) -> tuple[Band, ...]:
         """The bands, measured on the training tiles once; these are read for it where they were not asked for."""
-        specs = self.table.bands or tuple(map(BandSpec, self.table.band_names))
-        if len(specs) == 3 and self.first.dtype == np.uint8:
-            return rgb_bands(specs)
-        if self.store is not None and train is not None:
-            return self.store.bands(train.digest, partial(_measured, train, self.table, specs))
-        train = train or replace(self, files={"train": list_tiles(self.folder, "train", self.table)}).split("train")
-        return _measured(train, self.table, specs)
+        if is_rgb(self.first):
+            return rgb_bands(self.table.bands)
+        train = next((part for part in parts if part.name == "train"), None)
+        if train is None:
+            train = replace(self, files={"train": list_tiles(self.folder, "train", self.table)}).split("train")
+        classes = self.table.classes.num_classes
+        measure = partial(measure_bands, train.images, train.masks, classes, self.table.bands)
+        return measure() if self.store is None else self.store.bands(train.digest, measure)
 
     def _fill(self, tiles: Sequence[TileFiles], images: np.ndarray, masks: np.ndarray) -> str:
         """Decode `tiles` into the arrays; the split's digest."""
@@ -283,11 +283,3 @@ class _Opening:
                 tile.image, f"holds {image.dtype} but the first tile {self.first.dtype}; convert all to one type."
             )
         return image, mask, tile_digest(image, mask)
-
-
-def _paths(tiles: Sequence[TileFiles]) -> list[Path]:
-    return [path for tile in tiles for path in (tile.image, tile.mask)]
-
-
-def _measured(train: Split, table: Table, specs: Sequence[BandSpec]) -> tuple[Band, ...]:
-    return measure_bands(train.images, train.masks, table.classes.num_classes, specs)

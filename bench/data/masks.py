@@ -79,8 +79,7 @@ class MaskReader:
         """Class indices and the values that stand for them, by value."""
         values = self.table.values
         pairs = [(v, i) for i, own in enumerate(values.classes) for v in own]
-        ignored = self.table.classes.ignore_index
-        pairs += [] if ignored is None else [(v, ignored) for v in values.ignored]
+        pairs += [(v, self.table.classes.ignore_index or 0) for v in values.ignored]
         return _sorted(pairs if self.table.declared else [])
 
     @cached_property

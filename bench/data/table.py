@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.data.bands import RGB_NAMES, BandSpec
+from bench.data.bands import RGB_SPECS, BandSpec
 from bench.data.classes import ARAS400K_CLASSES, EXAMPLE, UNLABELLED, Classes, MaskValues, parse_classes, parse_values
 from bench.errors import BenchError
 
@@ -20,7 +20,7 @@ class Table:
 
     `palette` says whether palette masks mean the colours (`rgb`) or the numbers (`index`) of their palette. Names
     of images and masks are equal once `image_suffix` and `mask_suffix` are cut off. `scene` is a regular expression
-    that finds the scene in a tile's name. `bands` are empty for 8-bit RGB.
+    that finds the scene in a tile's name.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class Table:
     values: MaskValues = field(default_factory=lambda: MaskValues.of(ARAS400K_CLASSES))
     declared: bool = False
     palette: str = "rgb"
-    bands: tuple[BandSpec, ...] = ()
+    bands: tuple[BandSpec, ...] = RGB_SPECS
     scene: str | None = None
     image_suffix: str = ""
     mask_suffix: str = ""
@@ -41,15 +41,11 @@ class Table:
         """A table in memory: each class under its own index and colour."""
         return cls(Path("the given class table"), "", classes, MaskValues.of(classes), declared=True)
 
-    @property
-    def band_names(self) -> tuple[str, ...]:
-        """The names of the images' bands: red, green and blue where the table names none."""
-        return tuple(band.name for band in self.bands) or RGB_NAMES
-
     def to_dict(self) -> dict[str, Any]:
         """The `classes.json` of decoded tiles: masks of class indices, pixels without data filled and unlabelled."""
-        said = {"credit": self.credit, "scope": self.scope, "bands": [band.to_dict() for band in self.bands]}
-        return {"dataset": self.name, **self.classes.to_dict(), **{key: value for key, value in said.items() if value}}
+        said = {key: getattr(self, key) for key in ("credit", "scope") if getattr(self, key)}
+        bands = {} if self.bands == RGB_SPECS else {"bands": [band.to_dict() for band in self.bands]}
+        return {"dataset": self.name, **self.classes.to_dict(), **said, **bands}
 
     @property
     def content(self) -> str:
@@ -78,7 +74,7 @@ def read_table(path: Path) -> Table:
 
 def _parse(path: Path, content: Mapping[str, Any]) -> Table:
     values, classes = parse_values(content), parse_classes(content)
-    bands = tuple(_band(band) for band in content.get("bands", ()))
+    bands = tuple(map(_band, content.get("bands", ()))) or RGB_SPECS
     if len({band.name for band in bands}) < len(bands):
         raise BenchError("The class table gives one name to two bands; names must differ.")
     if classes.ignore_index is None and any(band.nodata is not None for band in bands):

@@ -99,8 +99,7 @@ def tile_folder(
     Raises `BenchError`, naming the file, for what cannot be read, for too few images to fill the splits, for an
     `out` that holds something already, and for a full disk; `out` is then as it was.
     """
-    train, val, test = split
-    cut = Cut(size, overlap, (train, val, test), seed, max_ignored)
+    cut = Cut(size, overlap, split, seed, max_ignored)
     reader = MaskReader(_table(masks, classes))
     sources = _sources(images, masks, reader.table)
     scenes = _scenes([files.name for files in sources], reader.table)
@@ -244,7 +243,7 @@ class _Job:
         if rgb:
             Image.fromarray(image).save(image_path)
         else:
-            write_raster(image_path, image, self.reader.table.band_names)
+            write_raster(image_path, image, tuple(band.name for band in self.reader.table.bands))
         Image.fromarray(mask).save(mask_path)
 
     def finish(self, table: Mapping[str, Any]) -> None:
