@@ -5,7 +5,8 @@ const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9
 const MARKS = ["circle", "square", "up", "diamond", "down", "left", "cross"];
 const DEPLOYED = { params: "deployed_params", macs: "deployed_macs", storage_bytes: "deployed_file_bytes",
   launches: "deployed_launches" };
-const SIGN = { better: "▲ better", worse: "▼ worse", "no evidence": "≈ no evidence" };
+const tone = (verdict) => (/^better/.test(verdict || "") ? "better" : /^worse/.test(verdict || "") ? "worse" : "");
+const sign = (verdict) => ({ better: "▲ ", worse: "▼ " }[tone(verdict)] || (verdict === "equivalent" ? "= " : "≈ ")) + verdict;
 const main = document.getElementById("main"), nav = document.getElementById("nav");
 
 // --- elements
@@ -141,9 +142,9 @@ function showTip(target, lines) {
 
 function verdictLines(row) {
   return (row.verdicts || []).map((v) =>
-    `${SIGN[v.verdict] || v.verdict}${v.verdict === "no evidence" ? " of a difference from" : " than"} ${v.base}: ` +
+    `Against ${v.base}: ${sign(v.verdict)}, ` +
     `${text(COLUMNS.effect, v.effect)} [${text(COLUMNS.effect, v.effect_low)}, ${text(COLUMNS.effect, v.effect_high)}] ` +
-    `points, p ${text(COLUMNS.p, v.p)}${v.scope ? `, ${v.scope}` : ""} (${v.study})`);
+    `points${v.scenes_verdict ? `; for other scenes: ${sign(v.scenes_verdict)}` : ""} (${v.study})`);
 }
 
 const speedOf = (row) => given(row.latency_ms) && (DATA.conditions.find((c) => c.id === row.condition) || {}).speed;

@@ -20,7 +20,7 @@ function table(rows, columns, options = {}) {
   }
   function cell(row, c, i) {
     if (!i) return h("th", { scope: "row" }, options.details ? h("button", { onclick: () => showDetails(row) }, row[c.key]) : String(row[c.key] ?? "–"));
-    if (c.key === "verdict") return h("td", { class: "text " + (row.verdict || "") }, SIGN[row.verdict] || row.verdict || "–");
+    if (/verdict$/.test(c.key) && given(row[c.key])) return h("td", { class: "text " + tone(row[c.key]) }, sign(row[c.key]));
     const isBest = best[c.key] !== null && given(row[c.key]) && !row.reason && text(c, row[c.key]) === best[c.key];
     const long = c.digits === null && String(row[c.key] ?? "").length > 40;
     return h("td", { class: (c.digits === null ? "text" : "") + (isBest ? " best" : "") + (long ? " wrap" : "") }, withInterval(c, row));
@@ -47,7 +47,7 @@ function networks() {
   const list = h("div"), speed = h("p", { class: "small" });
   add(home, filters, controls, chart, note);
   section("table", "Table", h("p", { class: "small" }, "Click a header to sort, a name for its config and command. Bold: the best value. " +
-    "▲ and ▼: proven better or worse than the base of its study; ≈: no evidence of a difference, so a tie with the base."), speed, list);
+    "▲ and ▼: better or worse than the base of its study; = and ≈: equivalent or undecided, so a tie with the base."), speed, list);
   const ofCondition = () => DATA.rows.filter((row) => row.condition === view.condition);
   const numeric = (rows) => DATA.columns.filter((c) => c.axis && rows.some((row) => given(row[c.key])));
   const chosen = () => ofCondition().filter((row) => (!view.family || row.family === view.family) &&
@@ -98,7 +98,7 @@ function effects() {
   const studies = DATA.studies.filter((study) => study.effects.length);
   if (!studies.length) return;
   const home = section("effects", "Effects", h("p", { class: "small" },
-    "Difference in macro F1 to the base, in points, with its 95 % interval; p after Holm's correction over the study."));
+    "Difference in macro F1 to the base, in points, with its interval, and the verdict on it."));
   for (const study of studies) add(home, h("h3", {}, study.name), h("p", {}, study.question), forest(study.effects),
     table(study.effects, DATA.effect_columns.filter((c) => c.key === "variant" || study.effects.some((row) => given(row[c.key]))), { sort: "effect", label: `Effects of ${study.name}` }),
     h("p", { class: "small" }, study.caption));
@@ -111,10 +111,10 @@ function forest(rows) {
   const ends = judged.flatMap((row) => [row.effect_low ?? row.effect, row.effect_high ?? row.effect]).map((v) => 100 * v);
   const x = scale([...ends, 0], left, width - 14, false);
   const lines = judged.map((row, i) => {
-    const y = step * i + 14, colour = { better: "var(--good)", worse: "var(--bad)" }[row.verdict] || "var(--neutral)";
+    const y = step * i + 14, colour = { better: "var(--good)", worse: "var(--bad)" }[tone(row.verdict)] || "var(--neutral)";
     return [s("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, cut(row.variant, left / 6.6)),
       given(row.effect_low) ? s("line", { x1: x.at(100 * row.effect_low), x2: x.at(100 * row.effect_high), y1: y, y2: y, stroke: colour, "stroke-width": 2 }) : null,
-      mark({ better: "up", worse: "down" }[row.verdict] || "circle", x.at(100 * row.effect), y, 5, colour)];
+      mark({ better: "up", worse: "down" }[tone(row.verdict)] || "circle", x.at(100 * row.effect), y, 5, colour)];
   });
   return s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", style: `max-width:${width}px`,
     "aria-label": "Effects with their intervals; the table below holds the same figures" },
