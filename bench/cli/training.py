@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,9 +27,6 @@ from bench.cli.options import (
 )
 from bench.errors import BenchError
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 def train(
     name: Annotated[str, typer.Argument(help="An architecture's name, or the path of a saved config.")],
@@ -42,7 +39,7 @@ def train(
         Path, typer.Option(help="Folder of weights, config and checkpoints.", callback=writable_folder)
     ] = Path("runs/train"),
     weights: Annotated[
-        Path | None, typer.Option(help="Start from these weights: ours, or an official checkpoint.")
+        Path | None, typer.Option(help="Start from these weights: ours, smp's, or an official checkpoint.")
     ] = None,
     settings: SetOption = None,
     recipe_settings: RecipeOption = None,
@@ -56,11 +53,13 @@ def train(
     from bench.data.folds import open_fold
     from bench.engine.display import Display
     from bench.records.environment import resolve_device
+    from bench.records.fingerprint import network_fingerprint
     from bench.training.checkpoint import save_weights
     from bench.training.metrics import scores
     from bench.training.order import seed_everything
     from bench.training.trained import describe_training
     from bench.training.trainer import train as train_model
+    from bench.training.weights import start_from, weights_digest
 
     config = archs.config(name, **parse_settings(settings))
     recipe = recipe_from(budget, recipe_settings)
@@ -68,8 +67,10 @@ def train(
     tiles.require_scorable()
     seed_everything(seed)
     model = archs.build(config, tiles.classes.num_classes, tiles.in_channels)
+    also = {"network": network_fingerprint(config, tiles.classes.num_classes, tiles.in_channels)}
     if weights is not None:
-        _start_from(model, weights)
+        PROGRESS.print(start_from(model, weights), markup=False, highlight=False)
+        also["start"] = weights_digest(weights)
     out.mkdir(parents=True, exist_ok=True)
     with Display(1, console=PROGRESS, what="trainings") as display:
         display.begin(name, name)
@@ -80,6 +81,7 @@ def train(
             seed=seed,
             device=resolve_device(device),
             folder=out / "checkpoints",
+            also=also,
             on_step=lambda step, total, loss: display.step(name, step, total, f"loss {loss:.3f}"),
         )
     if result.status == "failed":
@@ -107,24 +109,3 @@ def train(
     for label, value in report["test_f1_by_class"].items():
         OUTPUT.print(f"  {label}: {'absent' if value is None else f'{value:.3f}'}", highlight=False)
     return OUTPUT.print(f"[dim]weights and config: {out}[/]")
-
-
-def _start_from(model: nn.Module, weights: Path) -> None:
-    """Load weights of this tool, or an official checkpoint: decided by the names in the file."""
-    import archs
-    from bench.training.checkpoint import load_weights
-
-    if weights.is_file() and not _is_ours(model, weights):
-        PROGRESS.print(str(archs.load_official(model, weights)), highlight=False)
-    else:
-        load_weights(model, weights)
-
-
-def _is_ours(model: nn.Module, weights: Path) -> bool:
-    """Whether the file is safetensors under names of this model."""
-    from archs.official.loading import is_safetensors, read_checkpoint
-
-    if not is_safetensors(weights):
-        return False
-    names = set(read_checkpoint(weights))
-    return bool(names & set(model.state_dict()))

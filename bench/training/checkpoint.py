@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
+from bench.training.weights import check_fit, read_weights
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -63,13 +64,13 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors weights into a model of the same architecture.
+    """Load the weights of a safetensors or `.pth` file into a model of the same architecture.
 
-    Raises `BenchError`, with the model left as it was, when the file is no safetensors file or holds another
-    architecture's weights.
+    Raises `BenchError`, with the model left as it was, when the file is no such file or holds another architecture's
+    weights.
     """
-    weights = _read_tensors(path)
-    _check_fit(model, weights, path)
+    weights = read_weights(path)
+    check_fit(model, weights, path)
     model.load_state_dict(weights)
 
 
@@ -92,12 +93,12 @@ def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
     state = _read_state(path)
     if state.run != run:
         raise BenchError(
-            f"The checkpoint {path} is of another run (its architecture, recipe, data or seed differs); "
-            "give another folder, or delete this checkpoint."
+            f"The checkpoint {path} is of another run (its architecture, recipe, data, seed or starting weights "
+            "differ); give another folder, as --out, or delete this checkpoint."
         )
     tensors = _read_tensors(path)
     weights = {name.removeprefix("weights/"): v for name, v in tensors.items() if name.startswith("weights/")}
-    _check_fit(model, weights, path)
+    check_fit(model, weights, path)
     model.load_state_dict(weights)
     _restore_moments(optimiser, tensors)
     return state
@@ -159,22 +160,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise BenchError(f"There is no weights file {path}; give the path of a .safetensors file.") from error
     except (SafetensorError, OSError) as error:
         raise BenchError(f"{path} is no readable safetensors file ({error}); give one saved by this tool.") from error
-
-
-def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raise one sentence that says how far weights and model are apart, with the first name as the example."""
-    own = model.state_dict()
-    missing = [name for name in own if name not in weights]
-    unexpected = [name for name in weights if name not in own]
-    misshaped = [name for name in own if name in weights and own[name].shape != weights[name].shape]
-    if not (missing or unexpected or misshaped):
-        return
-    example = (misshaped or missing or unexpected)[0]
-    raise BenchError(
-        f"The weights in {path} are of another architecture: {len(missing)} of the model's {len(own)} tensors are "
-        f"missing, {len(unexpected)} are unexpected, {len(misshaped)} have another shape (first: {example}); "
-        "create the model with the config they were trained with."
-    )
 
 
 def _drop_older_best(folder: Path, step: int) -> None:

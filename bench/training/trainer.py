@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,13 +92,15 @@ def train(
     folder: Path | None = None,
     on_step: OnStep | None = None,
     test: bool = True,
+    also: Mapping[str, str] | None = None,
 ) -> TrainResult:
     """Train a network and leave it with the weights of its best validation macro F1, or as the recipe selects.
 
     Equal arguments give equal results; on a CPU with equal threads to the bit. With a `folder`, checkpoints are
     written there, and a run that was killed goes on from the last one to the same result. The test split is looked
     at once, at the end, with the best weights (`test=False`: not at all). A loss, gradient or logit that is not
-    finite ends the run with status "failed".
+    finite ends the run with status "failed". `also`: what else tells the run from others in the same folder, as the
+    digest of the weights that it starts from.
 
     Raises `BenchError` for a folder that cannot be written or holds another run, a crop larger than the tiles and
     a data set without the splits needed; an exception of `on_step` passes through, the last checkpoint being safe.
@@ -108,7 +110,7 @@ def train(
         data["test"]  # a data set without it is refused before the training, not after
     data.require_scorable()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        run = _Run(model, data, recipe, seed, device, folder)
+        run = _Run(model, data, recipe, seed, device, folder, also or {})
         reason = run.train(on_step or _silent)
         run.restore_best()
         return run.result(reason, test and not reason)
@@ -152,10 +154,17 @@ class _Run:
     """One sitting of one run: the network, its optimiser, the tiles, and the state that a checkpoint keeps."""
 
     def __init__(
-        self, model: nn.Module, data: DataSet, recipe: Recipe, seed: int, device: torch.device, folder: Path | None
+        self,
+        model: nn.Module,
+        data: DataSet,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        folder: Path | None,
+        also: Mapping[str, str],
     ) -> None:
         self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
-        self.device, self.folder = device, folder
+        self.device, self.folder, self.also = device, folder, also
         self.tiles, self.val = (place_tiles(data[split], device, data.bands) for split in ("train", "val"))
         self.loss = make_loss(recipe, data.classes.ignore_index)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -177,7 +186,7 @@ class _Run:
 
     def _begin(self) -> TrainState:
         """The state of the folder's checkpoint, model and optimiser with it, or a fresh one."""
-        determinants = {"recipe": self.recipe.to_dict(), "data": self.data.fingerprint, "seed": self.seed}
+        determinants = {"recipe": self.recipe.to_dict(), "data": self.data.fingerprint, "seed": self.seed, **self.also}
         run = run_signature(self.model, determinants)
         found = self.folder and load_checkpoint(self.folder, self.kept, self.optimiser, run)
         state = found or TrainState(run)
