@@ -8,12 +8,14 @@ build the one has `build_encoder`, the other `build_decoder`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from archs.errors import ArchError
 from archs.layers import resize
 
 
@@ -65,6 +67,27 @@ class Segmenter(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         """The named parts in the order they run, for tables by stage."""
         return {**parts_of(self.encoder, "encoder"), **parts_of(self.decoder, "decoder")}
+
+
+def require_logits(output: object, x: Tensor) -> Tensor:
+    """The output of a network for images `x`, `(N, C, H, W)`, where it is what a segmentation network returns.
+
+    Raises:
+        ArchError: it is not one tensor `(N, K, H, W)`.
+    """
+    batch, _, height, width = x.shape
+    if isinstance(output, Tensor) and output.ndim == 4 and (len(output), *output.shape[2:]) == (batch, height, width):
+        return output
+    if isinstance(output, Tensor):
+        found = f"a tensor of shape {tuple(output.shape)}"
+    elif isinstance(output, Mapping):
+        found = f"a mapping of {', '.join(map(str, output))}"
+    else:
+        found = f"a {type(output).__name__}" + (f" of {len(output)}" if isinstance(output, tuple | list) else "")
+    raise ArchError(
+        f"the network returns {found} for images of shape {tuple(x.shape)}; its forward must return one tensor of "
+        f"logits, ({batch}, classes, {height}, {width})"
+    )
 
 
 def parts_of(module: Any, name: str) -> dict[str, nn.Module]:

@@ -13,7 +13,7 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from bench.errors import BenchError
-from bench.speed.measure import Speed, SpeedProtocol, measure_speed, median_interval, ratio
+from bench.speed.measure import Contender, Speed, SpeedProtocol, measure_speed, median_interval, race_isolated, ratio
 
 BRIEF = SpeedProtocol(calls=3, rounds=6, min_seconds=0, max_seconds=0.2, warmup_seconds=0.2, threads=1)
 
@@ -172,7 +172,7 @@ def test_precision_and_memory_format_reach_the_model(precision, memory_format):
     class Spy(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3)
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
 
         def forward(self, x: Tensor) -> Tensor:
             seen.append((x, self.conv.weight, self.training))
@@ -225,6 +225,50 @@ def test_a_model_that_does_not_run_is_named():
         measure_speed({"fine": net(), "narrow": nn.Conv2d(5, 5, 1)}, (8, 8), BRIEF)
     with pytest.raises(BenchError, match="no model"):
         measure_speed({}, (8, 8), BRIEF)
+
+
+class OutOfMemory(nn.Module):
+    """Fails beyond so many images, or from so many calls on."""
+
+    def __init__(self, images=10**9, calls=10**9):
+        super().__init__()
+        self.conv, self.images, self.calls = nn.Conv2d(3, 2, 1), images, calls
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls -= 1
+        if len(x) > self.images or self.calls < 0:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+        return self.conv(x)
+
+
+class Returns(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.conv, self.what = nn.Conv2d(3, 2, 1), what
+
+    def forward(self, x: Tensor) -> object:
+        return self.what(self.conv(x))
+
+
+def test_a_network_that_fails_fails_alone_and_says_why():
+    models = {
+        "fine": nn.Conv2d(3, 2, 1),
+        "large": OutOfMemory(images=4),
+        "later": OutOfMemory(calls=40),
+        "dict": Returns(lambda y: {"out": y}),
+        "pair": Returns(lambda y: (y, y)),
+        "half": Returns(lambda y: y[..., ::2, ::2]),
+    }
+    protocol = SpeedProtocol(
+        batch=8, calls=5, rounds=12, min_seconds=0, max_seconds=0.2, warmup_seconds=0.01, precision_goal=1e-9
+    )
+    raced = race_isolated({label: Contender(model, (16, 16), protocol) for label, model in models.items()})
+    assert raced.failures.keys() | raced.speeds.keys() == models.keys()
+    assert "out of memory" in raced.failures["large"].lower()
+    assert "out of memory" in raced.failures["later"].lower()
+    assert "a mapping of out" in raced.failures["dict"]
+    assert "a tuple of 2" in raced.failures["pair"]
+    assert "(8, 2, 8, 8)" in raced.failures["half"]
 
 
 def test_rounds_of_different_measurements_are_not_paired():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from archs.deployment.flow import Flow
 from archs.deployment.norms import replace
@@ -30,16 +30,22 @@ class LeftOut(nn.Module):
 
 def drop_unread(model: nn.Module, flow: Flow) -> None:
     """Take out, in place, the largest parts of which the pass called no module and read no weight."""
-    read = {str(value.name) for value, readers in flow.readers.items() if readers}
-    _drop_below(model, "", read | flow.called)
+    needed = {str(value.name) for value, readers in flow.readers.items() if readers} | flow.called
+    held = [*model.named_modules(remove_duplicate=False), *_tensors(model)]
+    _drop_below(model, "", {id(part) for name, part in held if name in needed})
 
 
-def _drop_below(module: nn.Module, prefix: str, needed: set[str]) -> None:
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Weights and buffers under every name that they have."""
+    return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+
+
+def _drop_below(module: nn.Module, prefix: str, needed: set[int]) -> None:
+    """What is needed under one of its names (a head that two levels share) is needed under the others."""
     for name, child in list(module.named_children()):
         path = f"{prefix}{name}"
-        weights = [key for key, _ in (*child.named_parameters(), *child.named_buffers())]
-        inside = {path, *(f"{path}.{key}" for key in (*weights, *dict(child.named_modules())))}
-        if weights and not inside & needed:
+        weights = [tensor for _, tensor in _tensors(child)]
+        if weights and not needed & set(map(id, (*weights, *child.modules()))):
             setattr(module, name, LeftOut(path))
         else:
             _drop_below(child, f"{path}.", needed)

@@ -131,11 +131,12 @@ def _count(variant: Variant, size: tuple[int, int], num_classes: int, device: st
     """Counts at `size`, or at the one size that the network is tied to."""
     import archs
     from bench.counting.memory import peak_inference_bytes
-    from bench.counting.static import static_figures
+    from bench.counting.static import refuse_other_output, static_figures
 
     size = variant.inputs.fixed or size
     with PROGRESS.status(f"counting {variant.label}"):
         model = archs.build(variant.config, num_classes)
+        refuse_other_output(model, size)
         figures = static_figures(model, size, num_classes)
         try:
             figures["peak_inference_bytes"] = peak_inference_bytes(model, size, 1, device)
@@ -152,7 +153,7 @@ def _time(
     device: str,
 ) -> None:
     """Latency at batch 1 and throughput at `batch`, each of all networks in one interleaved run."""
-    from bench.speed.measure import Contender, race
+    from bench.speed.measure import Contender, race_isolated
 
     for images in dict.fromkeys((1, batch)):
         contenders = {
@@ -160,12 +161,15 @@ def _time(
             for label, model in models.items()
         }
         with PROGRESS.status(f"timing {len(models)} networks, interleaved, {images} image(s) a call"):
-            speeds = race(contenders, device)
-        for label, found in speeds.items():
-            rows[label][f"speed_batch_{images}"] = found.to_dict()
+            raced = race_isolated(contenders, device)
+        for label, row in rows.items():
+            found = raced.speeds.get(label)
+            row[f"speed_batch_{images}"] = found.to_dict() if found else None
+            if found is None:
+                row["failures"][f"speed at batch {images}"] = raced.failures[label]
     for row in rows.values():
-        row |= {key: row["speed_batch_1"][key] for key in LATENCY}
-        row |= {key: row[f"speed_batch_{batch}"][key] for key in THROUGHPUT}
+        row |= {key: (row["speed_batch_1"] or {}).get(key) for key in LATENCY}
+        row |= {key: (row[f"speed_batch_{batch}"] or {}).get(key) for key in THROUGHPUT}
 
 
 def _sweep(

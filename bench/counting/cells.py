@@ -39,8 +39,9 @@ def static_cell(
 def _static_figures(
     config: ArchConfig, size: tuple[int, int], num_classes: int, in_channels: int, context: CellContext
 ) -> Mapping[str, Any]:
-    from bench.counting.static import static_figures
+    from bench.counting.static import refuse_other_output, static_figures
 
+    refuse_other_output(archs.build(config, num_classes, in_channels), size, in_channels)
     return static_figures(config, size, num_classes, in_channels)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 import archs
 from archs.errors import ArchError
 from archs.meta import meta_copy
+from archs.segmenter import require_logits
 from bench.counting import (
     ForeignCount,
     MacCount,
@@ -47,6 +48,25 @@ def static_figures(
         if not found["failures"]:
             return found
     return _figures(archs.build(config_or_model, num_classes, in_channels), size, in_channels)
+
+
+def refuse_other_output(model: nn.Module, size: tuple[int, int], in_channels: int = 3) -> None:
+    """Find out whether a network returns logits of the image's size, before any figure of it is believed.
+
+    Raises:
+        BenchError: it returns something else.
+    """
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    x = torch.empty(1, in_channels, *size, device="meta", dtype=dtype)
+    try:
+        with torch.no_grad():
+            output = meta_copy(model)(x)
+    except Exception:  # each counter says for itself why it stopped
+        return
+    try:
+        require_logits(output, x)
+    except ArchError as error:
+        raise BenchError(f"{type(model).__name__} cannot be measured: {error}") from None
 
 
 def _figures(model: nn.Module, size: tuple[int, int], in_channels: int) -> dict[str, Any]:

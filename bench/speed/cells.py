@@ -11,6 +11,7 @@ import archs
 from archs import ArchConfig
 from bench.counting.cells import IMAGE_CHANNELS
 from bench.engine import Cell, CellContext
+from bench.records import anonymised
 from bench.records.identity import changed_fields, network_libraries, networks_determinants, versions
 from bench.speed.protocol import SpeedProtocol
 
@@ -41,23 +42,15 @@ def speed_cell(
     }
 
     def run(context: CellContext) -> Mapping[str, Any]:
-        from bench.speed.measure import measure_speed
+        from bench.speed.measure import Contender, race_isolated
 
-        models = {label: archs.build(config, num_classes, in_channels) for label, config in configs.items()}
-        failures = {label: reason for label, model in models.items() if (reason := _refusal(model, size, in_channels))}
-        fit = {label: model for label, model in models.items() if label not in failures}
-        speeds = measure_speed(fit, size, protocol, device, in_channels) if fit else {}
-        return {"speeds": {label: speed.to_dict() for label, speed in speeds.items()}, "failures": failures}
+        contenders = {
+            label: Contender(archs.build(config, num_classes, in_channels), size, protocol)
+            for label, config in configs.items()
+        }
+        raced = race_isolated(contenders, device, in_channels)
+        failures = {label: anonymised(reason) for label, reason in raced.failures.items()}
+        return {"speeds": {label: speed.to_dict() for label, speed in raced.speeds.items()}, "failures": failures}
 
     label = f"speed at batch {protocol.batch}"
     return Cell("speed", label, determinants, run, cost=float(len(configs)), about=about)
-
-
-def _refusal(model: torch.nn.Module, size: tuple[int, int], in_channels: int) -> str:
-    """Why a network does not run at a size; empty if it does. One that fails must not cost the others their figures."""
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, in_channels, *size))
-    except Exception as error:  # whatever it raises is the answer
-        return str(error).strip() or type(error).__name__
-    return ""

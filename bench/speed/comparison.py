@@ -12,6 +12,7 @@ import archs
 from bench.counting.cells import IMAGE_CHANNELS
 from bench.engine import Cell, CellContext
 from bench.errors import BenchError
+from bench.records import anonymised
 from bench.records.identity import changed_fields, network_determinants
 from bench.speed.protocol import SpeedProtocol
 from bench.stats.medians import Median, median_interval
@@ -49,14 +50,15 @@ def comparison_cell(
     }
 
     def measure(context: CellContext) -> Mapping[str, Any]:
-        from bench.speed.measure import Contender, race
+        from bench.speed.measure import Contender, race_isolated
 
         missing = {name: reason for name, run in runs.items() if (reason := _missing(run.protocol, device))}
         running = {name: run for name, run in runs.items() if name not in missing}
         models = {run.config: archs.build(run.config, num_classes, IMAGE_CHANNELS) for run in running.values()}
         contenders = {name: Contender(models[run.config], size, run.protocol) for name, run in running.items()}
-        speeds = race(contenders, device, IMAGE_CHANNELS)
-        return {"speeds": {name: speed.to_dict() for name, speed in speeds.items()}, "missing": missing}
+        raced = race_isolated(contenders, device, IMAGE_CHANNELS)
+        missing |= {name: anonymised(reason) for name, reason in raced.failures.items()}
+        return {"speeds": {name: speed.to_dict() for name, speed in raced.speeds.items()}, "missing": missing}
 
     about = {
         name: {"config": archs.to_dict(run.config), "protocol": run.protocol.to_dict()} for name, run in runs.items()

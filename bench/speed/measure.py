@@ -20,6 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from archs.errors import ArchError
+from archs.segmenter import require_logits
+from bench.engine.failures import free_memory
 from bench.errors import BenchError
 from bench.speed.clocks import Clock, clock_for
 from bench.speed.cpu_load import CpuLoad
@@ -194,6 +197,32 @@ def race(
     Raises:
         BenchError: as `measure_speed`; or the contenders differ in threads, or in how long they are measured.
     """
+    raced = race_isolated(contenders, device, in_channels, clock=clock)
+    for reason in raced.failures.values():
+        raise BenchError(reason)
+    return raced.speeds
+
+
+@dataclass(frozen=True)
+class Raced:
+    """The speeds of those that ran, and why the others did not, by label."""
+
+    speeds: dict[str, Speed]
+    failures: dict[str, str]
+
+
+def race_isolated(
+    contenders: Mapping[str, Contender],
+    device: torch.device | str = "cpu",
+    in_channels: int = 3,
+    *,
+    clock: Clock | None = None,
+) -> Raced:
+    """`race`, in which a network that fails (for want of memory, say, or in the middle of a round) fails alone.
+
+    Raises:
+        BenchError: there is no contender, or they differ in threads, or in how long they are measured.
+    """
     if not contenders:
         raise BenchError("there is no model to measure; give at least one")
     if len({contender.protocol.schedule for contender in contenders.values()}) > 1:
@@ -201,18 +230,36 @@ def race(
     device, schedule = torch.device(device), next(iter(contenders.values())).protocol
     clock = clock or clock_for(device)
     models = ModelCache()
-    with _threads(schedule.threads), torch.no_grad():
-        entries = {label: _enter(label, c, device, in_channels, clock, models) for label, c in contenders.items()}
+    entries: dict[str, _Entry] = {}
+    failures: dict[str, str] = {}
+    for label, contender in contenders.items():
+        with _isolated(label, failures), _threads(schedule.threads), torch.no_grad():
+            entries[label] = _enter(label, contender, device, in_channels, clock, models)
+    if not entries:
+        return Raced({}, failures)
     with _threads(schedule.threads), torch.inference_mode():
         meter = RooflineMeter(device, {contender.protocol.precision for contender in contenders.values()})
         load = CpuLoad()
         time_rounds([entry.runner for entry in entries.values()], meter, clock, schedule)
         others, roofline, energy = load.other_cores(), meter.roofline(), energy_meter(device)
-        speeds = {label: entry.speed(roofline, energy, others) for label, entry in entries.items()}
-    for label, speed in speeds.items():
-        for seconds in (speed.seconds, speed.latency):
-            refuse_impossible(label, entries[label].work, roofline, seconds)
-    return speeds
+        speeds: dict[str, Speed] = {}
+        for label, entry in entries.items():
+            with _isolated(label, failures):
+                speeds[label] = entry.judged(label, roofline, energy, others)
+    return Raced(speeds, failures)
+
+
+@contextmanager
+def _isolated(label: str, failures: dict[str, str]) -> Iterator[None]:
+    """Note why a network fails, and let go of the memory that it had."""
+    try:
+        yield
+    except Exception as error:  # whatever a network raises is the answer
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        failures[label] = reason if isinstance(error, BenchError) else f"{label} failed while it was timed ({reason})"
+    else:
+        return
+    free_memory()
 
 
 @dataclass(frozen=True)
@@ -224,6 +271,19 @@ class _Entry:
     work: Work
     compile_seconds: float | None
     difference: float | None
+
+    def judged(self, label: str, roofline: Roofline, energy: EnergyMeter | None, others: float | None) -> Speed:
+        """The speed.
+
+        Raises:
+            BenchError: the network failed in a round, or is faster than the device can be.
+        """
+        if self.runner.failure is not None:
+            raise self.runner.failure
+        speed = self.speed(roofline, energy, others)
+        for seconds in (speed.seconds, speed.latency):
+            refuse_impossible(label, self.work, roofline, seconds)
+        return speed
 
     def speed(self, roofline: Roofline, energy: EnergyMeter | None, others: float | None) -> Speed:
         return Speed(
@@ -256,11 +316,13 @@ def _enter(
         ran = models.network(contender.model, x, protocol)
         ready = prepare(ran, x, protocol, models)
         with tensor_cores(protocol.precision), torch.inference_mode():
-            output = ready.read(ready.call()).clone()  # the next call may write to the same place
+            output = require_logits(ready.read(ready.call()), x).clone()  # the next call may write to the same place
         _wait(output)
         seconds = time.perf_counter() - start
     except BenchError:
         raise
+    except ArchError as error:
+        raise BenchError(f"{label} cannot be timed: {error}") from error
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BenchError(

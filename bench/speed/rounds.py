@@ -21,6 +21,7 @@ class Runner:
         self.warmup_calls, self.warm, self.pace = 0, False, 0.0
         self.latencies: list[tuple[float, ...]] = []
         self.blocks: list[float] = []
+        self.failure: Exception | None = None
 
     def warm_up(self, clock: Clock, longest: float) -> None:
         """Call until the medians of two successive windows of 5 agree within 5 %, or the time is up."""
@@ -51,10 +52,14 @@ def time_rounds(runners: list[Runner], meter: RooflineMeter, clock: Clock, proto
     They are in each of the fewest rounds, then as long as they take no more time than the networks.
     """
     spent, metered, rounds = 0.0, 0.0, 0
-    while not _enough(runners, rounds, spent, protocol):
+    while runners and not _enough(runners, rounds, spent, protocol):
         first, start = rounds % len(runners), time.perf_counter()
         for runner in runners[first:] + runners[:first]:
-            runner.time_round(clock, protocol, len(runners))
+            try:
+                runner.time_round(clock, protocol, len(runners))
+            except Exception as error:  # it fails alone: the others are timed on
+                runner.failure = error
+        runners = [runner for runner in runners if runner.failure is None]
         spent += time.perf_counter() - start
         if rounds < protocol.rounds or metered < spent:
             start = time.perf_counter()

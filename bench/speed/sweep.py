@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.errors import BenchError
-from bench.speed.measure import Contender, Speed, race
+from bench.speed.measure import Contender, Speed, race_isolated
 from bench.speed.protocol import SpeedProtocol
 
 GROWTH = 1.02
@@ -98,13 +97,9 @@ def sweep_batches(
 
 
 def _points(going: dict[str, Contender], batch: int, device: torch.device | str) -> dict[str, BatchSpeed]:
-    """All in one race; one by one if any of them fails, so that it costs the others nothing."""
-    try:
-        return {label: BatchSpeed(batch, speed) for label, speed in race(going, device).items()}
-    except BenchError as error:
-        if len(going) == 1:
-            return {label: BatchSpeed(batch, None, str(error)) for label in going}
-    return {key: point for one in going.items() for key, point in _points(dict([one]), batch, device).items()}
+    """All in one race, in which one that fails costs the others nothing."""
+    raced = race_isolated(going, device)
+    return {label: BatchSpeed(batch, raced.speeds.get(label), raced.failures.get(label, "")) for label in going}
 
 
 def _end(before: list[BatchSpeed], point: BatchSpeed) -> str:

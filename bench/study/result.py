@@ -192,6 +192,9 @@ def _figures(
     static = records.get(static_label(row.label))
     counts = static.result if static and static.result else {}
     status, reason = _status(row, manifest, static, runs)
+    untimed = _untimed(row.label, speeds)
+    if untimed and status not in ("skipped", "failed"):
+        status, reason = "failed", "; ".join(filter(None, (untimed, reason)))
     return {
         "variant": row.label,
         "family": row.family,
@@ -224,6 +227,14 @@ def _status(
 
 def _run_name(seed: int, fold: int) -> str:
     return f"seed {seed}, fold {fold}" if fold else f"seed {seed}"
+
+
+def _untimed(label: str, records: Sequence[Record | None]) -> str:
+    """Why the speed of a network is missing from a measurement of several; empty where it is not."""
+    reasons = [
+        record.reason or record.result.get("failures", {}).get(label, "") for record in records if record is not None
+    ]
+    return "; ".join(dict.fromkeys(f"not timed: {reason}" for reason in reasons if reason))
 
 
 def _speed(label: str, records: Sequence[Record | None], keys: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from archs.segmenter import require_logits
 from bench.errors import BenchError
 from bench.training.augment import augment
 from bench.training.loss import Loss
@@ -71,7 +72,7 @@ def _loss_or_sentence(
 def _loss(model: Any, loss: Loss, batch: Float[Tensor, "n b h w"], truth: UInt8[Tensor, "n h w"]) -> Float[Tensor, ""]:
     """The loss of the logits, and of each auxiliary head by its weight where the network has some."""
     if not hasattr(model, "forward_aux"):
-        return loss(model(batch), truth)
+        return loss(require_logits(model(batch), batch), truth)
     logits, auxiliary = model.forward_aux(batch)
     return loss(logits, truth) + sum(weight * loss(extra, truth) for weight, extra in auxiliary)
 

@@ -13,6 +13,7 @@ from torch import nn
 import archs
 from bench.counting.cells import IMAGE_CHANNELS, cost_cell
 from bench.engine import Cell, CellContext
+from bench.records import anonymised
 from bench.records.identity import changed_fields, network_libraries, networks_determinants, versions
 
 if TYPE_CHECKING:
@@ -79,15 +80,19 @@ def latency_cell(
     }
 
     def run(context: CellContext) -> Mapping[str, Any]:
-        from bench.speed.measure import measure_speed
+        from bench.speed.measure import Contender, race_isolated
 
         skipped = {
             label: reason for label, c in fitted.items() if (reason := _too_much(c, size, num_classes, most_macs))
         }
-        models = {
-            label: archs.build(c, num_classes, IMAGE_CHANNELS) for label, c in fitted.items() if label not in skipped
+        contenders = {
+            label: Contender(archs.build(c, num_classes, IMAGE_CHANNELS), size, protocol)
+            for label, c in fitted.items()
+            if label not in skipped
         }
-        speeds = measure_speed(models, size, protocol, device) if models else {}
+        raced = race_isolated(contenders, device) if contenders else None
+        speeds = raced.speeds if raced else {}
+        skipped |= {label: anonymised(reason) for label, reason in raced.failures.items()} if raced else {}
         keys = ("latency_ms", "latency_low", "latency_high")
         found = {label: speed.to_dict() for label, speed in speeds.items()}
         return {"speeds": {label: {key: s[key] for key in keys} for label, s in found.items()}, "skipped": skipped}
