@@ -231,9 +231,10 @@ def test_weights_of_another_architecture_are_refused_and_change_nothing(tmp_path
 
 
 def test_a_pickle_is_never_opened(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(pickle.dumps(PulledPlug()))
-    with pytest.raises(BenchError, match="is no readable safetensors file"):
-        load_weights(tiny_network(), path)
+    for name in ("weights.safetensors", "weights.pth"):
+        path = tmp_path / name
+        path.write_bytes(pickle.dumps(PulledPlug()))
+        with pytest.raises(BenchError, match="is no readable safetensors file"):
+            load_weights(tiny_network(), path)
     with pytest.raises(BenchError, match="There is no weights file"):
         load_weights(tiny_network(), tmp_path / "nowhere.safetensors")

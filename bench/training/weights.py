@@ -33,7 +33,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = read_checkpoint(path)
     except ArchError as error:
-        raise BenchError(f"{error}; give weights that this tool saved, or a .pth of tensors alone") from None
+        raise BenchError(f"{path} is no readable safetensors file or .pth of tensors alone: {error}") from None
     wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
     tensors = {PREFIXES.sub("", str(name)): value for name, value in (content[wrapper] if wrapper else content).items()}
     return {name: v for name, v in tensors.items() if isinstance(v, Tensor) and not LEFTOVERS.search(name)}
