@@ -97,6 +97,7 @@ def studies(server):
         storage.engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_worker_and_the_server_die_and_nothing_is_lost_or_done_twice(server, start, tmp_path):
     hosts = [tmp_path / name for name in ("first", "second", "third", "doomed")]
     first = start(_begin, server, hosts[0])

@@ -251,7 +251,7 @@ def _forked(*arguments):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize(("sampler", "trials"), [("nsga2", 14), ("ehvi", 9)])
+@pytest.mark.parametrize(("sampler", "trials"), [("nsga2", 14), pytest.param("ehvi", 9, marks=pytest.mark.slow)])
 def test_killed_at_random_points_the_search_ends_the_same(tmp_path, sampler, trials):
     chance = random.Random(sampler)
     whole = search(tmp_path / "whole", plan(sampler=sampler, trials=trials), storage=None)
