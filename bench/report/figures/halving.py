@@ -60,6 +60,6 @@ def draw_halving(rungs: pd.DataFrame, stem: Path, *, title: str = "", note: str 
         pairs = int(np.max(judged["pairs"]))
         return save(figure, stem, [note, (
             f"On {pairs} candidates drawn at random, which were trained at every rung whether promoted or not; 95 % "
-            "intervals by resampling them. A budget whose ranking is no better than that by parameters or MACs is "
+            "intervals by resampling them. A rung whose ranking is no better than that by parameters or MACs is "
             "not worth its steps."
         )])  # fmt: skip

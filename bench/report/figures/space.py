@@ -166,9 +166,9 @@ def draw_importance(found: pd.DataFrame, stem: Path, *, title: str = "", note: s
             table_text(ax, WIDTH - right + 0.2, y, _tendency(row), color=INK if sure else GREY)
         return save(figure, stem, [
             note,
-            "By itself, in ranks, adjusted for chance; 95 % intervals by resampling trials; grey: scores dealt out at "
-            "random explain as much in one of twenty draws or more, so nothing is known. The trials are those that the "
-            "search chose: this describes the search, not the whole space.",
+            "Share that the field explains alone, in ranks, adjusted for chance; 95 % intervals: bootstrap of trials. "
+            "Grey: no evidence (permutation test of one field at a time, p of 0.05 or more). The trials are those that "
+            "the search chose: this describes the search, not the whole space.",
         ])  # fmt: skip
 
 
@@ -177,6 +177,8 @@ def _head(ax: Axes, x: float, text: str) -> None:
 
 
 def _tendency(row: Mapping[str, Any]) -> str:
+    if row["p"] >= 0.05:
+        return "no evidence"
     if np.isnan(row["trend"]):
         return f"best on average: {row['best']}"
     arrow = "more is better" if row["trend"] > 0 else "less is better"
