@@ -52,8 +52,8 @@ def lay_out(study: VariantStudy, setting: Setting) -> Layout:
     counted = [v for v in study.variants if v in fitting or v.inputs.fixed] if "static" in study.instruments else []
     timed = [v for v in fitting if study.is_timed(v)]
     trained = [v for v in study.variants if study.is_trained(v) and v.label not in skipped]
-    if trained:
-        data.require_scorable(intervals=True)
+    for part in parts.values() if trained else ():
+        part.require_scorable(intervals=not setting.folds)
     cells = {static_label(v.label): _static(v, setting, data) for v in counted}
     cells |= _speeds(timed, setting, data) if timed else {}
     cells |= {
