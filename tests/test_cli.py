@@ -118,6 +118,14 @@ def test_measure_counts_what_it_is_given(capsys):
     assert row["params"] == 1_567_109
     assert row["macs"] == count_macs(archs.create("lale-s1"), (64, 64)).total
     assert row["peak_inference_bytes"] > 64 * 64 * 3 * 4
+    assert "peak_training_bytes" not in row
+
+
+def test_measure_says_what_training_needs(capsys):
+    command = ["measure", "lale-s1", "--size", "64", "--no-speed", "--device", "cpu", "--train-batch", "2", "--json"]
+    assert run(command) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert row["peak_training_bytes"] > 4 * 4 * row["params"]  # weights, gradients, two moments of AdamW
 
 
 def test_measure_takes_a_network_tied_to_one_size_at_that_size(tmp_path, capsys):

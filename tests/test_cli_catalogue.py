@@ -122,3 +122,18 @@ def test_a_table_that_goes_to_a_file_comes_without_progress(capsys):
 def test_a_name_of_no_study_gets_a_sentence(name, capsys):
     assert run(["study", name]) == 1
     assert f"there is no study {name!r}; there are ablation, benchmark, claims" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("counter", ["fvcore", "thop"])
+def test_what_another_counter_sees_otherwise_adds_up(counter, capsys):
+    assert run(["show", "lale-s1", "--size", "64", "--against", counter, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["reconciliation"]
+    assert found["exact"] + sum(row["foreign"] - row["exact"] for row in found["rows"]) == found["foreign"]
+    assert found["rows"] and found["counter"].startswith(counter)
+
+
+def test_the_differences_of_a_counter_are_printed(capsys):
+    assert run(["show", "lale-s1", "--size", "64", "--against", "fvcore"]) == 0
+    assert "added" in capsys.readouterr().out
+    assert run(["show", "lale-s1", "--size", "64", "--against", "ptflops"]) == 1
+    assert "no counter 'ptflops' to compare with; there are fvcore, thop" in capsys.readouterr().err

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,6 +11,9 @@ from rich.table import Table
 
 from bench.cli.options import OUTPUT, PROGRESS, JsonOption, SetOption, SizeOption, parse_settings, print_json
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.counting.reconcile import Reconciliation
 
 PatternArgument = Annotated[str, typer.Argument(help="Shell pattern of names, as `smp/*` or `*unet*`.")]
 PatternsArgument = Annotated[list[str] | None, typer.Argument(help="Shell patterns of names, as `smp/*` or `*unet*`.")]
@@ -63,23 +67,41 @@ def show(
     size: SizeOption = 256,
     num_classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 7,
     settings: SetOption = None,
+    against: Annotated[
+        str | None, typer.Option(help="Also where the MACs of `fvcore` or `thop` differ, operator by operator.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one architecture: provenance, config, and by stage its output shape, parameters and MACs."""
     import archs
+    from bench.counting.reconcile import reconcile
     from bench.counting.summary import summarise
 
     config = archs.config(name, **parse_settings(settings))
     summary = summarise(config, (size, size), num_classes)
+    found = reconcile(archs.build(config, num_classes).eval(), (size, size), against) if against else None
     provenance = None if name.endswith(".json") else archs.entry(name).provenance
     if as_json:
-        return print_json({"name": name, "provenance": provenance and vars(provenance), **summary.to_dict()})
+        also = {"reconciliation": asdict(found)} if found else {}
+        return print_json({"name": name, "provenance": provenance and vars(provenance), **summary.to_dict(), **also})
     if provenance:
         kind = "reconstruction of " if provenance.reconstruction else ""
         OUTPUT.print(f"[bold]{name}[/]: {kind}{provenance.paper}, {provenance.year}, {provenance.licence}")
         OUTPUT.print(f"{provenance.source}  {provenance.note}")
     OUTPUT.print(", ".join(f"{field}={value}" for field, value in archs.to_dict(config).items()), style="dim")
-    return OUTPUT.print(summary.table())
+    OUTPUT.print(summary.table())
+    return OUTPUT.print(_differences(found)) if found else None
+
+
+def _differences(found: Reconciliation) -> Table:
+    """From the exact count to the other counter's: the differences add up."""
+    table = Table(box=None, show_footer=True, title=f"MACs by {found.counter}", title_justify="left")
+    footers = ("total", f"{found.exact:,}", f"{found.foreign:,}", f"{found.foreign - found.exact:+,}", "")
+    for header, footer in zip(("operator", "exact", "counted", "difference", "why"), footers, strict=True):
+        table.add_column(header, footer, justify="left" if header in ("operator", "why") else "right")
+    for row in found.rows:
+        table.add_row(row.operator, f"{row.exact:,}", f"{row.foreign:,}", f"{row.difference:+,}", row.verdict)
+    return table
 
 
 def verify(pattern: PatternArgument = "*", as_json: JsonOption = False) -> None:

@@ -29,6 +29,7 @@ COLUMNS = (
     "deployed_macs",
     "deployed_launches",
     "peak_inference_bytes",
+    "peak_training_bytes",
     "latency_ms",
     "throughput",
     "ceiling_share",
@@ -66,6 +67,9 @@ def measure(
     sweep_seconds: Annotated[float, typer.Option(help="No larger batch is begun after so long.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; one is steadiest on a shared machine.")] = None,
     speed: Annotated[bool, typer.Option(help="Time the networks; --no-speed only counts.")] = True,
+    train_batch: Annotated[
+        int | None, typer.Option(help="Also the peak memory of a training step (AdamW, float32) of so many images.")
+    ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -108,7 +112,10 @@ def measure(
     )
     refuse_missing(protocol, where)
     variants = _variants(names)
-    rows = {label: _count(variant, (size, size), num_classes, str(where)) for label, variant in variants.items()}
+    rows = {
+        label: _count(variant, (size, size), num_classes, str(where), train_batch)
+        for label, variant in variants.items()
+    }
     models = {label: archs.build(variant.config, num_classes) for label, variant in variants.items()} if speed else {}
     if speed:
         _time(rows, models, protocol, batch, str(where))
@@ -127,10 +134,12 @@ def _variants(names: list[str]) -> dict[str, Variant]:
     return {variant.label: variant for variant in found}
 
 
-def _count(variant: Variant, size: tuple[int, int], num_classes: int, device: str) -> dict[str, Any]:
+def _count(
+    variant: Variant, size: tuple[int, int], num_classes: int, device: str, train_batch: int | None
+) -> dict[str, Any]:
     """Counts at `size`, or at the one size that the network is tied to."""
     import archs
-    from bench.counting.memory import peak_inference_bytes
+    from bench.counting.memory import peak_inference_bytes, peak_training_bytes
     from bench.counting.static import refuse_other_output, static_figures
 
     size = variant.inputs.fixed or size
@@ -140,6 +149,8 @@ def _count(variant: Variant, size: tuple[int, int], num_classes: int, device: st
         figures = static_figures(model, size, num_classes)
         try:
             figures["peak_inference_bytes"] = peak_inference_bytes(model, size, 1, device)
+            if train_batch:
+                figures["peak_training_bytes"] = peak_training_bytes(model, size, train_batch, device)
         except BenchError as error:
             figures["failures"]["memory"] = str(error)
     return {"variant": variant.label, "family": archs.family_of(variant.config), **figures}

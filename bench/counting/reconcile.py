@@ -4,9 +4,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import nn
+
+from bench.counting import count_fvcore, count_macs, count_thop
 from bench.counting.foreign import ForeignCount
 from bench.counting.macs import MacCount
 from bench.counting.trace import OperatorCall
+from bench.errors import BenchError
 
 # fvcore's names and the dispatcher's, by what they are; the dispatcher takes linear, matmul and einsum apart.
 PRODUCTS = "linear, matmul, einsum"
@@ -56,6 +60,18 @@ class Reconciliation:
     rows: tuple[Difference, ...]
 
 
+def reconcile(model: nn.Module, size: tuple[int, int], counter: str) -> Reconciliation:
+    """Where the count of "fvcore" or "thop" differs from the exact one, for one image of `size`.
+
+    Raises:
+        BenchError: another counter, or one that cannot count the model.
+    """
+    if counter not in COUNTERS:
+        raise BenchError(f"there is no counter {counter!r} to compare with; there are {', '.join(COUNTERS)}")
+    count, compare = COUNTERS[counter]
+    return compare(count_macs(model, size), count(model, size))
+
+
 def reconcile_fvcore(exact: MacCount, foreign: ForeignCount) -> Reconciliation:
     """Set fvcore's operators against those of the exact count of the same model, size and batch of 1."""
     return _reconcile(
@@ -82,6 +98,9 @@ def reconcile_thop(exact: MacCount, foreign: ForeignCount) -> Reconciliation:
         ours=_sums(exact, lambda call: labels.get(call.module_class, call.module_class)),
         theirs=_renamed(foreign, lambda name: labels.get(name, name)),
     )
+
+
+COUNTERS = {"fvcore": (count_fvcore, reconcile_fvcore), "thop": (count_thop, reconcile_thop)}
 
 
 def _reconcile(exact: MacCount, foreign: ForeignCount, ours: Counter, theirs: Counter) -> Reconciliation:

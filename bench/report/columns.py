@@ -138,6 +138,7 @@ COLUMNS = {
         Column("deployed_launches", "Launches, deployed", "count", "low"),
         Column("deployed_file_bytes", "Storage, deployed", "bytes as MiB", "low"),
         Column("peak_inference_bytes", "Peak memory", "bytes as MiB", "low"),
+        Column("peak_training_bytes", "Peak memory in training", "bytes as MiB", "low"),
         Column("effect", "Effect on macro F1", "points", None, "effect_low", "effect_high"),
         Column("p", "p (Holm)", "p"),
         Column("verdict", "Verdict"),
