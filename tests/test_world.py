@@ -18,11 +18,17 @@ def data():
     return open_data("world")
 
 
-def scene_pixels(scene):
-    """Class indices of a whole scene, read from the file without the code under test."""
-    x, y = map(int, re.findall(r"\d+", scene.name))
-    with Image.open(FOLDER / "labels.png") as labels:
-        return np.asarray(labels.crop((x, y, x + SCENE, y + SCENE)))
+@pytest.fixture(scope="module")
+def scene_pixels():
+    """The class indices of a whole scene, read from the file without the code under test."""
+    with Image.open(FOLDER / "labels.png") as file:
+        labels = np.asarray(file)
+
+    def pixels(scene):
+        x, y = map(int, re.findall(r"\d+", scene.name))
+        return labels[y : y + SCENE, x : x + SCENE]
+
+    return pixels
 
 
 class TestCut:
@@ -31,13 +37,13 @@ class TestCut:
         assert len(scenes) == 82 and sum(len(scene.tiles) for scene in scenes) == 287
         assert sum(len(split) for split in data.splits.values()) == 287
 
-    def test_scenes_hold_land_and_do_not_overlap(self):
+    def test_scenes_hold_land_and_do_not_overlap(self, scene_pixels):
         corners = {tuple(map(int, re.findall(r"\d+", scene.name))) for scene in world_scenes()}
         assert all((x - 12) % SCENE == 0 and y % SCENE == 0 and 12 <= x < 5400 - SCENE for x, y in corners)
         assert len(corners) == 82 and max(y for _, y in corners) < 2304
         assert all(np.mean(scene_pixels(scene) != 0) >= 0.15 for scene in world_scenes())
 
-    def test_rare_classes_stand_in_as_many_scenes_as_was_counted(self):
+    def test_rare_classes_stand_in_as_many_scenes_as_was_counted(self, scene_pixels):
         held = np.array([np.bincount(scene_pixels(scene).ravel(), minlength=10) >= 100 for scene in world_scenes()])
         wetland, urban, snow = held.sum(0)[[5, 7, 8]]
         assert (wetland, urban, snow) == (39, 30, 20)
@@ -95,7 +101,7 @@ class TestSplit:
         splits = [scene.split for scene in world_scenes()]
         assert [splits.count(split) for split in SPLITS] == pytest.approx([49.2, 16.4, 16.4], abs=2)
 
-    def test_every_class_is_spread_within_a_tenth_of_its_share(self):
+    def test_every_class_is_spread_within_a_tenth_of_its_share(self, scene_pixels):
         scenes = world_scenes()
         amounts = np.array([np.bincount(scene_pixels(scene).ravel(), minlength=10) for scene in scenes])
         for split, share in zip(SPLITS, (0.6, 0.2, 0.2), strict=True):
