@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,11 @@ from bench.cli.options import (
 )
 from bench.errors import BenchError
 
+if TYPE_CHECKING:
+    from archs import ArchConfig
+    from bench.data import DataSet
+    from bench.training.recipe import Recipe
+
 
 def train(
     name: Annotated[str, typer.Argument(help="An architecture's name, or the path of a saved config.")],
@@ -43,6 +48,9 @@ def train(
     ] = None,
     settings: SetOption = None,
     recipe_settings: RecipeOption = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print the shares of a step's time, train nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train one network and score it on the test tiles.
@@ -65,6 +73,8 @@ def train(
     recipe = recipe_from(budget, recipe_settings)
     tiles = open_fold(data, parse_fold(fold))
     tiles.require_scorable()
+    if profile:
+        return _profile(config, tiles, recipe, as_json)
     seed_everything(seed)
     model = archs.build(config, tiles.classes.num_classes, tiles.in_channels)
     also = {"network": network_fingerprint(config, tiles.classes.num_classes, tiles.in_channels)}
@@ -109,3 +119,41 @@ def train(
     for label, value in report["test_f1_by_class"].items():
         OUTPUT.print(f"  {label}: {'absent' if value is None else f'{value:.3f}'}", highlight=False)
     return OUTPUT.print(f"[dim]weights and config: {out}[/]")
+<<<<<<< HEAD
+=======
+
+
+def _profile(config: ArchConfig, tiles: DataSet, recipe: Recipe, as_json: bool) -> None:
+    from rich.table import Column, Table
+
+    from bench.training.profile import profile_training
+
+    seconds = profile_training(config, tiles, recipe)
+    if as_json:
+        return print_json(seconds)
+    table = Table("part", Column("ms a step", justify="right"), Column("share", justify="right"), box=None)
+    for part, value in seconds.items():
+        table.add_row(part, f"{1e3 * value:.1f}", f"{value / sum(seconds.values()):.1%}")
+    return OUTPUT.print(table)
+
+
+def _start_from(model: nn.Module, weights: Path) -> None:
+    """Load weights of this tool, or an official checkpoint: decided by the names in the file."""
+    import archs
+    from bench.training.checkpoint import load_weights
+
+    if weights.is_file() and not _is_ours(model, weights):
+        PROGRESS.print(str(archs.load_official(model, weights)), highlight=False)
+    else:
+        load_weights(model, weights)
+
+
+def _is_ours(model: nn.Module, weights: Path) -> bool:
+    """Whether the file is safetensors under names of this model."""
+    from archs.official.loading import is_safetensors, read_checkpoint
+
+    if not is_safetensors(weights):
+        return False
+    names = set(read_checkpoint(weights))
+    return bool(names & set(model.state_dict()))
+>>>>>>> 0a0d8e7 (train --profile shows what a step's time goes to; benchmark of a study's trainings by the hour)

@@ -38,6 +38,13 @@ GPU_EACH = 8 << 30  # bytes of a GPU's memory for each process
 HOST_GIB_EACH = 3.0  # GiB of the machine's memory for each process
 LARGE = 1 << 20  # bytes from which an array is handed over by a file, once, instead of with each cell
 STEP_EVERY_S = 1.0  # how often a helper says how far it is
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    # glibc gives memory back and asks for it anew with every large map, each page at a fault: it may keep what it has
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
 START = "from bench.engine.helpers import help_out; help_out()"
 
 Event = tuple[str, ...]
@@ -149,7 +156,7 @@ class _Helper:
     """One process, seen from the one that started it; `key`: of the cell that it measures, or empty."""
 
     def __init__(self, job: bytes, arrays: int) -> None:
-        settings = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
+        paths = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
             [sys.executable, "-c", START, str(arrays)],
             stdin=subprocess.PIPE,
@@ -157,7 +164,7 @@ class _Helper:
             stderr=subprocess.DEVNULL,  # what goes wrong in a helper is met again here, and said here
             start_new_session=True,  # Ctrl-C is for the process that shows the progress
             pass_fds=(arrays,),
-            env={**os.environ, **settings},
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": paths},
         )
         self._said, self.key = b"", ""
         assert self._process.stdin and self._process.stdout
