@@ -78,7 +78,7 @@ class MLPDecoder(nn.Module):
     def _multiplied_out(
         self, features: list[Float[Tensor, "n _c _h _w"]], size: Sequence[int]
     ) -> Float[Tensor, "n d h w"]:
-        """The same map in training, where a third of LALE-S1's arithmetic would go into `fuse` at the finest map.
+        """The same map in training, where nearly half of LALE-S1's arithmetic would go into `fuse` at the finest map.
 
         Projection, resizing and fusion are linear and a resize keeps constants, so that each map may be projected by
         the product of both weights, at its own size, and the results added.
