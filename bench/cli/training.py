@@ -63,8 +63,8 @@ def train(
     from bench.records.environment import resolve_device
     from bench.records.fingerprint import network_fingerprint
     from bench.training.checkpoint import save_weights
+    from bench.training.initial import initial_network
     from bench.training.metrics import scores
-    from bench.training.order import seed_everything
     from bench.training.trained import describe_training
     from bench.training.trainer import train as train_model
     from bench.training.weights import start_from, weights_digest
@@ -75,8 +75,7 @@ def train(
     tiles.require_scorable()
     if profile:
         return _profile(config, tiles, recipe, as_json)
-    seed_everything(seed)
-    model = archs.build(config, tiles.classes.num_classes, tiles.in_channels)
+    model = initial_network(config, tiles.classes.num_classes, tiles.in_channels, recipe, seed)
     also = {"network": network_fingerprint(config, tiles.classes.num_classes, tiles.in_channels)}
     if weights is not None:
         PROGRESS.print(start_from(model, weights), markup=False, highlight=False)
@@ -119,8 +118,6 @@ def train(
     for label, value in report["test_f1_by_class"].items():
         OUTPUT.print(f"  {label}: {'absent' if value is None else f'{value:.3f}'}", highlight=False)
     return OUTPUT.print(f"[dim]weights and config: {out}[/]")
-<<<<<<< HEAD
-=======
 
 
 def _profile(config: ArchConfig, tiles: DataSet, recipe: Recipe, as_json: bool) -> None:
@@ -135,25 +132,3 @@ def _profile(config: ArchConfig, tiles: DataSet, recipe: Recipe, as_json: bool) 
     for part, value in seconds.items():
         table.add_row(part, f"{1e3 * value:.1f}", f"{value / sum(seconds.values()):.1%}")
     return OUTPUT.print(table)
-
-
-def _start_from(model: nn.Module, weights: Path) -> None:
-    """Load weights of this tool, or an official checkpoint: decided by the names in the file."""
-    import archs
-    from bench.training.checkpoint import load_weights
-
-    if weights.is_file() and not _is_ours(model, weights):
-        PROGRESS.print(str(archs.load_official(model, weights)), highlight=False)
-    else:
-        load_weights(model, weights)
-
-
-def _is_ours(model: nn.Module, weights: Path) -> bool:
-    """Whether the file is safetensors under names of this model."""
-    from archs.official.loading import is_safetensors, read_checkpoint
-
-    if not is_safetensors(weights):
-        return False
-    names = set(read_checkpoint(weights))
-    return bool(names & set(model.state_dict()))
->>>>>>> 0a0d8e7 (train --profile shows what a step's time goes to; benchmark of a study's trainings by the hour)
