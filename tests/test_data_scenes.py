@@ -83,7 +83,7 @@ def test_the_real_tiles_of_dubai_come_from_eight_scenes_that_are_in_every_split(
 def test_generated_scenes_are_known_and_lie_in_one_split_each():
     data = open_data("terrain:size=16,train=16,val=8,test=9")
     assert [len(set(part.scenes)) for part in data.splits.values()] == [2, 1, 2]
-    assert "2 test scenes are not in train" in data.scope
+    assert "None of the 2 test scenes is in train" in data.scope
 
 
 def test_a_manifest_without_names_is_refused(folder):

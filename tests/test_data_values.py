@@ -283,7 +283,7 @@ def test_source_folders_are_scenes_and_are_split_whole(tmp_path):
     done = tile_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "out", 8, split=(0.5, 0.25, 0.25))
     assert done.tiles == {"train": 24, "val": 12, "test": 12}
     data = open_data(tmp_path / "out")
-    assert data.scenes_known and "1 test scenes are not in train" in data.scope
+    assert data.scenes_known and "All test tiles come from one scene" in data.scope
     assert sorted(scene for part in data.splits.values() for scene in set(part.scenes)) == list("abcd")
 
 

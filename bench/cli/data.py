@@ -76,8 +76,9 @@ def check(
         print_json(report.to_dict())
     else:
         OUTPUT.print(_shares(report))
-        if report.bands and report.bands != RGB:
+        if report.bands != RGB:
             OUTPUT.print(_bands(report))
+        OUTPUT.print(report.scope, markup=False, soft_wrap=True)
         for problem in report.problems:
             OUTPUT.print(
                 f"{problem.severity}: {problem.text}", style=STYLES[problem.severity], markup=False, soft_wrap=True

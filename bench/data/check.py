@@ -5,7 +5,7 @@ Warnings are for a person to judge: repeated tiles, tiles with hardly a label, c
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.bands import Band
+from bench.data.bands import RGB, Band
 from bench.data.classes import Classes
 from bench.data.dataset import SPLITS, Progress, TileReport, class_counts, tile_digest
 from bench.data.folder import THREADS, TileFiles, files_by_name, open_folder, read_tile, unmatched
 from bench.data.masks import MaskReader, Stored, UnknownStored
 from bench.data.pixels import FileError
 from bench.data.problems import Problem, Severity, label_problems
-from bench.data.scenes import read_manifest, scene_finder
+from bench.data.scenes import read_manifest, scene_finder, scenes_of, scope_of
 from bench.data.table import Table, read_table
 from bench.errors import BenchError
 
@@ -46,13 +46,15 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check_folder` found. `ok` when nothing of it is an error; then `bands` are those of the training tiles."""
+    """What `check_folder` found. `ok` when nothing of it is an error; then `bands` are those of the training tiles.
+    `scope` says what scores on the test split hold for."""
 
     name: str
     splits: tuple[SplitReport, ...]
     problems: tuple[Problem, ...]
     size: tuple[int, int] | None  # (H, W) of the tiles
-    bands: tuple[Band, ...] = ()
+    bands: tuple[Band, ...] = RGB
+    scope: str = ""
 
     @property
     def ok(self) -> bool:
@@ -99,13 +101,16 @@ def check_folder(folder: Path, progress: Progress | None = None) -> DataReport:
     _check_kinds(tiles, found)
     _check_repeats(tiles, found)
     _check_empty(tiles, found)
-    _check_scenes(folder, tiles, table, found)
+    scenes = _check_scenes(folder, tiles, table, found)
     by_split = {split: _counts([t for t in tiles if t.split == split], table.classes) for split in files}
     if not any(problem.kind in UNSEEN for problem in found.problems):
         found.problems += label_problems(table.classes, {split: by_split[split] for split in SPLITS})
     splits = tuple(_summary(split, counts, table.classes) for split, counts in by_split.items())
-    checked = DataReport(table.name, splits, tuple(found.problems), tiles[0].kind[0] if tiles else None)
-    return replace(checked, bands=open_folder(folder, ("train",)).bands) if checked.ok else checked
+    size, dtype = tiles[0].kind if tiles else (None, "")
+    checked = DataReport(table.name, splits, tuple(found.problems), size, scope=table.scope or scope_of(scenes))
+    if not checked.ok or (len(table.bands) == len(RGB) and dtype == "uint8"):
+        return checked
+    return replace(checked, bands=open_folder(folder, ("train",)).bands)
 
 
 @dataclass
@@ -246,15 +251,17 @@ def _check_empty(tiles: list[_Tile], found: _Findings) -> None:
             found.add("warning", "empty", text)
 
 
-def _check_scenes(folder: Path, tiles: list[_Tile], table: Table, found: _Findings) -> None:
-    """Source images that feed two splits, tiles that the manifest does not list, and a rule that does not fit."""
+def _check_scenes(
+    folder: Path, tiles: list[_Tile], table: Table, found: _Findings
+) -> Mapping[str, Sequence[str]] | None:
+    """Source images that feed two splits, tiles that the manifest does not list, and a rule that does not fit; the
+    scenes of each split's tiles, where they are known."""
     try:
         rows, finder = read_manifest(folder), scene_finder(folder, table.scene)
-        for tile in tiles:
-            if finder is not None:
-                finder(tile.name)
+        scenes = {s: scenes_of([t.name for t in tiles if t.split == s], finder) for s in {t.split for t in tiles}}
     except BenchError as error:
-        return found.add("error", "manifest", str(error))
+        found.add("error", "manifest", str(error))
+        return None
     sources = {name: row["source_image"] for name, row in rows.items() if row.get("source_image")}
     unlisted = [t.place for t in tiles if rows and t.name not in rows]
     if unlisted:
@@ -268,7 +275,7 @@ def _check_scenes(folder: Path, tiles: list[_Tile], table: Table, found: _Findin
             found.add(
                 "error", "leak", f"The source image {source} has tiles in several splits: {_few(where.values())}."
             )
-    return None
+    return None if finder is None else scenes
 
 
 def _counts(tiles: list[_Tile], classes: Classes) -> np.ndarray:

@@ -14,6 +14,7 @@ from bench.data.bands import RGB, Band, BandSpec, is_rgb, measure_bands, picture
 from bench.data.cache import count_values
 from bench.data.classes import Classes
 from bench.data.problems import Problem, label_problems
+from bench.data.scenes import scope_of
 from bench.errors import BenchError, DataWarning
 
 SPLITS = ("train", "val", "test")
@@ -116,21 +117,8 @@ class DataSet:
     @property
     def scope(self) -> str:
         """What a score on the test split holds for, in one sentence."""
-        if self.stated_scope:
-            return self.stated_scope
-        if not self.scenes_known:
-            return (
-                "Which tiles come from one scene is not known: each tile counts as a scene of its own, and intervals "
-                "are too narrow where tiles are neighbours."
-            )
-        scenes = {name: set(split.scenes) for name, split in self.splits.items()}
-        test, train = scenes.get("test", set()), scenes.get("train", set())
-        if shared := len(test & train):
-            return (
-                f"{shared} of the {len(test)} test scenes are in train too: scores hold for these test images, not "
-                "for new scenes."
-            )
-        return f"The {len(test)} test scenes are not in train: scores hold for new scenes like these."
+        scenes = {name: split.scenes for name, split in self.splits.items()}
+        return self.stated_scope or scope_of(scenes if self.scenes_known else None)
 
     def pictures(self, images: np.ndarray) -> np.ndarray:
         """Images (N, H, W, B) of this data set as people look at them: uint8 RGB (N, H, W, 3); 8-bit RGB as it is."""

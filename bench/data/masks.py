@@ -11,6 +11,7 @@ from bench.data.pixels import FileError, read_stored_mask
 from bench.data.table import Table
 
 Stored = int | tuple[int, ...]
+_BYTES = np.arange(256)[None]
 
 
 class UnknownStored(FileError):
@@ -42,14 +43,20 @@ class MaskReader:
 
     def unknown(self, stored: np.ndarray) -> dict[Stored, int]:
         """Pixels of each value (or colour) of a stored mask that the table lacks, the most frequent first."""
-        codes = _codes(stored)
-        bad, counts = np.unique(codes[self._positions(stored) < 0], return_counts=True)
+        if _is_bytes(stored):
+            counts = np.bincount(stored.ravel(), minlength=256)
+            bad = np.flatnonzero((self._positions(_BYTES)[0] < 0) & (counts > 0))
+            counts = counts[bad]
+        else:
+            bad, counts = np.unique(_codes(stored)[self._positions(stored) < 0], return_counts=True)
         order = np.argsort(-counts, kind="stable")
         return {_stored(int(bad[i]), stored.ndim == 2): int(counts[i]) for i in order}
 
     def labels(self, stored: np.ndarray) -> np.ndarray:
         """Class indices of a stored mask without unknown values: uint8 (H, W)."""
         labels = (self._by_value if stored.ndim == 2 else self._by_colour)[0]
+        if _is_bytes(stored):  # a look-up in 256 labels takes a ninth of the memory, which counts in an orthophoto
+            return labels[self._positions(_BYTES)[0]][stored]
         return labels[self._positions(stored)]
 
     def nearest(self, stored: Stored) -> str:
@@ -129,10 +136,16 @@ def _sorted(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     return labels[order].astype(np.uint8), codes[order]
 
 
+def _is_bytes(stored: np.ndarray) -> bool:
+    return stored.ndim == 2 and stored.dtype == np.uint8
+
+
 def _codes(stored: np.ndarray) -> np.ndarray:
-    """Values (H, W) as they are, colours (H, W, 3) as 24-bit codes: int64 (H, W)."""
-    wide = stored.astype(np.int64)
-    return wide if stored.ndim == 2 else wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    """Values (H, W) as they are, int64, colours (H, W, 3) as 24-bit codes, int32: (H, W)."""
+    if stored.ndim == 2:
+        return stored.astype(np.int64)
+    wide = stored.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
 def _stored(code: int, number: bool) -> Stored:

@@ -70,3 +70,21 @@ def by_rule(rule: str, table: Path) -> SceneOf:
 def scenes_of(tiles: Sequence[str], finder: SceneOf | None) -> tuple[str, ...]:
     """The scene of each tile: its own name where nothing tells it."""
     return tuple(tiles) if finder is None else tuple(map(finder, tiles))
+
+
+def scope_of(scenes: Mapping[str, Sequence[str]] | None) -> str:
+    """What a score on the test split holds for, by the scenes of the splits' tiles (None where they are not known)."""
+    if scenes is None:
+        return (
+            "Which tiles come from one scene is not known: each tile counts as a scene of its own, and intervals are "
+            "too narrow where tiles are neighbours."
+        )
+    test, train = set(scenes.get("test", ())), set(scenes.get("train", ()))
+    if shared := len(test & train):
+        return (
+            f"{shared} of the {len(test)} test scenes are in train too: scores hold for these test images, not for new "
+            "scenes."
+        )
+    if len(test) == 1:
+        return "All test tiles come from one scene: scores hold for these test images, not for new scenes."
+    return f"None of the {len(test)} test scenes is in train: scores hold for new scenes like these."
