@@ -74,9 +74,8 @@ def _from_suite(name: str) -> Any:
 
 def study_names() -> list[str]:
     """The studies that come with the suite."""
-    import studies
-
-    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+    found: Any = importlib.util.find_spec("studies")
+    return sorted(module.name for module in pkgutil.iter_modules(found.submodule_search_locations))
 
 
 def study(
