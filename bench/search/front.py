@@ -6,8 +6,6 @@ front is trained anew on other seeds for that.
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,26 +85,23 @@ def read_result(study: Study, objectives: Sequence[str]) -> SearchResult:
 def save_front(result: SearchResult, folder: Path | str, **also: Any) -> list[Path]:
     """Write each member of the front as a config that `archs.create` and every study accept, by its path.
 
-    The folder is replaced whole: of an earlier front only the weights of configs that are still on it are kept.
+    The folder then holds this front alone: of an earlier one, only the weights of configs that are still on it are
+    kept. Several workers of one search may do so at once.
 
     `also`: what else the files are to hold.
     """
     folder = Path(folder)
-    draft, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}") for _ in range(2))
-    draft.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    members = {variant_name(trial): trial for trial in result.front}
+    for path in folder.iterdir():
+        if path.stem not in members and not path.name.startswith("."):  # what another worker is writing is hidden
+            path.unlink(missing_ok=True)
     paths = []
-    for trial in result.front:
+    for name, trial in members.items():
         found = dict(zip(result.objectives, trial.objectives, strict=True))
         meta = {"search": result.name, "cost": trial.cost, "validation": found, "record": trial.record, **also}
-        paths.append(archs.save_config(trial.config, draft / f"{variant_name(trial)}.json", **meta))
-        weights = f"{variant_name(trial)}.safetensors"
-        if (folder / weights).is_file():
-            shutil.copyfile(folder / weights, draft / weights)
-    if folder.exists():
-        folder.rename(old)
-    draft.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    return [folder / path.name for path in paths]
+        paths.append(archs.save_config(trial.config, folder / f"{name}.json", **meta))
+    return paths
 
 
 def variant_name(trial: SearchedTrial) -> str:

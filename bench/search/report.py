@@ -195,7 +195,9 @@ def load_search(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BenchError(f"{folder} holds no search that can be read ({error}); run the search again") from None
     if document.get("format") != FORMAT:
-        raise BenchError(f"{folder / FILE} is no search of this version; run the search again, its records are kept")
+        raise BenchError(
+            f"{folder / FILE} is no search of this version; run it again under another --name, its records are kept"
+        )
     return document
 
 
