@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -345,6 +346,19 @@ def test_evaluate_says_what_it_found(tmp_path, capsys):
     assert not report["scenes_known"]
     assert run(["evaluate", str(folder), "--data", str(tiles)]) == 0
     assert "whose scenes are not known" in capsys.readouterr().out
+
+
+def test_a_published_network_loads_as_its_card_says(tmp_path, monkeypatch):
+    folder, tiles = trained_folder(tmp_path / "net"), tiles_folder(tmp_path / "tiles", ["c0", "c1", "c2", "c3"])
+    assert run(["publish", str(folder), str(tmp_path / "near@tiny"), "--data", str(tiles)]) == 0
+    card = (tmp_path / "near@tiny" / "README.md").read_text(encoding="utf-8")
+    assert "macro F1" in card and "| c3 |" in card and "Not good at" in card
+    monkeypatch.chdir(tmp_path)
+    found: dict = {"image": torch.zeros(1, 3, 32, 32)}
+    exec(compile(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], "card", "exec"), found)
+    with torch.inference_mode():
+        wanted = open_trained(str(folder)).build()(found["image"])
+    torch.testing.assert_close(found["logits"], wanted, atol=2e-3, rtol=0)  # half precision of the weights
 
 
 MEASURED = """

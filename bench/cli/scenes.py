@@ -1,4 +1,4 @@
-"""`predict` and `evaluate`: trained networks on scenes, and on data sets."""
+"""`predict`, `evaluate` and `publish`: trained networks on scenes, on data sets, and for others."""
 
 from __future__ import annotations
 
@@ -182,6 +182,31 @@ def _loss(found: Evaluation, plain: Evaluation, delta: float) -> dict[str, Any]:
     verdict = "equivalent" if abs(lost) <= delta else "worse" if lost < 0 else "better"
     judged = {"points_against_fp32": lost, "delta": delta, "verdict_against_fp32": verdict}
     return judged | ({"operators_in_float": found.in_float} if found.in_float is not None else {})
+
+
+def publish(
+    network: NetworkArgument,
+    out: Annotated[Path, typer.Argument(help="Folder for config, weights and card; its name is the network's.")],
+    data: DataOption = "world",
+    device: DeviceOption = "auto",
+) -> None:
+    """Make a trained network ready to pass on: config, weights in float16, and a card of its scores and costs.
+
+    The scores are those of the float16 weights on the test tiles of `--data`.
+    """
+    from bench.data import open_data
+    from bench.records.environment import resolve_device
+    from bench.scenes.card import publish as copy
+    from bench.scenes.card import write_card
+    from bench.scenes.evaluation import evaluate_trained
+    from bench.speed.protocol import SpeedProtocol
+    from bench.training.trained import open_trained
+
+    tiles = open_data(data, ("test",))
+    trained = copy(open_trained(network), out)
+    found = evaluate_trained(trained, tiles, SpeedProtocol(batch=8), resolve_device(device))
+    card = write_card(trained, {"data": tiles.name, "split": "test", **_scores(found, tiles)}, out)
+    OUTPUT.print(str(card), markup=False, highlight=False)
 
 
 def _scores(found: Evaluation, data: DataSet) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class TrainedNetwork:
 
     Attributes:
         name: of the folder or file, or NAME@DATA.
+        path: of its saved config.
         config: of the network.
         weights: safetensors file.
         names, colours: of the classes.
@@ -40,6 +41,7 @@ class TrainedNetwork:
     """
 
     name: str
+    path: Path
     config: ArchConfig
     weights: Path
     names: tuple[str, ...]
@@ -101,6 +103,7 @@ def open_trained(network: str) -> TrainedNetwork:
     bands = tuple(Band(**band) for band in meta["bands"]) if "bands" in meta else RGB
     return TrainedNetwork(
         name=network if "@" in network else path.parent.name if path.name == CONFIG else path.stem,
+        path=path,
         config=config,
         weights=weights,
         names=tuple(str(row["name"]) for row in classes),
