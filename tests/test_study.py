@@ -98,7 +98,7 @@ def test_tables_and_figures_are_written(finished):
     assert {"table.csv", "table.md", "ablation.png", "panels.png", "curves.png", "f1-params.png"} <= names
     assert all(path.stat().st_size > 0 for path in report.files)
     assert pd.read_csv(report.folder / "table.csv")["variant"].tolist() == report.frame["variant"].tolist()
-    assert any("commonest class" in sentence for sentence in report.findings)
+    assert any("majority class" in sentence for sentence in report.findings)
 
 
 def test_what_is_not_settled_has_its_price(finished):

@@ -1,7 +1,7 @@
 """Keep the figures of README and docs those of the records: `python -m bench.cli.readme` fills marked places anew.
 
 A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` (columns and rows of a study of variants), `<!-- findings
-FOLDER -->` (a study's sentences) or `<!-- file FOLDER NAME -->` (a text that the study's report writes); it ends at
+FOLDER -->` (a study's sentences) or `<!-- report FOLDER -->` (its main table and its sentences); it ends at
 `<!-- end -->`.
 """
 
@@ -22,7 +22,7 @@ from bench.study import Report, load_results, write_report
 from bench.study.report import describe
 from bench.study.result import result_of
 
-PLACE = re.compile(r"(<!-- (table|findings|file) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|findings|report) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
@@ -42,9 +42,11 @@ def _content(kind: str, words: list[str], root: Path) -> str:
         return _table(folder, words[1].split(","), words[2:])
     with tempfile.TemporaryDirectory() as scratch:
         report = _reported(folder, Path(scratch))
-        if kind == "file":
-            return (report.folder / words[1]).read_text(encoding="utf-8")
-        return "".join(f"- {sentence}\n" for sentence in report.findings)
+        sentences = "".join(f"- {sentence}\n" for sentence in report.findings)
+        if kind == "findings":
+            return sentences
+        write_tables(report.frame, report.columns, Path(scratch) / "main")
+        return (Path(scratch) / "main.md").read_text(encoding="utf-8") + "\n" + sentences
 
 
 def _table(folder: Path, keys: list[str], patterns: list[str]) -> str:

@@ -39,7 +39,7 @@ _LATEX = {
 }
 
 _MARKDOWN = frozenset("\\`*_{}[]<>#|~&$^")
-_LIST_OR_RULE = re.compile(r"^(\d*)([-+=.)])")  # at the start of a paragraph
+_LIST_OR_RULE = re.compile(r"^(\d*)([.)](?=\s|$)|[-+=](?=[-+=\s]|$))")  # at the start of a paragraph
 
 
 def one_line(text: str) -> str:

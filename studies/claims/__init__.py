@@ -1,4 +1,4 @@
-"""Which of the figures that the four papers published are true?"""
+"""Which of the figures that the five papers published can be confirmed?"""
 
 from studies.claims.study import STUDY
 

@@ -1,4 +1,4 @@
-"""Published figures against ours: how far counts are apart, and how much of its device each published rate needs."""
+"""Published figures and our counts: their deviation, and the share of the device's peak that each rate needs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _draw_counts(counts: pd.DataFrame, stem: Path) -> list[Path]:
     ]
     groups = [group for group in groups if len(group[2])]
     with sheet(WIDTH, _HEAD + _FOOT + _STRIP * len(groups)) as figure:
-        heading(figure, "Published counts against ours")
+        heading(figure, "Published counts and ours")
         handles = [
             Line2D([], [], color=colour, marker=marker, ls="", ms=6, mec=PAPER, label=verdict)
             for verdict, (colour, marker) in SIGNS.items()
@@ -115,7 +115,7 @@ def _strip(ax: Axes, y: int, paper: str, metric: str, rows: pd.DataFrame) -> Non
 def _draw_rates(rates: pd.DataFrame, stem: Path) -> list[Path]:
     rows = rates.sort_values("share", ascending=False).to_dict("records")
     with sheet(WIDTH, _HEAD + _FOOT + _ROW * len(rows)) as figure:
-        heading(figure, "What the published rates would need of their device")
+        heading(figure, "Share of the device's peak that the published rates need")
         ax = axes(figure, left=_LEFT, right=_RIGHT, top=0.5, bottom=_FOOT)
         shares = [100 * row["share"] for row in rows]
         ax.set_xscale("log")
@@ -131,7 +131,7 @@ def _draw_rates(rates: pd.DataFrame, stem: Path) -> list[Path]:
             _bar(ax, y, row)
         note = (
             "Two operations for each exact MAC of the published images a second, against the data sheet of the device. "
-            "A share below 100 % is not confirmed by this: it is only not impossible."
+            "A share below 100 % is possible, not confirmed."
         )
         return save(figure, stem, [note])
 

@@ -1,9 +1,9 @@
-"""Published figures held against what we count: the rules, one for each kind of figure.
+"""Published figures compared with our counts: the rules, one for each kind of figure.
 
-A figure that can be counted is confirmed if one of the counters in use in the field lands within half of its last
-printed digit, and the verdict names the counter. A rate of images is tested against the device's data sheet: the exact
-MACs of one image times the rate is work that must have been done, and no more than the peak can be. Accuracy cannot be
-tested without the authors' data and trainings, but an IoU can contradict its F1. Nothing is decided for a row by hand.
+A count is confirmed if one of the counters in use in the field rounds to the printed figure; the verdict names the
+counter. An image rate is compared with the data sheet of the device: the exact MACs of one image times the rate cannot
+exceed the peak. Accuracy is not testable without the authors' data and trainings, but an IoU can contradict its F1. No
+row is decided by hand.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Counter = Callable[[Counts], float | None]
 
 
 def without_attention(counts: Counts) -> float | None:
-    """Exact MACs less the products of two activations, which many counters miss."""
+    """Exact MACs without the products of two activations, which many counters miss."""
     by_operator = counts.get("macs_by_operator")
     if counts.get("macs") is None or by_operator is None:
         return None
@@ -55,33 +55,33 @@ COUNTERS: dict[str, dict[str, Counter]] = {
         "safetensors file, MB": _scaled("storage_bytes", 1e-6),
     },
 }
-"""By metric, the ways in which the field counts it, in the printed unit (M, GMAC, MiB), the most plain one first."""
+"""By metric, the ways in which the field counts it, in the printed unit (M, GMAC, MiB); the most common one first."""
 
 
 @dataclass(frozen=True)
 class Network:
     """What stands for a published row here: its counts, or why there are none.
 
-    `reconstruction`: made from figures and text and fitted to published costs, since no code is public. It can show
-    that a figure is consistent; that it misses one refutes nothing.
+    `reconstruction`: made from figures and text and fitted to published costs, since no code is public. It can confirm
+    a figure, but not refute one.
     """
 
     name: str = ""
     counts: Counts | None = None
-    problem: str = "the suite holds no network of this name"
+    problem: str = "the suite has no network of this name"
     reconstruction: bool = False
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a published figure.
+    """The verdict on a published figure.
 
     Attributes:
         verdict: one of `VERDICTS`.
         why: one sentence.
         ours: our figure in the printed unit, of the counter that is nearest; None where there is none.
         counter: which counter that is.
-        share: of a rate, the operations that it implies as a share of the device's peak.
+        share: of a rate, the operations that it implies over the peak of the device.
     """
 
     verdict: str
@@ -113,28 +113,26 @@ def judge(row: Row, network: Network, peaks: Sequence[Peak], rows: Sequence[Row]
         return judge_iou(row, rows)
     if row.metric.split()[0] in ACCURACY:
         return Finding(UNTESTABLE, _needs_training(row))
-    return Finding(UNTESTABLE, f"nothing here measures {row.metric} of the authors' run")
+    return Finding(UNTESTABLE, f"{row.metric} of the authors' run is not measured here")
 
 
 def judge_count(row: Row, network: Network) -> Finding:
-    """Confirmed by the first counter that rounds to the printed figure; else our nearest figure."""
+    """Confirmed by the first counter that rounds to the printed figure; otherwise our nearest figure is named."""
     if network.counts is None:
         return Finding(UNTESTABLE, network.problem)
     found = counted(row.metric, network.counts)
     if not found:
-        return Finding(UNTESTABLE, f"no counter could take {network.name}")
+        return Finding(UNTESTABLE, f"no counter works on {network.name}")
     for counter, ours in found.items():
         if within(ours, row.number, row.tolerance):
             fitted = ", a reconstruction fitted to the paper's costs" if network.reconstruction else ""
-            return Finding(CONFIRMED, f"counted ({counter}) of {network.name}{fitted}", ours, counter)
+            return Finding(CONFIRMED, f"our count ({counter}) of {network.name}{fitted}", ours, counter)
     counter = min(found, key=lambda name: abs(found[name] - row.number))
     all_ours = "; ".join(f"{name} {value:.4g}" for name, value in found.items())
     away = abs(100 * (row.number / found[counter] - 1))
-    why = f"{network.name} has {all_ours}; the nearest is {away:.2g} % away"
+    why = f"{network.name} has {all_ours}; the nearest differs by {away:.2g} %"
     if network.reconstruction:
-        return Finding(
-            UNTESTABLE, f"no code is public, and our reconstruction misses it: {why}", found[counter], counter
-        )
+        return Finding(UNTESTABLE, f"no code is public, and our reconstruction differs: {why}", found[counter], counter)
     return Finding(UNCONFIRMED, why, found[counter], counter)
 
 
@@ -152,15 +150,15 @@ def judge_rate(row: Row, network: Network, peaks: Sequence[Peak]) -> Finding:
         p for p in peaks if p.device == row.device and p.precision in ([row.precision] if row.precision else PRECISIONS)
     ]
     if not own:
-        return Finding(UNTESTABLE, f"no peak rate of {row.device} is on record")
+        return Finding(UNTESTABLE, f"the peak rate of {row.device} is not known")
     if network.counts is None or not network.counts.get("macs"):
-        return Finding(UNTESTABLE, f"{row.device} is not here, and {network.problem}")
+        return Finding(UNTESTABLE, f"{row.device} was not available, and {network.problem}")
     rate, least = _images_per_second(row)
     needed = 2 * network.counts["macs"]
     share = rate * needed / max(p.flops for p in own)
     if least * needed > max(p.flops for p in own):
         return Finding(IMPOSSIBLE, _physics(row, network, rate, max(own, key=lambda p: p.flops)), share=share)
-    why = f"{row.device} is not here; the work would be {_percent(share)} of its peak{_exceeded(rate * needed, own)}"
+    why = f"{row.device} was not available; the rate needs {_percent(share)} of its peak{_exceeded(rate * needed, own)}"
     return Finding(UNTESTABLE, why, share=share)
 
 
@@ -172,7 +170,7 @@ def judge_iou(row: Row, rows: Sequence[Row]) -> Finding:
     low, high = partner.number - partner.tolerance, partner.number + partner.tolerance
     least, most = 100 * (low / 100) / (2 - low / 100), high
     if least <= row.number + row.tolerance and row.number - row.tolerance <= most:
-        return Finding(UNTESTABLE, f"{_needs_training(row)}; it agrees with its F1 of {partner.value}")
+        return Finding(UNTESTABLE, f"{_needs_training(row)}; consistent with its F1 of {partner.value}")
     return Finding(IMPOSSIBLE, f"a mean F1 of {partner.value} allows a mean IoU from {least:.2f} to {most:.2f} only")
 
 
@@ -182,8 +180,8 @@ def judge_headline(
     """A claim about two systems: by our counts where both can be counted, else by the paper's own table.
 
     A ratio of counts is confirmed if ours or, where the paper printed parts that are confirmed, theirs round to it: a
-    ratio of rounded figures is often what stands in an abstract. "Mixed variants": it holds of another variant than
-    the one it is said of. A ratio that is made of an impossible figure is impossible.
+    ratio of rounded figures is often what an abstract states. "Mixed variants": it is true of another variant than the
+    one named. A ratio of an impossible figure is impossible.
 
     Args:
         headline: the claim.
@@ -193,7 +191,7 @@ def judge_headline(
     sides = [_Sides.of(headline, variant, rows, findings, networks) for variant in headline.candidates]
     broken = next((s for s in sides[0].findings if s.verdict == IMPOSSIBLE), None)
     if broken is not None:
-        return Finding(IMPOSSIBLE, f"made of a figure that is impossible: {broken.why}", sides[0].printed)
+        return Finding(IMPOSSIBLE, f"ratio of an impossible figure: {broken.why}", sides[0].printed)
     if sides[0].ours:
         return _by_our_counts(headline, sides)
     return _by_their_table(headline, sides)
@@ -201,7 +199,7 @@ def judge_headline(
 
 @dataclass(frozen=True)
 class _Sides:
-    """Both sides of a claim for one variant: the comparison by our counters, by the printed table, and its rows."""
+    """A claim for one variant: the comparison by our counters, by the printed table, and the findings on its rows."""
 
     variant: str
     ours: dict[str, float]
@@ -226,10 +224,10 @@ class _Sides:
         return cls(variant, ours, printed, (findings[system], findings[reference]))
 
     def supports(self, headline: Headline) -> bool:
-        """Whether our figures, or the paper's own confirmed ones, bear the claim out."""
+        """Whether our figures, or the paper's own confirmed ones, agree with the claim."""
         parts_hold = bool(self.findings) and all(finding.verdict == CONFIRMED for finding in self.findings)
         printed = [self.printed] if self.printed is not None and parts_hold else []
-        return any(bears_out(headline, value) for value in [*self.ours.values(), *printed])
+        return any(agrees(headline, value) for value in [*self.ours.values(), *printed])
 
 
 def _by_our_counts(headline: Headline, sides: Sequence[_Sides]) -> Finding:
@@ -242,7 +240,7 @@ def _by_our_counts(headline: Headline, sides: Sequence[_Sides]) -> Finding:
     if holder is named:
         return Finding(CONFIRMED, figure, ours, counter)
     other = min(holder.ours.values(), key=lambda value: abs(value - float(headline.value)))
-    why = f"{figure}; it holds of {_label(headline, holder.variant)}: {_unit(headline, other)}"
+    why = f"{figure}; true of {_label(headline, holder.variant)}: {_unit(headline, other)}"
     return Finding(MIXED, why, ours, counter)
 
 
@@ -250,13 +248,13 @@ def _by_their_table(headline: Headline, sides: Sequence[_Sides]) -> Finding:
     named = sides[0]
     if named.printed is None:
         return Finding(UNTESTABLE, "the reference is not named, or has no published figure")
-    holder = next((s for s in sides if s.printed is not None and bears_out(headline, s.printed)), None)
+    holder = next((s for s in sides if s.printed is not None and agrees(headline, s.printed)), None)
     own = f"the paper's own table gives {_unit(headline, named.printed)}"
     if holder is named:
         return Finding(UNTESTABLE, f"{own}, which agrees; {named.findings[0].why}")
     if holder is None:
         return Finding(UNCONFIRMED, own, named.printed, "published")
-    return Finding(MIXED, f"{own}; it holds of {_label(headline, holder.variant)}", named.printed, "published")
+    return Finding(MIXED, f"{own}; true of {_label(headline, holder.variant)}", named.printed, "published")
 
 
 def compare(relation: str, system: float, reference: float) -> float:
@@ -270,8 +268,8 @@ def compare(relation: str, system: float, reference: float) -> float:
     return system / reference
 
 
-def bears_out(headline: Headline, value: float) -> bool:
-    """Whether a comparison of our or their figures is what the claim says."""
+def agrees(headline: Headline, value: float) -> bool:
+    """Whether a comparison of our or their figures agrees with the claim."""
     claimed = float(headline.value)
     if headline.relation == "system above reference":
         return value > claimed
@@ -320,16 +318,16 @@ def _images_per_second(row: Row) -> tuple[float, float]:
 def _physics(row: Row, network: Network, rate: float, peak: Peak) -> str:
     gmacs = network.counts["macs"] / 1e9 if network.counts else 0.0
     return (
-        f"{row.value} {row.unit} x {gmacs:.2f} GMAC x 2 = {rate * gmacs * 2e9 / 1e12:,.0f} TFLOP/s; "
-        f"{peak.device} ends at {float(peak.peak_tflops):,.4g} in {peak.precision} ({peak.part})"
+        f"{row.value} {row.unit} x {gmacs:.2f} GMAC x 2 = {rate * gmacs * 2e9 / 1e12:,.0f} TFLOP/s; the peak of "
+        f"{peak.device} is {float(peak.peak_tflops):,.4g} in {peak.precision} ({peak.part})"
     )
 
 
 def _exceeded(work: float, peaks: Sequence[Peak]) -> str:
-    """Parts and precisions of the device that could not have done it."""
+    """Parts of the device whose peak the work exceeds."""
     parts = {peak.part: max(p.flops for p in peaks if p.part == peak.part) for peak in peaks}
     beyond = [f"its {part} ({_percent(work / most)})" for part, most in parts.items() if work > most]
-    return f", beyond {' and '.join(beyond)}" if beyond else ""
+    return f", above {' and '.join(beyond)}" if beyond else ""
 
 
 def _percent(share: float) -> str:

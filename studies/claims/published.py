@@ -76,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Headline:
-    """A claim that compares two systems, in our words; `others` are further variants of the system, `;` between."""
+    """A claim that compares two systems; `others` are further variants of the system, separated by `;`."""
 
     paper: str
     claim: str
@@ -100,7 +100,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Peak:
-    """The most that a part of a device can do in a precision, in 10^12 operations a second (two a MAC)."""
+    """The peak of a part of a device in a precision, in 10^12 operations a second (two a MAC)."""
 
     device: str
     part: str
@@ -157,7 +157,9 @@ def _read(path: Path, kind: type[T], check: Callable[[T], object]) -> list[T]:
                 raise BenchError(f"{path.name} lacks the column {lacking[0]!r}; its columns are {', '.join(names)}")
             rows = [kind(**{name: line[name] or "" for name in names}) for line in reader]
     except OSError as error:
-        raise BenchError(f"{path.name} cannot be read ({error.strerror}); it lies in results/ of the project") from None
+        raise BenchError(
+            f"{path.name} cannot be read ({error.strerror}); it belongs to the package studies.claims"
+        ) from None
     for number, row in enumerate(rows, 2):
         try:
             check(row)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.records.atomic import write_atomically
 from bench.report.columns import Column, Format
 from bench.report.tables import write_tables
 from bench.study import Report
@@ -25,10 +24,9 @@ from studies.claims.judgement import (
 )
 from studies.claims.published import Headline, Peak, Row
 
-SHORT = "short.md"
 CAPTION = (
-    "Published figures against ours. A count is confirmed if a counter in use rounds to it; a rate is impossible if "
-    "its compulsory work (two operations for each exact MAC) is beyond the data sheet of the device."
+    "Published figures and our counts. A count is confirmed if a counter in use rounds to it; a rate is impossible if "
+    "its compulsory work (two operations for each exact MAC) exceeds the peak on the data sheet of the device."
 )
 COLUMNS = [
     Column("paper", "Paper"),
@@ -43,7 +41,7 @@ COLUMNS = [
     Column("source", "Source"),
 ]
 RAW_COLUMNS = [*COLUMNS, Column("share", "Share of peak", Format("z.3g")), Column("kind", "Kind")]
-_LISTED = 6  # rows of a kind that the short form names
+_LISTED = 6  # rows that a finding names
 
 
 def report_claims(
@@ -53,25 +51,18 @@ def report_claims(
     networks: Sequence[Network],
     folder: Path,
 ) -> Report:
-    """Judge everything and write `claims` (every row), `summary` (verdicts by paper), the figure and the short form."""
+    """Judge everything and write `claims` (every row), `summary` (verdicts by paper) and the figures."""
     from studies.claims.figure import draw_claims
 
     findings = [judge(row, network, peaks, rows) for row, network in zip(rows, networks, strict=True)]
     told = [judge_headline(headline, rows, findings, networks) for headline in headlines]
     frame = claims_frame(rows, findings, headlines, told)
     counts = summary(frame)
-    sentences = [
-        _opening(frame),
-        *_impossible(frame),
-        *_mixed(frame),
-        *_launches(rows, networks),
-        *_unconfirmed(frame),
-    ]
-    columns = _summary_columns(counts)
+    sentences = [_opening(frame), *_impossible(frame), *_mixed(frame), *_launches(rows, networks), *_unconfirmed(frame)]
+    columns = [Column("paper", "Paper"), *(Column(key, key.capitalize(), "count") for key in counts.columns[1:])]
     files = write_tables(frame, RAW_COLUMNS, folder / "claims", CAPTION)
     files += write_tables(counts, columns, folder / "summary", "Verdicts on the published figures, by paper.")
     files += draw_claims(frame, folder / "claims")
-    files.append(write_atomically(folder / SHORT, short_form(folder, sentences).encode()))
     return Report(folder, counts, columns, "Verdicts on the published figures, by paper.", files, sentences)
 
 
@@ -93,7 +84,7 @@ def _headline_row(headline: Headline, finding: Finding) -> dict[str, Any]:
         "metric": headline.claim,
         "published": headline.relation.split()[1] if order else f"{headline.value} {headline.unit}",
         "number": float(headline.value),
-        **_finding(finding),
+        **vars(finding),
         "source": headline.source,
     }
 
@@ -108,23 +99,13 @@ def _table_row(row: Row, finding: Finding) -> dict[str, Any]:
         "published": f"{row.value} {row.unit}",
         "device": row.device,
         "number": row.number,
-        **_finding(finding),
+        **vars(finding),
         "source": row.source,
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "ours": finding.ours,
-        "counter": finding.counter,
-        "share": finding.share,
-        "verdict": finding.verdict,
-        "why": finding.why,
-    }
-
-
 def paper_of(source: str) -> str:
-    """The paper that a source belongs to: LALE's where no other is named, since its tables are told by many."""
+    """The paper that a source belongs to; LALE's where no other is named."""
     return next((paper for paper in ("LWGANet", "LeMeViT", "LeMoRe", "BELDE") if source.startswith(paper)), "LALE")
 
 
@@ -137,16 +118,6 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(names="paper")
 
 
-def _summary_columns(counts: pd.DataFrame) -> list[Column]:
-    return [Column("paper", "Paper"), *(Column(key, key.capitalize(), "count") for key in counts.columns[1:])]
-
-
-def short_form(folder: Path, sentences: Sequence[str]) -> str:
-    """What the README shows: the table of verdicts and what strikes most."""
-    table = (folder / "summary.md").read_text(encoding="utf-8").split("\n\n", 1)[1]
-    return table + "\n" + "".join(f"- {sentence}\n" for sentence in sentences)
-
-
 # --- sentences --------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +125,7 @@ def _opening(frame: pd.DataFrame) -> str:
     tested = frame[frame["verdict"] != UNTESTABLE]
     parts = [f"{(tested['verdict'] == verdict).sum()} {verdict}" for verdict in VERDICTS if verdict != UNTESTABLE]
     return (
-        f"Of {len(frame)} published figures {len(tested)} can be tested without the authors' data, trainings and "
+        f"Of {len(frame)} published figures, {len(tested)} are testable without the authors' data, trainings and "
         f"devices: {', '.join(parts)}."
     )
 
@@ -162,15 +133,15 @@ def _opening(frame: pd.DataFrame) -> str:
 def _impossible(frame: pd.DataFrame) -> list[str]:
     rows = frame[(frame["verdict"] == IMPOSSIBLE) & (frame["kind"] == "table")].sort_values("share", ascending=False)
     named = "; ".join(f"{r.system} {r.published} ({r.why})" for r in rows.itertuples())
-    sentences = [f"Impossible: {named}."] if named else []
+    sentences = [f"Impossible rates: {named}."] if named else []
     claims = frame[(frame["verdict"] == IMPOSSIBLE) & (frame["kind"] == "headline")]
-    return sentences + [f"So the claim falls that {r.paper}: {r.metric} ({r.published})." for r in claims.itertuples()]
+    return sentences + [f"Refuted with them, {r.paper}: {r.metric} ({r.published})." for r in claims.itertuples()]
 
 
 def _mixed(frame: pd.DataFrame) -> list[str]:
     rows = frame[frame["verdict"] == MIXED]
     named = "; ".join(f"{r.metric} ({r.why})" for r in rows.itertuples())
-    return [f"True, but of another variant than the one it is said of: {named}."] if named else []
+    return [f"True of another variant than the one named: {named}."] if named else []
 
 
 def _unconfirmed(frame: pd.DataFrame) -> list[str]:
@@ -180,17 +151,17 @@ def _unconfirmed(frame: pd.DataFrame) -> list[str]:
     away = (table["number"] / table["ours"].astype(float) - 1).abs()
     table = table.assign(away=away).sort_values("away", ascending=False)
     far = "; ".join(f"{r.system} {r.metric} {r.published}, ours {r.ours:.4g}" for r in table.head(_LISTED).itertuples())
-    sentences = [f"Claims that their own tables or our counts contradict: {claims}."] if claims else []
+    sentences = [f"Claims contradicted by the papers' own tables or by our counts: {claims}."] if claims else []
     if far:
         near = (table["away"] < 0.01).sum()
         sentences.append(
-            f"Counts that no counter reproduces: {len(table)}, {near} of them within 1 %; the furthest: {far}."
+            f"Counts that no counter reproduces: {len(table)}, of which {near} within 1 %; largest deviations: {far}."
         )
     return sentences
 
 
 def _launches(rows: Sequence[Row], networks: Sequence[Network]) -> list[str]:
-    """Rates that follow the number of kernels launched, not the work, were timed without waiting for the device."""
+    """Rates that follow the number of kernel launches, not the work, were timed without waiting for the device."""
     groups: dict[tuple[str, str], list[tuple[float, int, int]]] = {}
     for row, network in zip(rows, networks, strict=True):
         counts = network.counts or {}
@@ -207,8 +178,8 @@ def _launch_sentence(device: str, side: str, found: Sequence[tuple[float, int, i
     if len(found) < 6 or spread > 2 or work < 5:
         return ""
     return (
-        f"{device}, {side} px: the {len(found)} rates times our count of kernel launches all lie between "
-        f"{min(products) / 1e6:.0f} and {max(products) / 1e6:.0f} million a second (a factor of {spread:.1f}) while "
-        f"the MACs differ {work:.0f}-fold: what a clock shows that times how the host queues kernels, "
-        "not their execution."
+        f"{device}, {side} px: the product of rate and kernel launches is between {min(products) / 1e6:.0f} and "
+        f"{max(products) / 1e6:.0f} million a second for all {len(found)} networks (a factor of {spread:.1f}), while "
+        f"their MACs differ by a factor of {work:.0f}. Such rates measure how fast the host queues kernels, not how "
+        "fast the device executes them."
     )

@@ -1,8 +1,7 @@
-"""Which of the figures that the four papers published are true?
+"""Which of the published figures can be confirmed?
 
-Every row of the published tables and every headline claim is held against what we count, or against what the device
-that is named can do (`studies.claims.judgement` has the rules). This file says which network stands for which
-published row.
+Every row of the published tables and every headline claim is compared with our counts, or with the peak of the device
+that it names (`studies.claims.judgement` has the rules). This file says which network corresponds to which row.
 """
 
 from __future__ import annotations
@@ -159,7 +158,7 @@ class Claims:
     known: tuple[Subject, ...]
     uses: ClassVar[tuple[str, ...]] = ()
     name: str = "claims"
-    question: str = "Which of the figures that the four papers published are true?"
+    question: str = "Which of the figures that the five papers published can be confirmed?"
 
     def layout(self, setting: Setting) -> Layout:
         """One count a network, number of classes and input size; parameters and exact MACs alone where that is all.

@@ -1,17 +1,28 @@
 """Studies with code of their own, from the command line: the user's and ours."""
 
 import json
+import sys
+import types
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from bench.cli.app import run
 from bench.study import Setting, Study, load_results, plan_study, run_study, write_report
+from bench.study.testing import StudyTestCase
+from studies.ablation import STUDY as ABLATION
 from studies.claims.study import STUDY as CLAIMS
+from studies.deployment import STUDY as DEPLOYMENT
+from studies.samplers import STUDY as SAMPLERS
+from studies.scaling import STUDY as SCALING
+from studies.tabulated import STUDY as TABULATED
 
 SOURCE = """
 from dataclasses import dataclass
 import pandas as pd
 from bench.report.columns import Column
+from bench.report.tables import write_tables
 from bench.engine import Cell
 from bench.study import Layout, Report
 
@@ -34,10 +45,17 @@ class Doubles:
         return {"twice": 2 * n}
 
     def report(self, results):
-        records = results.records.items()
-        rows = [{"variant": l, "twice": r.result["twice"]} for l, r in records if r.status == "ok"]
+        found = {label: results.records.get(label) for label in results.manifest.cells}
+        frame = pd.DataFrame([{"variant": label, **self.row(record)} for label, record in found.items()])
         columns = [Column("variant", "Variant"), Column("twice", "Twice", "count")]
-        return Report(results.folder, pd.DataFrame(rows), columns, "Twice.", [], [f"{len(rows)} numbers"])
+        files = write_tables(frame, columns, results.folder / "table")
+        return Report(results.folder, frame, columns, "Twice.", files, [f"{frame['twice'].notna().sum()} numbers."])
+
+    def row(self, record):
+        if record is not None and record.status == "ok":
+            return {"twice": record.result["twice"], "status": "", "reason": ""}
+        status, reason = ("missing", "not yet") if record is None else (record.status, record.reason)
+        return {"twice": None, "status": status, "reason": reason}
 
 
 ALLOWED = True
@@ -59,7 +77,7 @@ def test_a_study_of_the_users_own_runs_resumes_and_is_plotted_again(study_file, 
     assert [cell["status"] for cell in json.loads(capsys.readouterr().out)["cells"]] == ["missing", "missing"]
     assert run([*command, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["rows"] == [{"variant": "twice 1", "twice": 2}, {"variant": "twice 2", "twice": 4}]
+    assert [(row["variant"], row["twice"]) for row in report["rows"]] == [("twice 1", 2), ("twice 2", 4)]
     assert run([*command, "--dry-run"]) == 0
     assert "0 of 2 cells to measure" in capsys.readouterr().out
     assert run(["plot", "runs/doubles", "--json"]) == 0
@@ -125,3 +143,43 @@ def test_claims_about_two_networks_counted_here(tmp_path):
     counts = report.frame.set_index("paper").loc["LALE"]
     assert (counts["confirmed"], counts["not confirmed"]) == (5, 0)
     assert counts["not testable here"] == len(rows) - 5
+
+
+def executed(source):
+    """The `STUDY` of a file's text."""
+    module = types.ModuleType("study_of_a_user")
+    sys.modules[module.__name__] = module  # where dataclasses look up their fields
+    exec(source, vars(module))
+    return module.STUDY
+
+
+class TestAblation(StudyTestCase):
+    study = ABLATION.select(["norm*", "lale-b-*"])
+    setting: ClassVar = {"data": "terrain:size=32,train=4,val=2,test=3", "seeds": (0,), "size": (64, 64)}
+
+
+class TestClaims(StudyTestCase):
+    study = CLAIMS
+
+
+class TestDeployment(StudyTestCase):
+    study = DEPLOYMENT
+
+
+class TestScaling(StudyTestCase):
+    study = SCALING
+
+
+class TestSamplers(StudyTestCase):
+    study = SAMPLERS
+
+
+class TestTabulated(StudyTestCase):
+    study = replace(TABULATED, data="terrain:size=32,train=4,val=2,test=3", configs=4, repeated=2)
+
+
+class TestOneOfAUser(StudyTestCase):
+    """The study of the file above, measured for real."""
+
+    study = executed(SOURCE)
+    runs = True
