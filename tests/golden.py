@@ -6,10 +6,15 @@ independent implementations of one architecture get the same weights whatever th
 
 from collections.abc import Sequence
 from math import prod
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+import archs
+from bench.records.fingerprint import config_parts
 
 INPUT_SALT = 1009
 
@@ -77,3 +82,34 @@ def assert_golden(output: Tensor, shape: Sequence[int], figures: Sequence[float]
     found = golden_figures(output)
     wrong = [(a, b) for a, b in zip(found, figures, strict=True) if abs(a - b) > 1e-7 * abs(b) + 1e-12]
     assert not wrong, f"found, expected: {wrong}"
+
+
+PINNED = Path(__file__).with_name("data") / "golden_outputs.json"
+SIDE = 64
+# Every family of ours, and every field of LALE and its decoder that chooses between functions.
+NETWORKS = {
+    "lale-s1": ("lale-s1", {}),
+    "lale-s1, kernels of 7": ("lale-b-s1-k7", {}),
+    **{f"lale-s1, {norm}": ("lale-s1", {"norm": norm}) for norm in ("layernorm", "batchnorm", "groupnorm")},
+    **{f"lale-s1, {act}": ("lale-s1", {"act": act}) for act in ("gelu", "relu", "silu")},
+    "lale-s1, fused attention": ("lale-s1", {"attention": "fused"}),
+    "lwganet-l0": ("lwganet-l0", {}),
+    "lwganet-l0+mlp": ("lwganet-l0+mlp", {}),
+    "lemevit-tiny": ("lemevit-tiny", {}),
+    "lemore": ("lemore", {}),
+}
+
+
+def pinned_config(label: str) -> Any:
+    """The config of a network of `NETWORKS`."""
+    name, changes = NETWORKS[label]
+    return archs.fit_image_size(archs.config(name, **changes), (SIDE, SIDE))
+
+
+def pinned_network(label: str) -> tuple[Any, list[int], list[float]]:
+    """A network of `NETWORKS`: its config, the revisions of the configs in it, and the figures of its golden output."""
+    config = pinned_config(label)
+    model = golden_fill(archs.build(config, 7, 3))
+    with torch.no_grad():
+        output = model(golden_input((1, 3, SIDE, SIDE)))
+    return config, [getattr(part, "revision", 1) for part in config_parts(config)], list(golden_figures(output))

@@ -1,10 +1,14 @@
 """The golden fill against figures computed elsewhere, and the roles it tells apart."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from golden import assert_golden, golden_fill, golden_input, noise
+from golden import NETWORKS, PINNED, assert_golden, golden_fill, golden_input, noise, pinned_config, pinned_network
 from torch import nn
+
+from bench.records.fingerprint import network_fingerprint
 
 
 @pytest.mark.parametrize(
@@ -60,3 +64,26 @@ def test_a_changed_digit_is_noticed():
         assert_golden(x * (1 + 2e-7), (2, 3), figures)
     with pytest.raises(AssertionError):
         assert_golden(torch.cat([x, x]), (2, 3), figures)
+
+
+FAMILIES = {"lale-s1", "lwganet-l0", "lemevit-tiny", "lemore"}
+LABELS = [pytest.param(label, marks=() if label in FAMILIES else (pytest.mark.slow,)) for label in NETWORKS]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_change_of_function_brings_a_new_revision(label):
+    """Records of our networks are told apart by the `revision` of their configs: this is what holds that to be right.
+
+    Where this fails and the change was meant: add one to `revision` of the config class (`revision: ClassVar[int]`),
+    and enter the new figures and fingerprint in `tests/data/golden_outputs.json`.
+    """
+    _, revisions, figures = pinned_network(label)
+    pinned = json.loads(PINNED.read_text())[label]
+    assert revisions == pinned["revisions"]
+    np.testing.assert_allclose(figures, pinned["figures"], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("label", NETWORKS)
+def test_fingerprints_stay_what_they_were(label):
+    """Another fingerprint makes every record of the network stale: it changes with a new revision, or not at all."""
+    assert network_fingerprint(pinned_config(label), 7, 3) == json.loads(PINNED.read_text())[label]["network"]
