@@ -140,6 +140,30 @@ def test_no_data_and_nan_are_filled_and_have_no_label(tmp_path):
     assert data.bands[1].scale == 0.1 and 200 < data.bands[1].low < data.bands[1].high < 400
 
 
+def test_a_dark_pixel_is_no_pixel_without_data(tmp_path):
+    def dark(image):
+        image[1, 1, 0], image[2, 2] = 0, 0
+        return image
+
+    specs = [{"name": name, "nodata": 0} for name in NAMES[:4]]
+    data = open_data(build(tmp_path, 4, np.uint16, dark, bands=specs))
+    assert data["val"].images[0, 1, 1, 0] == 0 and data["val"].masks[0, 1, 1] == mask_of("val", 0)[1, 1]
+    assert data["val"].images[0, 2, 2].min() > 0 and data["val"].masks[0, 2, 2] == 255
+
+
+def test_a_compression_that_pillow_lacks_is_no_damage(tmp_path):
+    folder = build(tmp_path, 3, np.uint8)
+    before = open_data(folder).fingerprint
+    for path in folder.rglob("images/*.tif"):
+        with rasterio.open(path) as source:
+            pixels = source.read()
+        with rasterio.open(
+            path, "w", driver="GTiff", height=SIDE, width=SIDE, count=3, dtype="uint8", compress="lerc"
+        ) as target:
+            target.write(pixels)
+    assert open_data(folder).fingerprint == before
+
+
 def test_no_data_needs_a_value_for_no_label(tmp_path):
     def hole(image):
         image[0, 0] = np.nan

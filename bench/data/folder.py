@@ -172,12 +172,17 @@ def _wh(shape: tuple[int, ...]) -> str:
 
 
 def _unseen(image: np.ndarray, bands: Sequence[BandSpec]) -> np.ndarray | None:
-    """Which values (H, W, B) were not observed: a band's no-data value, and what is not finite; None for none."""
-    unseen = ~np.isfinite(image) if image.dtype == np.float32 else None
-    if any(band.nodata is not None for band in bands):
-        nodata = np.array([np.nan if band.nodata is None else band.nodata for band in bands])
-        unseen = (image == nodata) | (False if unseen is None else unseen)
-    return unseen if unseen is not None and unseen.any() else None
+    """Which values (H, W, B) were not observed; None for none. In float images a band's no-data value, and what is
+    not finite, counts by itself; in others, where 0 may be a dark pixel, all bands must hold their no-data values."""
+    nodata = np.array([np.nan if band.nodata is None else band.nodata for band in bands])
+    if image.dtype == np.float32:
+        unseen = ~np.isfinite(image) | (image == nodata)
+    elif np.isnan(nodata).all():
+        return None
+    else:
+        empty = (image == nodata) | np.isnan(nodata)
+        unseen = np.repeat(empty.all(2, keepdims=True), len(bands), 2)
+    return unseen if unseen.any() else None
 
 
 def _filled(

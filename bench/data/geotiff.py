@@ -10,7 +10,7 @@ from PIL import TiffImagePlugin
 from bench.errors import BenchError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 262, 277, 338, 339
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 259, 262, 277, 338, 339
 _RGB, _CMYK = 2, 5
 
 
@@ -31,7 +31,9 @@ def needs_rasterio(path: Path) -> bool:
 
 
 def _is_plain(tags: dict[int, Any]) -> bool:
-    """8-bit grey, palette, RGB with or without full alpha, CMYK; or one bit."""
+    """8-bit grey, palette, RGB with or without alpha, CMYK; or one bit; in a compression that Pillow knows."""
+    if tags.get(_COMPRESSION, 1) not in TiffImagePlugin.COMPRESSION_INFO:
+        return False
     bits, samples = set(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
     if bits == {1} and samples == 1:
         return True

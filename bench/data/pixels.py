@@ -67,6 +67,8 @@ def broken_files_named(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise FileError(path, "does not exist.") from error
+    except PermissionError as error:
+        raise FileError(path, "may not be read; allow it (chmod +r), or leave it out.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = str(error).replace(str(path), "it").rstrip(".")
         raise FileError(path, f"is corrupt, truncated or no image ({reason}); restore or remove it.") from error
