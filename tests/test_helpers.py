@@ -69,12 +69,16 @@ def test_two_processes_share_what_is_untimed_and_one_does_the_rest_alone(tmp_pat
     def timed(context):
         return {"processes": [int(path.name) for path in met.iterdir() if is_alive(int(path.name))]}
 
-    *counted, measured = run([Cell("speed", "speed", {}, timed), *untimed(met)][::-1], tmp_path / "records")
+    cells, lines = [*untimed(met), Cell("speed", "speed", {}, timed)], io.StringIO()
+    store, console = RecordStore(tmp_path / "records"), Console(file=lines, width=200)
+    *counted, measured = run_cells(cells, store, environment={}, console=console)
     processes = {outcome.record.result["process"] for outcome in counted}
     assert len(processes) == 2 and os.getpid() in processes
     assert sorted(outcome.record.result["seed"] for outcome in counted) == list(range(2 * SHORT_EACH))
     assert all(outcome.fresh for outcome in counted)  # whichever process of this run it was
     assert measured.record.result["processes"] == [os.getpid()]
+    said = [line.partition("] ")[2].partition(":")[0] for line in lines.getvalue().splitlines()]
+    assert sorted(said) == sorted(cell.label for cell in cells), "each cell is told of once, whoever measured it"
 
 
 def test_few_cells_and_cells_that_cannot_be_sent_are_measured_here(tmp_path):

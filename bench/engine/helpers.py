@@ -210,10 +210,11 @@ class Teller:
     """Stands where the display stands in the process that people look at: says the same, one line an event."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._told = descriptor, 0.0
+        self._descriptor, self._told, self._begun = descriptor, 0.0, ""
 
     def begin(self, key: str, label: str, left_s: float | None = None) -> None:
         """A cell starts."""
+        self._begun = key
         self.tell("begin", key)
 
     def step(self, key: str, done: int, total: int, note: str) -> None:
@@ -227,8 +228,9 @@ class Teller:
         self.tell("drop", key)
 
     def end(self, key: str, line: str) -> None:
-        """The cell has its record, and is still held."""
-        self.tell("end", key)
+        """The cell has its record, and is still held. One that was found recorded is nobody's news."""
+        if key == self._begun:
+            self.tell("end", key)
 
     def wait(self, held: int) -> None:
         """Nobody needs to know."""
