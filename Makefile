@@ -47,4 +47,4 @@ docs: .venv/installed  ## build the documentation into build/site
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks

@@ -20,7 +20,8 @@ FLAGS = (
 @contextmanager
 def chromium(profile):
     """A driver with a profile folder of its own."""
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
     if not (binary and driver):
         pytest.skip("no chromium and chromedriver here: apt-get install chromium chromium-driver")
     webdriver = pytest.importorskip("selenium.webdriver")
