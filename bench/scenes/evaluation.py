@@ -66,7 +66,7 @@ def evaluate_trained(
     trained: TrainedNetwork,
     data: DataSet,
     protocol: SpeedProtocol,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     split: str = "test",
     calibration: Tensor | None = None,
     renamed: Mapping[str, str] | None = None,

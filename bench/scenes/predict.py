@@ -63,7 +63,7 @@ class WindowNetwork:
         trained: TrainedNetwork,
         side: tuple[int, int],
         protocol: SpeedProtocol,
-        device: str,
+        device: str | torch.device,
         calibration: Tensor | None = None,
     ) -> None:
         from bench.speed.runtimes import ModelCache, input_type, prepare, refuse_other_output
