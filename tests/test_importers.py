@@ -105,8 +105,8 @@ def openearthmap(root):
             save(root / region / "images" / f"{region}_{i}.tif", image(truth.shape))
             if i < 3:
                 save(root / region / "labels" / f"{region}_{i}.tif", truth + np.uint8(1))
-                yield ("test" if (region, i) == ("lima", 2) else None), truth
-    (root / "val.txt").write_text("lima_2.tif\n")
+                yield ("test" if (region, i) in (("lima", 2), ("kyoto", 2)) else None), truth
+    (root / "val.txt").write_text("lima_2.tif\nkyoto_2.tif\n")
 
 
 def deepglobe(root):
@@ -223,8 +223,9 @@ class TestQuirks:
         source, _, size = made("openearthmap", tmp_path)
         import_data(IMPORTERS["openearthmap"], source, tmp_path / "out", size=size)
         data = open_data(tmp_path / "out")
-        assert set(data["test"].scenes) == {"lima"}
-        assert ("not for new scenes" in data.scope) == ("lima" in data["train"].scenes)
+        assert set(data["test"].scenes) == {"kyoto", "lima"}
+        assert not set(data["train"].scenes) & set(data["val"].scenes)
+        assert "test scenes are in train too" in data.scope  # two of the three regions are in train
 
     def test_eroded_labels_of_potsdam_are_another_kind(self, tmp_path):
         source, _, size = made("potsdam", tmp_path)
