@@ -117,7 +117,7 @@ def test_comments_layout_and_new_defaults_are_no_change(tmp_path, old, new):
 def test_the_same_tokens_under_every_python_there_is(tmp_path):
     """f-strings are one token up to Python 3.11 and several later: here they are one word."""
     text = "def f(x):\n    '''Doc.'''\n    y = f'{x!r:>{4}} a{{b' + 'c'  # note\n    return {y: \"d\"}\n"
-    expected = "def f ( x ) : \n <indent> y = f'{x!r:>{4} a{{b' + 'c' \n return { y : 'd' } \n <dedent>"
+    expected = "def f ( x ) : \n <indent> y = f'{x!r:>{4}} a{{b' + 'c' \n return { y : 'd' } \n <dedent>"
     assert normalised(text) == expected
     script = tmp_path / "tokens.py"
     script.write_text(Path(source_module.__file__).read_text() + f"\nprint(normalised({text!r}), end='')\n")
