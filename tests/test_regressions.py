@@ -5,12 +5,22 @@ A fault is silent where a figure came out that was wrong, and nothing said so.
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tilefolder import SIDE, coded, image_of, mask_of, save, write_table, write_tiles
+from torch import nn
 
+import archs
+from bench.cli.app import run
 from bench.data import open_data
 from bench.data.check import check_folder
 from bench.errors import BenchError, DataWarning
+from bench.records import Record, RecordStore
+from bench.records.atomic import draft_name
+from bench.study import Setting, Variant, VariantStudy, plan_study
+from bench.training.recipe import recipe_named
+from bench.training.weights import start_from
 
 
 class TestMisreadTiles:
@@ -130,3 +140,93 @@ def as_stored(upright, orientation):
         8: lambda a: np.rot90(a, -1),
     }
     return np.ascontiguousarray(inverse[orientation](upright))
+
+
+class TestStaleFigures:
+    """Figures of yesterday's code or of another run that came back as today's."""
+
+    def test_an_edited_network_had_its_old_figures(self, tmp_path):
+        """Keys hashed a config's fields, not what it builds: `tests/test_identity.py` tries every kind of edit."""
+        from test_identity import PLUGIN, fingerprint_of
+
+        edited = PLUGIN.replace("self.head = ", "self.extra = nn.Conv2d(width, width, 1)\n        self.head = ")
+        assert fingerprint_of(PLUGIN, tmp_path) != fingerprint_of(edited, tmp_path)
+
+    def test_fine_tuning_in_the_same_folder_returned_the_first_training(self, tmp_path, capsys):
+        """`train X`, then `train X --weights W` with the same --out: W was not used."""
+        command = ["train", "lale-s1", "--data", "terrain:size=32,train=4,val=2,test=2", "--budget", "smoke"]
+        command += ["--recipe", "steps=3", "--recipe", "eval_every=3", "--recipe", "crop=32", "--device", "cpu"]
+        assert run([*command, "--out", str(tmp_path / "first")]) == 0
+        weights = str(tmp_path / "first" / "weights.safetensors")
+        assert run([*command, "--out", str(tmp_path / "first"), "--weights", weights]) == 1
+        assert "of another run" in capsys.readouterr().err
+        assert run([*command, "--out", str(tmp_path / "tuned"), "--weights", weights]) == 0
+
+
+class TestLostFigures:
+    """Figures and weights that were there and vanished, or that failed with another's failure."""
+
+    def test_weights_of_recorded_trainings_are_not_kept_without_a_word(self, tmp_path):
+        """--keep-weights did nothing for cells that were recorded already."""
+        data = "terrain:size=32,train=4,val=2,test=2"
+        setting = Setting(data, recipe_named("smoke"), (0,), size=(32, 32), out=tmp_path, keep_weights=True)
+        study = VariantStudy("one", "Is it kept?", [Variant.named("lale-s1")], instruments=("train",))
+        plan = plan_study(study, setting)
+        (cell,) = (cell for cell in plan.cells if cell.kind == "train")
+        assert plan.without_weights() == []
+        RecordStore(tmp_path / "records").put(
+            Record.of(cell.kind, cell.determinants, {"f1": 0.5}, environment={}, seconds=1.0)
+        )
+        assert len(plan.without_weights()) == 1
+
+    def test_a_head_under_two_names_was_dropped_from_the_deployed_form(self):
+        """It was called under one name only, so the other was taken for unread, and the network did not run."""
+        model = SharedHead().eval()
+        deployed = archs.deploy(model)
+        x = torch.randn(1, 3, 48, 40)
+        with torch.no_grad():
+            torch.testing.assert_close(deployed(x), model(x))
+
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+    @pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+    def test_our_own_weights_as_wrappers_leave_them(self, tmp_path, prefix, ending):
+        """They were answered by `no official checkpoint is known`."""
+        model, path = SharedHead(), tmp_path / f"weights{ending}"
+        weights = {f"{prefix}{name}": value.clone() for name, value in model.state_dict().items()}
+        save_file(weights, path) if ending == ".safetensors" else torch.save(weights, path)
+        again = SharedHead()
+        assert start_from(again, path).startswith("all ")
+        assert torch.equal(again.cls.weight, model.cls.weight)
+
+    @pytest.mark.parametrize(
+        ("content", "said"), [(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"", "is empty")]
+    )
+    def test_files_that_are_no_weights_say_what_they_are(self, tmp_path, content, said):
+        (tmp_path / "w.pth").write_bytes(content)
+        with pytest.raises(BenchError, match=said):
+            start_from(SharedHead(), tmp_path / "w.pth")
+
+    def test_a_head_of_other_classes_starts_anew_and_says_so(self, tmp_path):
+        save_file({k: v.clone() for k, v in SharedHead(9).state_dict().items()}, tmp_path / "w.safetensors")
+        model = SharedHead(4)
+        assert "for 9 classes and the data have 4" in start_from(model, tmp_path / "w.safetensors")
+        assert model.cls.weight.shape[0] == 4
+
+    def test_drafts_of_two_processes_with_one_id_do_not_meet(self, tmp_path):
+        """Files on their way were named by process id, which two containers on one volume share."""
+        assert draft_name(tmp_path / "a") != draft_name(tmp_path / "a")
+
+
+class SharedHead(nn.Module):
+    """One head on two levels, under two names."""
+
+    def __init__(self, classes=5):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 1, 1)
+        self.down = nn.Conv2d(8, 8, 3, 1, 1)
+        self.cls = nn.Conv2d(8, classes, 1)
+        self.heads = nn.ModuleList([self.cls, self.cls])
+
+    def forward(self, x):
+        fine = self.stem(x).relu()
+        return sum(head(level) for head, level in zip(self.heads, (fine, self.down(fine).relu()), strict=True))

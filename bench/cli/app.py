@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import runpy
 import sys
 from pathlib import Path
@@ -77,6 +78,9 @@ app.add_typer(records.app, name="records")
 
 def main() -> None:
     """Run the command line; an error that a user can cause is one sentence and exit status 1, Ctrl-C is 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes, not a traceback
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run())
 
 
@@ -92,11 +96,20 @@ def run(arguments: list[str] | None = None) -> int:
         print(f"\n{stop or 'stopped'}", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        return _fail(f"the disk is full ({error}); what was measured is recorded: make room, run the same again")
+        return _fail(_os_sentence(error))
     except Exception as error:
         return _usage(error)
+
+
+def _os_sentence(error: OSError) -> str:
+    """What the operating system refused, on which file."""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full ({error}); what was measured is recorded: make room, run the same again"
+    where = f" at {error.filename}" if error.filename else ""
+    return (
+        f"the operating system refused{where}: {error.strerror or error}; what was measured is recorded: mend that, or "
+        "give another folder, and run the same again"
+    )
 
 
 def _usage(error: Any) -> int:

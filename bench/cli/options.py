@@ -172,6 +172,9 @@ def recipe_from(budget: str, settings: list[str] | None = None, precision: str |
 
 
 def print_json(value: Any) -> None:
-    """Plain JSON on standard output, nothing else."""
-    json.dump(value, sys.stdout, indent=2, allow_nan=False, default=str)
+    """Plain JSON on standard output, nothing else; what is not a finite number is null, as JSON has no other word."""
+    from bench.records import plain_json
+
+    plain = plain_json(json.loads(json.dumps(value, default=str)), "output", non_finite="null")
+    json.dump(plain, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError
+from bench.records.atomic import draft_name
 
 TOLERANCE = 1e-4
 """Largest difference between ONNX Runtime's logits and torch's, as a share of the largest logit. In single precision
@@ -66,7 +66,7 @@ def export_onnx(
     _require_onnx()
     image = torch.randn(batch, in_channels, *size, generator=torch.Generator().manual_seed(0))
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    draft = path.with_name(draft_name(path) + ".onnx")
     try:
         _write(model.eval(), image, draft)
         difference, agreement = _compare(draft, (reference or model).eval(), batch, in_channels, size)

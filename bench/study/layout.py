@@ -15,10 +15,9 @@ from bench.data.folds import fold
 from bench.engine import Cell, CellContext
 from bench.speed.cells import speed_cell
 from bench.study.declare import Variant, VariantStudy
-from bench.study.protocol import Layout, Setting
+from bench.study.protocol import WEIGHTS, Layout, Setting
 from bench.training.cells import train_cell
 
-WEIGHTS = "weights"
 BASELINES = "baselines"
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+WEIGHTS = "weights"
+"""Folder of kept weights, beside that of the records: `<key of the training>.safetensors`."""
+
 
 @dataclass(frozen=True)
 class Setting:

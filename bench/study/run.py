@@ -15,7 +15,7 @@ from bench.records import RecordStore
 from bench.records.environment import environment
 from bench.study.declare import VariantStudy
 from bench.study.manifest import Manifest, load_manifest
-from bench.study.protocol import Report, Results, Setting, Study
+from bench.study.protocol import WEIGHTS, Report, Results, Setting, Study
 from bench.study.report import report_variants
 
 RECORDS = "records"
@@ -36,6 +36,15 @@ class StudyPlan:
     def cells(self) -> tuple[Cell, ...]:
         """In the order in which they are measured."""
         return tuple(self.labelled.values())
+
+    def without_weights(self) -> list[str]:
+        """Labels of trainings that are recorded already, so that their weights, if not there, will not be kept."""
+        weights = self.store.folder.parent / WEIGHTS
+        return [
+            label
+            for label, cell in self.labelled.items()
+            if cell.kind == "train" and cell.key in self.store and not (weights / f"{cell.key}.safetensors").exists()
+        ]
 
 
 def plan_study(study: Study, setting: Setting, source: str = "") -> StudyPlan:
