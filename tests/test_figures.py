@@ -164,7 +164,7 @@ def effects():
     rows = [
         ("norm", "norm=layernorm", 0.012, 0.004, 0.02, "better", 1e6, 2000),
         ("norm", "norm=batchnorm", -0.03, -0.04, -0.02, "worse", 0, 0),
-        ("stem", "stem=patchify", 0.001, -0.01, 0.012, "no evidence", -2e7, 1e5),
+        ("stem", "stem=patchify", 0.001, -0.01, 0.012, "undecided", -2e7, 1e5),
         ("stem", "stem=conv7x7", None, None, None, None, 0, 0),
     ]
     keys = ["factor", "variant", "effect", "effect_low", "effect_high", "verdict", "delta_macs", "delta_params"]
@@ -179,7 +179,7 @@ def test_ablation_groups_and_keeps_what_failed(tmp_path):
     order = [t for t in said if t in ("norm", "stem") or "=" in t]
     assert order[:6] == ["norm", "norm=layernorm", "norm=batchnorm", "stem", "stem=patchify", "stem=conv7x7"]
     assert {"+1.2 [+0.4, +2.0]", "−3.0 [−4.0, −2.0]", "failed: out of memory", "−0.02 G", "+0.10 M"} <= set(said)
-    assert {"better", "worse", "no evidence"} <= set(said)
+    assert {"better", "worse", "undecided"} <= set(said)
     assert "Without a full result: stem=conv7x7: failed: out of memory." in said
 
 

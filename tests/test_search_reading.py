@@ -43,8 +43,8 @@ def test_costs_in_words(before, after, said):
 
 
 def test_what_the_statistics_say_stands_with_the_effect():
-    row = pd.Series({"effect": -0.012, "effect_low": -0.03, "effect_high": 0.006, "verdict": "no evidence"})
-    assert words.effect(row) == "−1.2 [−3.0, +0.6] points of F1 on test tiles: no evidence of a difference"
+    row = pd.Series({"effect": -0.012, "effect_low": -0.03, "effect_high": 0.006, "verdict": "undecided"})
+    assert words.effect(row) == "−1.2 [−3.0, +0.6] points of F1 on these test images: undecided"
     assert words.effect(pd.Series({"effect": None})) == "not yet compared on test tiles"
 
 
@@ -116,7 +116,7 @@ def test_a_searched_folder_is_read_again_and_members_have_weights(tmp_path, monk
     report = run_and_report(plan, setting, console=QUIET)
     assert set(report.members["variant"]) == {path.stem for path in (tmp_path / "search/front").glob("*.safetensors")}
     for said in report.members["words"]:
-        assert "points of F1 on test tiles" in said or said == "the base itself"
+        assert "points of F1 on these test images" in said or said == "the base itself"
     assert any("Successive halving took" in sentence for sentence in report.findings)
     assert "| 1 step" in (tmp_path / "search/halving.md").read_text()
     again = report_search(tmp_path / "search")

@@ -104,9 +104,9 @@ def test_tables_and_figures_are_written(finished):
 def test_what_is_not_settled_has_its_price(finished):
     _, report = finished
     prices = [sentence for sentence in report.findings if sentence.startswith("The 6 trainings took")]
-    assert len(prices) == bool((report.frame["verdict"] == "no evidence").any())
+    assert len(prices) == bool((report.frame["verdict"] == "undecided").any())
     named = " ".join(sentence for sentence in report.findings if "eeds" in sentence and "settle" in sentence)
-    undecided = report.frame[report.frame["verdict"] == "no evidence"]["variant"]
+    undecided = report.frame[report.frame["verdict"] == "undecided"]["variant"]
     assert all(label in named for label in undecided)
 
 

@@ -131,7 +131,6 @@ def test_effects_print_sign_and_bounds():
     assert style.with_interval(-0.0123, -0.02, 0.001) == "−1.2 [−2.0, +0.1]"
     assert style.text(-0.0001) == "+0.0"  # no negative zero
     assert style.with_interval(0.01, None, None) == "+1.0"
-    assert COLUMNS["p"].style.text(0.0004) == "< 0.001"
 
 
 @QUICK

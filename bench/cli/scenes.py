@@ -211,16 +211,15 @@ def publish(
 
 def _scores(found: Evaluation, data: DataSet) -> dict[str, Any]:
     """Scores of an evaluation as plain JSON, shares in 0..1; None for what a class without a pixel does not have."""
-    from bench.stats import f1_interval, pool_groups
+    from bench.stats import scene_interval
     from bench.training.metrics import scores
 
     whole, near = scores(found.confusions.sum(0)), scores(found.boundaries.sum(0))
-    by_scene = pool_groups(found.confusions, found.scenes)
-    interval = f1_interval([by_scene]) if len(by_scene) > 1 else None
+    interval = scene_interval(found.confusions, found.scenes)
     return {
         "macro_f1": whole.macro_f1,
-        "macro_f1_interval": [interval.low, interval.high] if interval else None,
-        "scenes": len(by_scene),
+        "macro_f1_interval": list(interval) if interval else None,
+        "scenes": len(set(found.scenes)),
         "scenes_known": data.scenes_known,
         "macro_iou": whole.macro_iou,
         "boundary_f1": near.macro_f1,

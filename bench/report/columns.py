@@ -69,7 +69,6 @@ FORMATS = {
     "points": Format("+z.1f", 100.0, "points", interval="[]"),
     "change in M": Format("+z.2f", 1e-6, "M", interval="[]"),
     "change in G": Format("+z.2f", 1e-9, "G", interval="[]"),
-    "p": Format(".3f", least=0.001),
     "hours": Format("z.2f", 1 / 3600, "h"),
 }
 
@@ -140,8 +139,9 @@ COLUMNS = {
         Column("peak_inference_bytes", "Peak memory", "bytes as MiB", "low"),
         Column("peak_training_bytes", "Peak memory in training", "bytes as MiB", "low"),
         Column("effect", "Effect on macro F1", "points", None, "effect_low", "effect_high"),
-        Column("p", "p (Holm)", "p"),
-        Column("verdict", "Verdict"),
+        Column("verdict", "Verdict, these test images"),
+        Column("scenes_effect", "Effect for other scenes", "points", None, "scenes_low", "scenes_high"),
+        Column("scenes_verdict", "Verdict, other scenes"),
         Column("delta_params", "Δ parameters", "change in M"),
         Column("delta_macs", "Δ MACs", "change in G"),
         Column("seeds", "Seeds", "count"),

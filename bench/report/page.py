@@ -25,13 +25,13 @@ from bench.report.columns import COLUMNS, Column, is_missing
 
 FIRST = ("variant", "f1", "verdict", "iou", "boundary_f1", "params", "macs", "latency_ms", "throughput", "family")
 EFFECT_KEYS = (
-    "variant", "factor", "base", "effect", "p", "verdict", "scope", "seeds", "seeds_needed", "delta_params",
+    "variant", "factor", "base", "effect", "verdict", "scenes_verdict", "seeds", "seeds_needed", "delta_params",
     "delta_macs",
 )  # fmt: skip
-VERDICT_KEYS = ("base", "effect", "effect_low", "effect_high", "p", "verdict", "scope")
+VERDICT_KEYS = ("base", "effect", "effect_low", "effect_high", "verdict", "scenes_verdict")
 TEXTS = ("status", "reason")
-NOT_IN_TABLE = ("effect", "p", "seeds_needed", "delta_params", "delta_macs")
-NOT_ON_AXES = ("effect", "p", "seeds", "seeds_needed", "best_batch", "delta_params", "delta_macs")
+NOT_IN_TABLE = ("effect", "seeds_needed", "delta_params", "delta_macs")
+NOT_ON_AXES = ("effect", "seeds", "seeds_needed", "best_batch", "delta_params", "delta_macs")
 
 
 @dataclass(frozen=True)

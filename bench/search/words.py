@@ -54,8 +54,7 @@ def effect(row: pd.Series) -> str:
     points = f"{100 * row['effect']:+.1f}"
     if not is_missing(row.get("effect_low")):
         points += f" [{100 * row['effect_low']:+.1f}, {100 * row['effect_high']:+.1f}]"
-    said = "no evidence of a difference" if row["verdict"] == "no evidence" else row["verdict"]
-    return f"{points} points of F1 on test tiles: {said}".replace("-", "−")
+    return f"{points} points of F1 on these test images: {row['verdict']}".replace("-", "−")
 
 
 def member(base: Any, config: Any, base_row: pd.Series, row: pd.Series) -> str:

@@ -1,18 +1,19 @@
-"""How sure a score or a difference of scores is, over training seeds and test images."""
+"""How sure a score or a difference of scores is, and what a study may say of it."""
 
-from bench.stats.compare import Comparison, class_differences, compare, holm, verdict
-from bench.stats.interval import Interval, f1_interval
-from bench.stats.pooled import macro_f1, macro_iou, pool_groups
+from bench.stats.pooled import macro_f1, macro_iou, pool_groups, scene_interval, scene_values
+from bench.stats.verdicts import DELTA, SCENES, THESE_IMAGES, Comparison, Evidence, evidence, verdict
 
 __all__ = [
+    "DELTA",
+    "SCENES",
+    "THESE_IMAGES",
     "Comparison",
-    "Interval",
-    "class_differences",
-    "compare",
-    "f1_interval",
-    "holm",
+    "Evidence",
+    "evidence",
     "macro_f1",
     "macro_iou",
     "pool_groups",
+    "scene_interval",
+    "scene_values",
     "verdict",
 ]

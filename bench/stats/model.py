@@ -155,7 +155,9 @@ class Fit:
 
     @cached_property
     def gammas(self) -> Float[np.ndarray, " g"]:
-        """Posterior weight of each value of `GAMMA`."""
+        """Posterior weight of each value of `GAMMA`; a single variant's seeds and rest are one and the same."""
+        if len(self.layout.present) == 1:
+            return (GAMMA == 0).astype(float)
         return _gamma_posterior(self.scores, self.layout)
 
     @property
@@ -205,7 +207,7 @@ def fit(scores: Float[np.ndarray, "v s"], layout: Layout) -> Fit:
         BenchError: no variant has a second training, so that nothing tells chance from effect.
     """
     values = scores[layout.present]
-    weighting, seeds = _weighting(layout, PAIRED), 0.0
+    weighting, seeds = _weighting(layout, PAIRED if len(scores) > 1 else 0.0), 0.0
     if not layout.complete:
         gammas = _gamma_posterior(values, layout)
         weighting = _weighting(layout, float(GAMMA[int(np.searchsorted(np.cumsum(gammas), CAUTION))]))

@@ -1,11 +1,10 @@
-"""Scores of confusion matrices pooled over images, for many resamples of the images at once.
+"""Scores of confusion matrices pooled over images, and what each scene adds to them.
 
-A pooled F1 is no mean of per-image values, so its spread over images has to be found by resampling: each draw
-weights every image by how often it is drawn, adds the matrices up, and scores the sum. F1 and IoU need only three
-counts a class (hits, truth, predicted), so a draw is one matrix product.
+A pooled F1 is no mean of per-image values, so its spread over scenes is found by leaving each out in turn. F1 and IoU
+need only three counts a class: hits, truth, predicted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -17,8 +16,6 @@ Counts = Float[np.ndarray, "... 3 c"]
 Metric = Callable[[Counts], Float[np.ndarray, "..."]]
 Matrices = Int64[np.ndarray, "n c c"]
 """Of one run, one confusion matrix an image: rows truth, columns prediction."""
-
-CHUNK = 4_000_000  # weights held at once: 32 MB of float64
 
 
 def class_f1(counts: Counts) -> Float[np.ndarray, "... c"]:
@@ -49,48 +46,10 @@ def class_counts(matrices: Int64[np.ndarray, "... c c"]) -> Counts:
     return np.stack([hit, matrices.sum(-1), matrices.sum(-2)], axis=-2).astype(np.float64)
 
 
-def stack_runs(runs: Sequence[Matrices]) -> Float[np.ndarray, "s n 3 c"]:
-    """The counts of several runs over the same images.
-
-    Raises:
-        BenchError: there is no run or but one image, the runs differ in images or classes, or a run's matrices hold
-            no pixel.
-    """
-    if not runs:
-        raise BenchError("there is no run to judge: give the confusion matrices of at least one seed")
-    shapes = {tuple(run.shape) for run in runs}
-    shape = next(iter(shapes))
-    if len(shapes) > 1 or len(shape) != 3 or shape[1] != shape[2]:
-        raise BenchError(f"runs must be (images, classes, classes) over the same images: given {sorted(shapes)}")
-    if shape[0] < 2:
-        raise BenchError(f"an interval over images needs at least 2 of them: given {shape[0]}")
-    if not all(run.any() for run in runs):
-        raise BenchError("a run's confusion matrices hold no pixel: the test split has only ignored pixels")
-    return np.stack([class_counts(np.asarray(run)) for run in runs])
-
-
-def resampled(
-    counts: Float[np.ndarray, "s n 3 c"], metric: Metric, draws: int, rng: np.random.Generator
-) -> Float[np.ndarray, "draws s k"]:
-    """The metric of each run on resampled images, all runs of a draw on the same ones.
-
-    Args:
-        counts: of every run and image.
-        metric: from pooled counts (..., 3, c) to (..., k).
-        draws: how many resamples of n images with replacement.
-        rng: where the draws come from.
-    """
-    runs, images, kinds, classes = counts.shape
-    by_image = np.moveaxis(counts, 1, 0).reshape(images, -1)  # (n, s * 3 * c)
-    pooled = np.concatenate([weights @ by_image for weights in _weights(images, draws, rng)])
-    return metric(pooled.reshape(draws, runs, kinds, classes))
-
-
 def pool_groups(run: Matrices, groups: Sequence[str]) -> Matrices:
     """The matrices added up by group, in order of first appearance.
 
-    Tiles cut from one image resemble each other: where that image's name is known, resampling images instead of
-    tiles keeps the interval from being too narrow.
+    Tiles cut from one scene resemble each other: only whole scenes are independent.
 
     Raises:
         BenchError: there are not as many groups as images.
@@ -124,13 +83,19 @@ def scene_values(runs: Sequence[Matrices], scenes: Sequence[str], metric: Metric
     return values.mean(axis=0)
 
 
-def _weights(images: int, draws: int, rng: np.random.Generator) -> Iterator[Float[np.ndarray, "d n"]]:
-    """How often each image is in each draw, some draws at a time so that memory stays small."""
-    at_once = max(1, CHUNK // images)
-    for start in range(0, draws, at_once):
-        rows = min(at_once, draws - start)
-        drawn = rng.integers(0, images, (rows, images)) + images * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float64)
+def scene_interval(run: Matrices, scenes: Sequence[str], metric: Metric = macro_f1) -> tuple[float, float] | None:
+    """95 % interval of one network's score over other scenes, by Student's t of the pseudo-values.
+
+    None with a single scene.
+    """
+    from scipy import special
+
+    values = scene_values([run], scenes, metric)
+    if len(values) < 2:
+        return None
+    score = float(metric(class_counts(np.asarray(run)).sum(axis=0)))
+    half = -special.stdtrit(len(values) - 1, 0.025) * values.std(ddof=1) / np.sqrt(len(values))
+    return max(0.0, score - half), min(1.0, score + half)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

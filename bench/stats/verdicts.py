@@ -9,10 +9,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from bench.errors import BenchError
 from bench.stats.model import ALPHA, DRAWS, Fit, Layout, fit, pointwise, simultaneous
 
 Verdict = Literal["better", "worse", "better, within delta", "worse, within delta", "equivalent", "undecided"]
 Scope = Literal["these test images", "other scenes of this set"]
+THESE_IMAGES: Scope = "these test images"
+SCENES: Scope = "other scenes of this set"
 DELTA = 0.01  # macro F1: differences of at most one point are of no consequence, unless the study says otherwise
 
 
@@ -78,7 +81,7 @@ class Evidence:
         self,
         pairs: Sequence[tuple[str, str]],
         *,
-        scope: Scope = "these test images",
+        scope: Scope = THESE_IMAGES,
         delta: float = DELTA,
         level: float = ALPHA,
         draws: int = DRAWS,
@@ -96,7 +99,7 @@ class Evidence:
         """
         if not pairs:
             return []
-        scenes = self.scenes if scope == "other scenes of this set" else None
+        scenes = self.scenes if scope == SCENES else None
         found = simultaneous(
             self.contrasts(pairs), self.trainings, scenes, scene_inflation=self.inflation, level=level, draws=draws,
             seed=seed,
@@ -124,21 +127,24 @@ class Evidence:
 def evidence(
     scores: Mapping[str, Mapping[int, float]],
     scenes: Mapping[str, Float[np.ndarray, " j"]] | None = None,
-    folds: int = 1,
+    folds: int = 0,
 ) -> Evidence | None:
     """Fit the models of a study; None where no variant has two scores.
 
     Args:
         scores: by variant and seed, as shares in 0..1; with folds, of the matrices of all of a seed's folds pooled.
         scenes: by variant, `bench.stats.pooled.scene_values` over the same scenes; None where they are not known.
-        folds: how many folds the scenes are tested in; 1 for a single split.
+        folds: how many folds the scenes are tested in; 0 or 1 for a single split.
     """
     labels = tuple(label for label, found in scores.items() if found)
     seeds = tuple(sorted({seed for label in labels for seed in scores[label]}))
     table = np.array([[scores[label].get(seed, np.nan) for seed in seeds] for label in labels])
     if not labels or max(np.isfinite(table).sum(axis=1)) < 2:
         return None
-    trainings = fit(table, Layout(np.isfinite(table)))
+    try:
+        trainings = fit(table, Layout(np.isfinite(table)))
+    except BenchError:  # no two variants share a second training
+        return None
     known = None
     if scenes is not None and all(label in scenes for label in labels):
         values = np.stack([scenes[label] for label in labels])

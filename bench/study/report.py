@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,12 @@ from bench.engine.display import duration
 from bench.errors import BenchError
 from bench.report.columns import COLUMNS, Column, is_missing, measured
 from bench.report.tables import write_tables
+from bench.stats import SCENES, THESE_IMAGES
+from bench.stats.looks import MOST_SEEDS, mean_variance
+from bench.stats.verdicts import Verdict
 from bench.study.protocol import Report, Results
 from bench.study.result import Declared, StudyResult, result_of
+from bench.training.schedule import still_rising
 
 if TYPE_CHECKING:
     from bench.data import DataSet
@@ -31,13 +35,19 @@ ABLATION_KEYS = (
     "variant",
     "f1",
     "effect",
-    "p",
     "verdict",
+    "scenes_effect",
+    "scenes_verdict",
     "seeds",
     "seeds_needed",
     "delta_params",
     "delta_macs",
 )
+SCOPES = {
+    THESE_IMAGES: ("effect_low", "effect_high", "verdict"),
+    SCENES: ("scenes_low", "scenes_high", "scenes_verdict"),
+}
+MANY = 4  # undecided comparisons with one base, from which on more of the base alone is worth a sentence
 STATIC_COSTS = ("macs", "activations")
 PANEL_VARIANTS = 4
 
@@ -128,7 +138,8 @@ def _ablation(result: StudyResult, folder: Path, source: str | None) -> list[Pat
     from bench.report.figures.ablation import draw_ablation
 
     frame = result.frame[result.frame["base"] != ""]
-    return draw_ablation(frame, folder / "ablation", base=result.manifest.base or "", note=_short(result))
+    m = result.manifest
+    return draw_ablation(frame, folder / "ablation", base=m.base or "", delta=m.delta, note=_short(result))
 
 
 def _per_class(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
@@ -236,8 +247,10 @@ def findings(result: StudyResult) -> list[str]:
         return []
     return [
         *_best_sentence(result, frame),
-        *_verdict_sentences(frame),
+        *_verdict_sentences(result),
+        *_delta_sentence(result),
         *_price_sentences(result),
+        *_rising_sentence(result),
         *_baseline_sentence(result),
     ]
 
@@ -260,15 +273,53 @@ def _percent(row: pd.Series) -> str:
     return f"{100 * row['f1']:.1f} % [{100 * row['f1_low']:.1f}, {100 * row['f1_high']:.1f}]"
 
 
-def _verdict_sentences(frame: pd.DataFrame) -> list[str]:
+def _verdict_sentences(result: StudyResult) -> list[str]:
+    """The comparisons with each base, by verdict; for other scenes, only what is settled."""
+    frame = result.frame[result.frame["effect"].notna()]
     sentences = []
-    for word in ("better", "worse", "no evidence"):
-        rows = frame[frame["verdict"] == word]
-        if len(rows):
-            named = ", ".join(f"{row['variant']} ({100 * row['effect']:+.1f})" for _, row in rows.iterrows())
-            sentences.append(f"{word.capitalize()} than its base, in points of macro F1: {named}.".replace(
-                "No evidence than its base", "No evidence of a difference from its base"))  # fmt: skip
+    for base, rows in frame.groupby("base", sort=False):
+        for scope, (low, high, verdict) in SCOPES.items():
+            for word in get_args(Verdict):
+                same = rows[rows[verdict] == word]
+                if len(same) and (word != "undecided" or scope == THESE_IMAGES):
+                    named = "; ".join(_named_effect(row, low, high) for _, row in same.iterrows())
+                    told = _told(word, str(base), result.manifest.delta)
+                    sentences.append(f"{told} {_on(scope)}, in points of macro F1: {named}.")
+            open_ones = rows[rows[verdict] == "undecided"]
+            if scope == SCENES and len(open_ones):
+                sentences.append(
+                    f"For {SCENES}, {len(open_ones)} of {len(rows)} comparisons with {base} are undecided."
+                )
     return sentences
+
+
+def _on(scope: str) -> str:
+    return f"on {scope}" if scope == THESE_IMAGES else f"for {scope}"
+
+
+def _told(word: str, base: str, delta: float) -> str:
+    """How a sentence on a verdict begins."""
+    within = f"within {100 * delta:g} point{'s' if delta != 0.01 else ''}"
+    if word == "undecided":
+        return f"Undecided against {base}"
+    if word == "equivalent":
+        return f"Equivalent to {base} ({within})"
+    direction, _, small = word.partition(",")
+    return f"{direction.capitalize()} than {base}" + (f", but {within}," if small else "")
+
+
+def _named_effect(row: pd.Series, low: str, high: str) -> str:
+    points = f"{row['variant']} {100 * row['effect']:+.1f}"
+    return points if is_missing(row[low]) else f"{points} [{100 * row[low]:+.1f}, {100 * row[high]:+.1f}]"
+
+
+def _delta_sentence(result: StudyResult) -> list[str]:
+    m = result.manifest
+    before = [delta for delta in m.deltas if delta != m.delta]
+    if not before:
+        return []
+    told = ", ".join(f"{100 * delta:g}" for delta in before)
+    return [f"Delta was changed after trainings were recorded: {told} points before, {100 * m.delta:g} now."]
 
 
 def _price_sentences(result: StudyResult) -> list[str]:
@@ -276,25 +327,64 @@ def _price_sentences(result: StudyResult) -> list[str]:
     frame = result.frame.set_index("variant")
     seconds = {label: [record.seconds for record in _succeeded(result, label)] for label in frame.index}
     trained = [second for times in seconds.values() for second in times]
-    undecided = frame[frame["verdict"] == "no evidence"] if "verdict" in frame else frame[:0]
-    if undecided.empty:
+    undecided = frame[frame["verdict"] == "undecided"]
+    if undecided.empty or result.evidence is None:
         return []
-    took = f"The {len(trained)} trainings took {duration(sum(trained))} in all; twice the steps would take twice that."
+    took = f"The {len(trained)} trainings took {duration(sum(trained))} in all."
     needed = undecided["seeds_needed"].dropna().astype(int)
     never = [label for label in undecided.index if label not in needed.index]
-    sentences = [took, *_settling_sentence(needed.to_dict(), seconds, result.manifest.base)]
+    sentences = [took, *_settling_sentence(needed.to_dict(), seconds, frame), *_base_sentence(result, seconds)]
     if never:
-        sentences.append(f"No number of seeds would settle, over these test images: {', '.join(never)}.")
+        sentences.append(f"Not resolvable with {MOST_SEEDS} seeds, if effects are as seen: {', '.join(never)}.")
     return sentences
 
 
-def _settling_sentence(needed: dict[str, int], seconds: dict[str, list[float]], base: str | None) -> list[str]:
-    if not needed or base is None:
+def _settling_sentence(needed: dict[str, int], seconds: dict[str, list[float]], frame: pd.DataFrame) -> list[str]:
+    if not needed:
         return []
-    most = {**needed, base: max(needed.values())}
-    more = sum(max(0, count - len(seconds[row])) * float(np.mean(seconds[row])) for row, count in most.items())
-    named = ", ".join(f"{row} {count}" for row, count in needed.items())
-    return [f"Seeds that would settle effects of the size seen: {named}; {duration(more)} more."]
+    most = dict(needed)
+    for label, count in needed.items():
+        base = frame.loc[label, "base"]
+        most[base] = max(most.get(base, 0), count)
+    more = {label: max(0, count - int(frame.loc[label, "seeds"])) for label, count in most.items()}
+    price = sum(count * float(np.mean(seconds[label])) for label, count in more.items())
+    named = ", ".join(f"{label} {count}" for label, count in needed.items())
+    return [
+        f"Seeds that would settle the undecided, if effects are as seen: {named}. That is {sum(more.values())} more "
+        f"trainings, {duration(price)}."
+    ]
+
+
+def _base_sentence(result: StudyResult, seconds: dict[str, list[float]]) -> list[str]:
+    """By how much further trainings of the base alone would shrink the intervals against it."""
+    known, base = result.evidence, result.manifest.base
+    rows = result.frame[(result.frame["base"] == base) & (result.frame["verdict"] == "undecided")]
+    if known is None or base not in known.labels or len(rows) < MANY:
+        return []
+    own = known.labels.index(base)
+    pairs = [(known.labels.index(label), own) for label in rows["variant"]]
+    present = known.trainings.layout.present
+    count = int(present[own].sum())
+    wider = np.pad(present, ((0, 0), (0, count)))
+    wider[own, -count:] = True
+    before, after = (mean_variance(p, pairs, known.trainings.gamma) for p in (present, wider))
+    price = duration(count * float(np.mean(seconds[base])))
+    return [
+        f"{count} further trainings of {base} alone ({price}) would narrow the {len(pairs)} undecided intervals "
+        f"against it by {100 * (1 - np.sqrt(after / before)):.0f} %."
+    ]
+
+
+def _rising_sentence(result: StudyResult) -> list[str]:
+    histories = [record.result["history"] for runs in result.runs.values() for record in runs.values() if
+                 record.status == "ok"]  # fmt: skip
+    rising = sum(still_rising(history) for history in histories)
+    if not rising:
+        return []
+    return [
+        f"{rising} of {len(histories)} trainings were still rising at their end (their best step was the last, or the "
+        "last fifth of the steps brought 0.3 points or more): what is compared is partly how fast they learn."
+    ]
 
 
 def _baseline_sentence(result: StudyResult) -> list[str]:

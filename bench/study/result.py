@@ -11,7 +11,10 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.records import Record, unpack_array
-from bench.stats import Comparison, compare, f1_interval, holm, macro_iou, verdict
+from bench.stats import DELTA, SCENES, THESE_IMAGES, Comparison, Evidence, evidence, macro_f1, macro_iou, scene_values
+from bench.stats.looks import seeds_to_settle
+from bench.stats.model import ALPHA
+from bench.stats.pooled import class_counts
 from bench.study.layout import BASELINES, speed_label, static_label, train_label
 from bench.study.protocol import Results
 from bench.training.metrics import scores
@@ -25,6 +28,10 @@ THROUGHPUT = (
     "throughput", "throughput_low", "throughput_high", "ceiling_share", "ceiling_share_low", "ceiling_share_high",
 )  # fmt: skip
 ACCURACY = ("f1", "f1_low", "f1_high", "iou", "iou_low", "iou_high", "boundary_f1")
+EFFECT = [
+    "effect", "effect_low", "effect_high", "verdict", "scenes_effect", "scenes_low", "scenes_high", "scenes_verdict",
+    "seeds_needed",
+]  # fmt: skip
 MISSING = "not measured yet"
 
 
@@ -57,6 +64,9 @@ class Declared:
     folds: int
     size: tuple[int, int]
     batches: tuple[int, ...]
+    delta: float
+    deltas: tuple[float, ...]
+    looks: tuple[Mapping[str, Any], ...]
     rows: tuple[Row, ...]
 
     @classmethod
@@ -75,6 +85,9 @@ class Declared:
             folds=setting.get("folds", 0),
             size=tuple(setting["size"]),
             batches=tuple(sorted(batch for batch in setting["batches"] if speed_label(batch) in manifest.cells)),
+            delta=setting.get("delta", DELTA),
+            deltas=tuple(details.get("deltas", ())),
+            looks=tuple(details.get("looks", ())),
             rows=tuple(_row(one, details["base"], manifest.skipped) for one in details["variants"]),
         )
 
@@ -104,12 +117,14 @@ class StudyResult:
         frame: one row a variant, in the study's order; see `bench.report.columns` for the columns and units.
         runs: variant -> the training records that are there, by seed and fold (0 where there are no folds).
         baselines: macro F1 on the test tiles of what sees no shapes; empty where it was not computed.
+        evidence: the models of all scores; None where no variant has two.
     """
 
     manifest: Declared
     frame: pd.DataFrame
     runs: Mapping[str, Mapping[tuple[int, int], Record]]
     baselines: Mapping[str, float]
+    evidence: Evidence | None = None
 
     @property
     def test_scenes(self) -> tuple[str, ...] | None:
@@ -172,7 +187,22 @@ def result_of(results: Results) -> StudyResult:
     found = records.get(BASELINES)
     baselines = found.result if found else declared.data.get("guesses", {})
     result = StudyResult(declared, pd.DataFrame(rows), runs, baselines)
+    result = replace(result, evidence=evidence_of(result))
     return replace(result, frame=_with_accuracy(result))
+
+
+def evidence_of(result: StudyResult) -> Evidence | None:
+    """The models of a study's scores, and of its test scenes where these are known."""
+    matrices = {row.label: result.confusions(row.label) for row in result.manifest.rows}
+    scenes, folds = result.test_scenes, result.manifest.folds
+    values = None
+    if scenes is not None:
+        values = {label: scene_values(list(runs.values()), scenes) for label, runs in matrices.items() if runs}
+    return evidence({label: _scores(runs) for label, runs in matrices.items()}, values, folds)
+
+
+def _scores(runs: Mapping[int, np.ndarray], metric: Any = macro_f1) -> dict[int, float]:
+    return {seed: float(metric(class_counts(matrices.sum(axis=0)))) for seed, matrices in runs.items()}
 
 
 def _runs(row: Row, manifest: Declared, records: Mapping[str, Record]) -> dict[tuple[int, int], Record]:
@@ -243,26 +273,37 @@ def _speed(label: str, records: Sequence[Record | None], keys: Sequence[str]) ->
 
 
 def _with_accuracy(result: StudyResult) -> pd.DataFrame:
-    scored = pd.DataFrame([_accuracy(result, row) for row in result.manifest.rows])
+    f1, iou = _half_widths(result, macro_f1), _half_widths(result, macro_iou)
+    scored = pd.DataFrame([_accuracy(result, row, f1, iou) for row in result.manifest.rows])
     frame = pd.concat([result.frame, scored], axis=1)
     return _with_cost_changes(pd.concat([frame, _comparisons(result)], axis=1))
 
 
-def _accuracy(result: StudyResult, row: Row) -> dict[str, Any]:
-    runs = list(result.confusions(row.label).values())
+def _half_widths(result: StudyResult, metric: Any) -> dict[str, float]:
+    """Of each variant's interval over trainings."""
+    scores = {row.label: _scores(result.confusions(row.label), metric) for row in result.manifest.rows}
+    found = result.evidence if metric is macro_f1 else evidence(scores)
+    return found.half_widths() if found else {}
+
+
+def _accuracy(
+    result: StudyResult, row: Row, f1_widths: Mapping[str, float], iou_widths: Mapping[str, float]
+) -> dict[str, Any]:
+    runs = result.confusions(row.label)
     if not runs:
         return {"seeds": 0, **dict.fromkeys(ACCURACY)}
-    f1, iou = f1_interval(runs), f1_interval(runs, metric=macro_iou)
     return {
         "seeds": len(runs),
-        "f1": f1.value,
-        "f1_low": f1.low,
-        "f1_high": f1.high,
-        "iou": iou.value,
-        "iou_low": iou.low,
-        "iou_high": iou.high,
+        **_interval("f1", _scores(runs), f1_widths.get(row.label)),
+        **_interval("iou", _scores(runs, macro_iou), iou_widths.get(row.label)),
         "boundary_f1": _boundary_f1(result, row.label),
     }
+
+
+def _interval(key: str, scores: Mapping[int, float], half: float | None) -> dict[str, float | None]:
+    mean = float(np.mean(list(scores.values())))
+    low, high = (None, None) if half is None else (max(0.0, mean - half), min(1.0, mean + half))
+    return {key: mean, f"{key}_low": low, f"{key}_high": high}
 
 
 def _boundary_f1(result: StudyResult, label: str) -> float:
@@ -272,27 +313,62 @@ def _boundary_f1(result: StudyResult, label: str) -> float:
 
 
 def _comparisons(result: StudyResult) -> pd.DataFrame:
-    """Effect of every variant against its base, with Holm's correction over the study."""
-    found = [_compared(result, row) for row in result.manifest.rows]
-    adjusted = iter(holm([comparison.p for comparison in found if comparison is not None]))
-    return pd.DataFrame([_effect(comparison, adjusted) for comparison in found])
+    """Every variant against its base, in both scopes; all of a study's comparisons hold together."""
+    scored = {row.label for row in result.manifest.rows if result.confusions(row.label)}
+    pairs = [(row.label, row.base) for row in result.manifest.rows if row.base in scored and row.label in scored]
+    here = _compared(result, pairs, THESE_IMAGES)
+    known = result.evidence is not None and result.evidence.scenes is not None
+    there = _compared(result, pairs, SCENES) if known else {}
+    rows = [_effect(result, here.get(row.label), there.get(row.label)) for row in result.manifest.rows]
+    return pd.DataFrame(rows, columns=EFFECT)
 
 
-def _compared(result: StudyResult, row: Row) -> Comparison | None:
-    if row.base is None:
+def _compared(result: StudyResult, pairs: Sequence[tuple[str, str]], scope: str) -> dict[str, Comparison]:
+    """By variant; without a second seed there is an effect, and nothing to judge it by."""
+    m = result.manifest
+    if result.evidence is None:
+        return {variant: _unjudged(result, variant, base) for variant, base in pairs}
+    level = m.looks[-1]["level"] if m.looks else ALPHA
+    found = result.evidence.compare(pairs, scope=scope, delta=m.delta, level=level)
+    return {comparison.variant: comparison for comparison in found}
+
+
+def _unjudged(result: StudyResult, variant: str, base: str) -> Comparison:
+    means = [np.mean(list(_scores(result.confusions(label)).values())) for label in (variant, base)]
+    nan = float("nan")
+    return Comparison(variant, base, float(means[0] - means[1]), nan, nan, nan, "undecided", THESE_IMAGES)
+
+
+def _effect(result: StudyResult, here: Comparison | None, there: Comparison | None) -> dict[str, Any]:
+    """The columns of `EFFECT`; a verdict that an earlier look reached stands."""
+    if here is None:
+        return dict.fromkeys(EFFECT)
+    earlier = [look["verdicts"].get(here.variant, "undecided") for look in result.manifest.looks]
+    verdict = next((word for word in earlier if word != "undecided"), here.verdict)
+    found = {"effect": here.effect, "effect_low": here.low, "effect_high": here.high, "verdict": verdict}
+    if there is not None:
+        beyond = {"scenes_low": there.low, "scenes_high": there.high, "scenes_verdict": there.verdict}
+        found |= {"scenes_effect": there.effect, **beyond}
+    needed = _seeds_needed(result, here) if verdict == "undecided" else None
+    return {**dict.fromkeys(EFFECT), **found, "seeds_needed": needed}
+
+
+def _seeds_needed(result: StudyResult, comparison: Comparison) -> int | None:
+    """Seeds of both networks that would settle it on these test images, if the effect is as it was seen."""
+    known = result.evidence
+    if known is None or not comparison.error > 0:
         return None
-    base, own = result.confusions(row.base), result.confusions(row.label)
-    common = sorted(base.keys() & own.keys())
-    return compare([base[seed] for seed in common], [own[seed] for seed in common]) if common else None
-
-
-def _effect(comparison: Comparison | None, adjusted: Any) -> dict[str, Any]:
-    keys = ("effect", "effect_low", "effect_high", "p", "verdict", "seeds_needed")
-    if comparison is None:
-        return dict.fromkeys(keys)
-    p = next(adjusted)
-    c = comparison
-    return dict(zip(keys, (c.effect, c.low, c.high, p, verdict(c, p), c.seeds_needed), strict=True))
+    variances = known.trainings.variances
+    pair = [known.labels.index(label) for label in (comparison.variant, comparison.base)]
+    return seeds_to_settle(
+        comparison.effect,
+        float(variances[pair].sum()),
+        0.0,
+        result.manifest.delta,
+        seeds=len(result.confusions(comparison.variant)),
+        critical=(comparison.high - comparison.low) / 2 / comparison.error,
+        comparisons=sum(row.base is not None for row in result.manifest.rows),
+    )
 
 
 def _with_cost_changes(frame: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,15 @@ from bench.report.figures.style import (
     table_text,
 )
 
-VERDICTS = {"better": (GOOD, "^"), "worse": (BAD, "v"), "no evidence": (NEUTRAL, "o")}
+VERDICTS = {
+    "better": (GOOD, "^"),
+    "better, within delta": (GOOD, "s"),
+    "equivalent": (INK, "s"),
+    "worse, within delta": (BAD, "s"),
+    "worse": (BAD, "v"),
+    "undecided": (NEUTRAL, "o"),
+}
+SCENES = ("scenes_low", "scenes_high")
 _UNJUDGED = (NEUTRAL, "d")
 _PLOT = (2.35, 5.0)  # inches from the left edge: the forest stands between names and figures
 _COLUMNS = {"effect": 6.55, "delta_macs": 7.2, "delta_params": 7.85}  # right edges, in inches
@@ -48,15 +56,19 @@ class Line:
     trouble: str = ""
 
 
-def draw_ablation(frame: pd.DataFrame, stem: Path, *, base: str = "", title: str = "", note: str = "") -> list[Path]:
+def draw_ablation(
+    frame: pd.DataFrame, stem: Path, *, base: str = "", delta: float | None = None, title: str = "", note: str = ""
+) -> list[Path]:
     """Draw the effect of every variant on macro F1, grouped by factor in the order of the frame.
 
     Args:
-        frame: one row a change: factor, variant, effect, effect_low, effect_high (fractions), verdict ("better",
-            "worse", "no evidence"); where they are known, delta_macs and delta_params (counts), base (what this
-            row is compared with, if that is not `base`), status and reason. A row without an effect says why.
+        frame: one row a change: factor, variant, effect, effect_low, effect_high (fractions), verdict (of
+            `VERDICTS`); where they are known, scenes_low and scenes_high (the interval for other scenes),
+            delta_macs and delta_params (counts), base (what this row is compared with, if that is not `base`),
+            status and reason. A row without an effect says why.
         stem: path without an ending.
         base: what the variants are compared with, for the axis.
+        delta: differences up to which networks count as equivalent, drawn as a band.
         title, note: above and beneath the figure.
 
     Returns:
@@ -72,9 +84,11 @@ def draw_ablation(frame: pd.DataFrame, stem: Path, *, base: str = "", title: str
         _legend(figure, frame)
         ax = axes(figure, left=_PLOT[0], right=WIDTH - _PLOT[1], top=0.92, bottom=0.55)
         _prepare(ax, frame, lines, base)
+        if delta is not None:
+            ax.axvspan(-100 * delta, 100 * delta, color=GREY, alpha=0.13, lw=0, zorder=0)
         for y, line in enumerate(lines):
             _draw_line(ax, y, line)
-        return save(figure, stem, [note, _troubles_note(lines)])
+        return save(figure, stem, [note, _key(frame, delta), _troubles_note(lines)])
 
 
 def _check(frame: pd.DataFrame) -> None:
@@ -130,7 +144,8 @@ def _present(frame: pd.DataFrame) -> list[str]:
 
 def _limits(frame: pd.DataFrame) -> tuple[float, float]:
     """In points, around zero and all intervals."""
-    values = frame[["effect", "effect_low", "effect_high"]].apply(pd.to_numeric).to_numpy(float, na_value=np.nan)
+    keys = [key for key in ("effect", "effect_low", "effect_high", *SCENES) if key in frame.columns]
+    values = frame[keys].apply(pd.to_numeric).to_numpy(float, na_value=np.nan)
     points = np.append(100 * values[np.isfinite(values)], 0.0)
     room = 0.06 * (np.ptp(points) or 2.0)
     return float(points.min() - room), float(points.max() + room)
@@ -154,11 +169,14 @@ def _draw_effect(ax: Axes, y: int, line: Line) -> None:
     row = line.row or {}
     colour, marker = VERDICTS.get(row["verdict"], _UNJUDGED)
     effect, *bounds = (row[key] for key in ("effect", "effect_low", "effect_high"))
+    beyond = [row.get(key) for key in SCENES]
+    if not any(is_missing(bound) for bound in beyond):
+        ax.plot([100 * bound for bound in beyond], [y, y], color=colour, lw=0.7, alpha=0.7, zorder=2)
     if not any(is_missing(bound) for bound in bounds):
         ax.plot([100 * bound for bound in bounds], [y, y], color=colour, lw=1.8, solid_capstyle="butt", zorder=3)
     ax.plot(100 * effect, y, marker, color=colour, ms=7, mec=PAPER, mew=0.9, zorder=4)
     text = COLUMNS["effect"].style.with_interval(effect, *bounds)
-    judged = row["verdict"] in ("better", "worse")
+    judged = row["verdict"] != "undecided"
     table_text(ax, _COLUMNS["effect"], y, text, ha="right", color=colour if judged else GREY)
 
 
@@ -175,6 +193,14 @@ def _cost_change(key: str, value: Any) -> str:
     style = COLUMNS[key].style
     text = style.text(value)
     return f"{text} {style.unit}" if any(digit in text for digit in "123456789") else f"{value:+,.0f}".replace("-", "−")
+
+
+def _key(frame: pd.DataFrame, delta: float | None) -> str:
+    """What the lines are."""
+    said = "Thick lines: 95 % intervals that hold together, on these test images."
+    if "scenes_low" in frame.columns and not frame["scenes_low"].map(is_missing).all():
+        said += " Thin lines: for other scenes of this set."
+    return said + (f" Grey band: differences of at most {100 * delta:g} points." if delta is not None else "")
 
 
 def _troubles_note(lines: list[Line]) -> str:
