@@ -116,7 +116,8 @@ class Pilot:
         found = {seed: records.get(label_of(network, lever, seed)) for seed in seeds}
         own = {seed: record.result for seed, record in found.items() if record is not None and record.status == "ok"}
         failed = [record.reason for record in found.values() if record is not None and record.status == "failed"]
-        row: dict[str, Any] = {"network": network, "lever": lever, "trained": len(own), "cost": _cost(lever)}
+        row: dict[str, Any] = dict.fromkeys(column.key for column in COLUMNS)
+        row |= {"network": network, "lever": lever, "trained": len(own), "cost": _cost(lever)}
         if not own:
             status = (
                 {"status": "failed", "reason": failed[0]} if failed else {"status": "missing", "reason": "not run yet"}

@@ -4,6 +4,7 @@ import json
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -14,6 +15,7 @@ from bench.study.testing import StudyTestCase
 from studies.ablation import STUDY as ABLATION
 from studies.claims.study import STUDY as CLAIMS
 from studies.deployment import STUDY as DEPLOYMENT
+from studies.pilot import STUDY as PILOT
 from studies.samplers import STUDY as SAMPLERS
 from studies.scaling import STUDY as SCALING
 from studies.tabulated import STUDY as TABULATED
@@ -153,9 +155,20 @@ def executed(source):
     return module.STUDY
 
 
+def documented(name):
+    """The block of docs/extending.md that begins with a comment of this name."""
+    text = (Path(__file__).parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
+    return next(part for part in text.split("```python\n") if part.startswith(f"# {name}")).partition("```")[0]
+
+
 class TestAblation(StudyTestCase):
     study = ABLATION.select(["norm*", "lale-b-*"])
     setting: ClassVar = {"data": "terrain:size=32,train=4,val=2,test=3", "seeds": (0,), "size": (64, 64)}
+
+
+class TestPilot(StudyTestCase):
+    study = PILOT
+    setting: ClassVar = {"data": "terrain:size=32,train=4,val=2,test=3"}
 
 
 class TestClaims(StudyTestCase):
@@ -176,6 +189,12 @@ class TestSamplers(StudyTestCase):
 
 class TestTabulated(StudyTestCase):
     study = replace(TABULATED, data="terrain:size=32,train=4,val=2,test=3", configs=4, repeated=2)
+
+
+class TestTheOneOfTheDocumentation(StudyTestCase):
+    study = executed(documented("counts.py"))
+    setting: ClassVar = {"size": (64, 64)}
+    runs = True
 
 
 class TestOneOfAUser(StudyTestCase):
