@@ -79,7 +79,7 @@ def beside(program):
         yield
     finally:
         neighbour.kill()
-        neighbour.wait()
+        neighbour.communicate()
 
 
 def train_all(way, cells, folder, monkeypatch):
