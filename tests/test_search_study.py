@@ -119,6 +119,18 @@ def test_a_saved_member_of_the_front_is_an_architecture(tmp_path):
         assert sum(p.numel() for p in archs.create(path).parameters()) == trial.cost["params"]
 
 
+def test_a_front_is_alone_in_its_folder(tmp_path):
+    """What an earlier front left there was once taken for members of the last one."""
+    result, front = search(tmp_path), tmp_path / "front"
+    first = save_front(result, front)
+    for name in ("dominated.json", "dominated.safetensors", ".being-written.json.tmp"):
+        (front / name).touch()
+    first[0].with_suffix(".safetensors").touch()
+    assert save_front(result, front) == first
+    left = {path.name for path in front.iterdir()}
+    assert left == {path.name for path in first} | {f"{first[0].stem}.safetensors", ".being-written.json.tmp"}
+
+
 def test_repeats_are_answered_from_records(tmp_path):
     """A space of five configs, searched for nine trials; then once more from another storage."""
     what = plan(free=("conv_stages",), budget=Budget(), trials=9)

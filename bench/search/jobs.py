@@ -114,9 +114,8 @@ def _join_search(job: Job, host: Host, console: Console | None) -> None:
     height, width = document["size"]
     evaluator = TrainingEvaluator(data, recipe, RecordStore(host.out / RECORDS), host.device, (height, width))
     _check_same(job.name, plan, evaluator.determinants, asked)
-    folder = host.out / "search"
     heartbeat = Heartbeat(document["grace_s"])
-    run_search(plan, evaluator, folder, storage=host.storage, console=console, heartbeat=heartbeat, asked=asked)
+    run_search(plan, evaluator, host.out, storage=host.storage, console=console, heartbeat=heartbeat, asked=asked)
 
 
 def _plan(given: Mapping[str, Any], trials: int) -> SearchPlan:
