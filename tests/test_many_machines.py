@@ -57,10 +57,10 @@ def _begin(server, folder):
 
 
 def _help(server, folder):
-    raise SystemExit(run_command(["worker", "--storage", server.url, "--out", str(folder), "--patience", "6"]))
+    raise SystemExit(run_command(["worker", "--storage", server.url, "--out", str(folder), "--patience", "20"]))
 
 
-def wait_for(what, seconds=60):
+def wait_for(what, seconds=120):
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, "it does not get on"
