@@ -35,6 +35,23 @@ class SplitCache:
         """The cache in `folder` (default: `user_cache()`) for tiles read by `table`."""
         return cls((folder or user_cache()) / "tiles", table)
 
+    def split(
+        self,
+        files: Sequence[Path],
+        shape: tuple[int, ...],
+        dtype: np.dtype | type,
+        fill: Callable[[np.ndarray, np.ndarray], str],
+        report: Callable[[int], None],
+    ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray | None]:
+        """Digest, images, masks and counts of the split that these files decode to: as `load` gives them, after
+        `write` where they are not there yet; else `report` is told that all its tiles are done."""
+        digest = self.find(files)
+        if digest is None:
+            digest = self.write(files, shape, dtype, fill)
+        else:
+            report(shape[0])
+        return digest, *self.load(digest)
+
     def find(self, files: Sequence[Path]) -> str | None:
         """The digest of the split that these files decoded to, where the cache still holds it."""
         memo = self._memo(files)
@@ -83,7 +100,6 @@ class SplitCache:
         """The bands that were measured on the split `digest` as this table names them; measured where they were not."""
         path = self.folder / "bands" / f"{digest}-{self._key([])}.json"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps([band.to_dict() for band in measure()]).encode())
         return tuple(Band(**band) for band in json.loads(path.read_text()))
 
@@ -101,15 +117,6 @@ class SplitCache:
 def count_values(masks: np.ndarray) -> np.ndarray:
     """Pixels of each mask value in each tile of masks (N, H, W): int32 (N, 256)."""
     return np.stack([np.bincount(mask.ravel(), minlength=256) for mask in masks]).astype(np.int32)
-
-
-def _keep(draft: Path, place: Path) -> None:
-    """Put a finished draft in its place, unless another process was quicker."""
-    try:
-        draft.rename(place)
-    except OSError:
-        if not place.exists():
-            raise
 
 
 def _new(path: Path, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:

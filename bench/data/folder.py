@@ -247,12 +247,8 @@ class _Opening:
             images, masks = np.empty(shape, self.first.dtype), np.empty(shape[:3], np.uint8)
             return Split(split, images, masks, names, self._fill(tiles, images, masks), scenes)
         files = [path for tile in tiles for path in (tile.image, tile.mask)]
-        digest = self.store.find(files)
-        if digest is None:
-            digest = self.store.write(files, shape, self.first.dtype, partial(self._fill, tiles))
-        else:
-            self.report(len(tiles))
-        images, masks, counted = self.store.load(digest)
+        fill = partial(self._fill, tiles)
+        digest, images, masks, counted = self.store.split(files, shape, self.first.dtype, fill, self.report)
         return Split(split, images, masks, names, digest, scenes, counted)
 
     def bands(self, parts: Sequence[Split]) -> tuple[Band, ...]:

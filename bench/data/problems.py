@@ -15,8 +15,11 @@ Counts = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing found. `kind` names its sort in one word (see `data check` in docs/own-tiles.md); `text` is a
-    sentence that names files, classes and counts."""
+    """One thing found; `text` is a sentence that names files, classes and counts.
+
+    `kind` is missing, unmatched, unreadable, unknown, size, repeated, leak, manifest or empty (files), or unscorable,
+    few, absent or shift (labels).
+    """
 
     severity: Severity
     kind: str

@@ -15,7 +15,6 @@ from bench.data.terrain.paint import paint
 from bench.data.terrain.sensor import expose
 from bench.data.terrain.style import Style, draw_style
 from bench.errors import BenchError
-from bench.records.environment import user_cache
 
 TILES_A_SCENE = 8
 MARGIN = 4
@@ -86,7 +85,7 @@ class _Part:
     def open(self, cache: Path | None, report: TileReport) -> Split:
         if self.count * self.size**2 < KEPT_FROM:
             return self._generated(report)
-        store = SplitCache((cache or user_cache()) / "tiles", f"terrain {self} numpy {np.__version__}")
+        store = SplitCache.of(cache, f"terrain {self} numpy {np.__version__}")
         try:
             return self._kept(store, report)
         except (BenchError, OSError):  # a cache that is full or read-only costs time, no more
@@ -94,13 +93,9 @@ class _Part:
 
     def _kept(self, store: SplitCache, report: TileReport) -> Split:
         """The split from the cache, generated into it first where it is not there yet."""
-        digest = store.find(SOURCES)
-        if digest is None:
-            digest = store.write(SOURCES, (self.count, self.size, self.size, 3), np.uint8, partial(self._fill, report))
-        else:
-            report(self.count)
-        images, masks = map(np.array, store.load(digest)[:2])
-        return Split(self.split, images, masks, self._names(), digest, self._scenes())
+        shape = (self.count, self.size, self.size, 3)
+        digest, images, masks, counted = store.split(SOURCES, shape, np.uint8, partial(self._fill, report), report)
+        return Split(self.split, np.array(images), np.array(masks), self._names(), digest, self._scenes(), counted)
 
     def _generated(self, report: TileReport) -> Split:
         images = np.empty((self.count, self.size, self.size, 3), np.uint8)
