@@ -14,7 +14,7 @@ from bench.cli.app import run
 from bench.data import Classes, open_data
 from bench.data.bands import BandSpec, measure_bands
 from bench.data.dataset import Split, assemble
-from bench.data.folds import divide, fold
+from bench.data.folds import divide, fold, scope_of_folds
 from bench.errors import BenchError
 from bench.records import unpack_array
 from bench.study import Setting, Variant, VariantStudy, load_results, plan_study, run_study, write_report
@@ -126,8 +126,13 @@ class TestFold:
         assert pixels(folded) == pixels(data)
         train, val, test = (set(folded[split].scenes) for split in ("train", "val", "test"))
         assert not (train & val or train & test or val & test) and len(train | val | test) == 7
-        assert "not in train" in folded.scope and "not in train" not in data.scope
+        assert "new scenes like these" in folded.scope and "new scenes like these" not in data.scope
         assert (folded.credit, folded.scenes_known, folded.classes) == ("by nobody", True, CLASSES)
+
+    def test_the_scope_of_all_folds_is_new_scenes_where_scenes_are_known(self):
+        assert "each of the 7 scenes is tested" in scope_of_folds([fold(toy(), k, 7) for k in range(1, 8)])
+        unknown = [fold(toy(scenes=0), k, 3) for k in (1, 2, 3)]
+        assert scope_of_folds(unknown) == unknown[0].scope
 
     def test_fold_k_is_validated_on_what_the_next_one_tests(self):
         data = toy()

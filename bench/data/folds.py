@@ -77,6 +77,18 @@ def fold(data: DataSet, k: int, of: int) -> DataSet:
     return pool.dealt({split: np.flatnonzero(roles == split) for split in SPLITS}, k, of)
 
 
+def scope_of_folds(parts: Sequence[DataSet]) -> str:
+    """What a score over all folds of a data set holds for, in one sentence."""
+    first = parts[0]
+    if first.stated_scope or not first.scenes_known:
+        return first.scope
+    scenes = {scene for part in parts for scene in part["test"].scenes}
+    return (
+        f"Over the {len(parts)} folds each of the {len(scenes)} scenes is tested, by networks that were not trained on "
+        "it: scores hold for new scenes like these."
+    )
+
+
 class _Pool:
     """The tiles of all splits in one row; a name that two splits use is told apart by its split."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import archs
 from bench.counting.cells import static_cell
 from bench.data import DataSet, open_data
-from bench.data.folds import fold
+from bench.data.folds import fold, scope_of_folds
 from bench.engine import Cell, CellContext
 from bench.speed.cells import speed_cell
 from bench.study.declare import Variant, VariantStudy
@@ -152,7 +152,7 @@ def _details(study: VariantStudy, data: DataSet, parts: Sequence[DataSet]) -> di
             "tiles": {name: len(split) for name, split in data.splits.items()},
             "classes": data.classes.to_dict(),
             "credit": data.credit,
-            "scope": parts[0].scope,
+            "scope": scope_of_folds(parts) if len(parts) > 1 else data.scope,
             "test_scenes": [scene for part in parts for scene in part["test"].scenes] if data.scenes_known else None,
         },
     }
