@@ -215,3 +215,16 @@ def test_the_manifest_names_no_path_and_no_host(finished):
     text = (plan.folder / "study.json").read_text(encoding="utf-8")
     assert str(plan.folder.parent) not in text
     assert json.loads(text)["details"]["data"]["name"] == "terrain"
+
+
+@pytest.mark.slow
+def test_a_delta_that_was_changed_after_trainings_is_told(tmp_path):
+    setting = replace(tiny_setting(tmp_path), delta=0.01)
+    first = plan_study(tiny_study(), setting)
+    run_study(first)
+    assert "deltas" not in load_results(first.folder).manifest.details
+    for delta in (0.02, 0.02):
+        run_study(plan_study(tiny_study(), replace(setting, delta=delta)))
+    assert load_results(first.folder).manifest.details["deltas"] == [0.01]
+    told = [said for said in write_report(first.folder).findings if said.startswith("Delta")]
+    assert told == ["Delta was changed after trainings were recorded: 1 points before, 2 now."]

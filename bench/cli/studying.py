@@ -41,7 +41,7 @@ VariantsOption = Annotated[
 MEMBERS = ("name", "question", "uses", "layout", "report")
 READ_BY = {  # option -> what of a study reads it
     "data": "data", "budget": "recipe", "recipe_settings": "recipe", "precision": "recipe", "seeds": "seeds",
-    "folds": "folds", "size": "size", "batch": "batches", "keep_weights": "keep_weights", "variants": "variants",
+    "folds": "folds", "size": "size", "batch": "batches", "keep_weights": "keep_weights", "delta": "delta", "variants": "variants",
     "trained": "variants", "timed": "variants", "add": "variants", "instruments": "variants",
 }  # fmt: skip
 
@@ -112,6 +112,9 @@ def study(
     batch: Annotated[list[int] | None, typer.Option(help="Batch sizes of the speed measurement; repeatable.")] = None,
     out: OutOption = Path("runs"),
     keep_weights: Annotated[bool, typer.Option(help="Keep the best weights of every training.")] = False,
+    delta: Annotated[
+        float, typer.Option(min=0, help="Points of macro F1 up to which two networks count as equivalent.")
+    ] = 1.0,
     retry_failed: Annotated[bool, typer.Option(help="Measure again what is recorded as failed.")] = False,
     storage: Annotated[
         str | None, typer.Option(help="`postgresql://...`: share the cells with every `lale-bench worker` there.")
@@ -144,6 +147,7 @@ def study(
         batches=tuple(batch or (1, 8)),
         out=out,
         keep_weights=keep_weights,
+        delta=delta / 100,
     )
     with PROGRESS.status("planning"):
         plan = plan_study(chosen, setting, _source(name, out / chosen.name))

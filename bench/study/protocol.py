@@ -11,6 +11,7 @@ from bench.engine import Cell
 from bench.records import Record
 from bench.report.columns import Column
 from bench.report.tables import rich_table
+from bench.stats.verdicts import DELTA
 from bench.study.manifest import Manifest
 from bench.training.recipe import RECIPES, Recipe
 
@@ -36,6 +37,7 @@ class Setting:
         size: height and width at which counts and speed are taken.
         batches: batch sizes at which speed is taken; the first is that of the latency.
         out: folder of the results; records are shared by all studies in it.
+        delta: difference of macro F1 (a share) up to which two networks count as equivalent.
         keep_weights: whether the best weights of every training are kept (in `out/weights`).
     """
 
@@ -47,6 +49,7 @@ class Setting:
     size: tuple[int, int] = (256, 256)
     batches: Sequence[int] = (1, 8)
     out: Path = Path("runs")
+    delta: float = DELTA
     keep_weights: bool = False
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:

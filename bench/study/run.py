@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.records.environment import environment
 from bench.study.declare import VariantStudy
-from bench.study.manifest import Manifest, load_manifest
+from bench.study.manifest import FILE, Manifest, load_manifest
 from bench.study.protocol import WEIGHTS, Report, Results, Setting, Study
 from bench.study.report import report_variants
 
@@ -66,9 +66,23 @@ def plan_study(study: Study, setting: Setting, source: str = "") -> StudyPlan:
         setting=setting.to_dict(study.uses),
         cells={label: cell.key for label, cell in layout.cells.items()},
         skipped=layout.skipped,
-        details=layout.details,
+        details={**layout.details, **_deltas(setting.out / study.name, setting, study)},
     )
     return StudyPlan(layout.cells, manifest, setting.out / study.name, RecordStore(setting.out / RECORDS))
+
+
+def _deltas(folder: Path, setting: Setting, study: Study) -> dict[str, list[float]]:
+    """The deltas under which trainings of this study were recorded before, so that a change is told."""
+    if "delta" not in study.uses or not (folder / FILE).is_file():
+        return {}
+    earlier = load_manifest(folder)
+    store = RecordStore(folder.parent / RECORDS)
+    before = [*earlier.details.get("deltas", [])]
+    trained = any(label.startswith("train") and store.get(key) for label, key in earlier.cells.items())
+    last = earlier.setting.get("delta")
+    if trained and last is not None and last != setting.delta and last not in before:
+        before.append(last)
+    return {"deltas": before} if before else {}
 
 
 def plan_from_manifest(document: Mapping[str, Any], data: str, device: str, out: Path, find: Find | None) -> StudyPlan:
