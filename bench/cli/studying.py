@@ -41,8 +41,8 @@ VariantsOption = Annotated[
 MEMBERS = ("name", "question", "uses", "layout", "report")
 READ_BY = {  # option -> what of a study reads it
     "data": "data", "budget": "recipe", "recipe_settings": "recipe", "precision": "recipe", "seeds": "seeds",
-    "folds": "folds", "size": "size", "batch": "batches", "keep_weights": "keep_weights", "delta": "delta", "variants": "variants",
-    "trained": "variants", "timed": "variants", "add": "variants", "instruments": "variants",
+    "folds": "folds", "size": "size", "batch": "batches", "keep_weights": "keep_weights", "delta": "delta",
+    "variants": "variants", "trained": "variants", "timed": "variants", "add": "variants", "instruments": "variants",
 }  # fmt: skip
 
 
