@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 
+import optuna
 import pytest
 from search_formula import QUIET
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
@@ -14,7 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackErro
 from bench.cli.app import run as run_command
 from bench.cli.studying import find_study
 from bench.engine import Cell
-from bench.engine.distributed import Heartbeat, through_outages, without_password
+from bench.engine.distributed import Heartbeat, WorkLoop, note, open_shared, through_outages, without_password
 from bench.engine.distributed import storage as storages
 from bench.engine.distributed.storage import is_locked, is_outage, server_url
 from bench.errors import BenchError
@@ -156,6 +157,25 @@ def test_urls_and_heartbeats():
     assert Heartbeat(120).interval_s * 4 == 120
     with pytest.raises(BenchError, match="--grace 1 is shorter than two heartbeats"):
         Heartbeat(1)
+
+
+@pytest.mark.parametrize("at", ["while it works", "before it tells"])
+def test_a_worker_that_was_taken_for_dead_goes_on_to_the_next_trial(tmp_path, at):
+    """Another worker has decided its trial meanwhile, whose end may be noted once only."""
+    opened, workers = open_shared(str(tmp_path / "shared.journal"), tmp_path, Heartbeat())
+    study, said = optuna.create_study(storage=opened, study_name="taken"), []
+
+    def objective(trial):
+        if trial.number == 0:
+            elsewhere = storages.open_storage(str(tmp_path / "shared.journal"), tmp_path)
+            optuna.load_study(study_name="taken", storage=elsewhere).tell(0, 7.0)
+            if at == "while it works":
+                note(trial, said.append, record="mine")
+        return float(trial.number)
+
+    WorkLoop(study, workers, 3, objective, tell=said.append).run()
+    assert [trial.value for trial in study.get_trials()] == [7.0, 1.0, 2.0]
+    assert len(said) == (at == "while it works") and all("another worker has decided" in line for line in said)
 
 
 OWN_STUDY = """

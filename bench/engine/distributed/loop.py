@@ -97,11 +97,13 @@ class WorkLoop:
         """Do the work of a trial and tell the result; without one the trial is left for whoever comes next."""
         try:
             values, reason = through_outages(partial(self._values, trial_id), self.tell)
+        except UpdateFinishedTrialError:
+            return self.tell("another worker has decided this one's trial: it had sent no heartbeat for too long")
         except BaseException:
             with contextlib.suppress(Exception):
                 self.study._storage.set_trial_user_attr(trial_id, WORKER, None)
             raise
-        self.ended(through_outages(partial(self._finish, trial_id, values, reason), self.tell))
+        return self.ended(through_outages(partial(self._finish, trial_id, values, reason), self.tell))
 
     def _values(self, trial_id: int) -> tuple[float | Sequence[float] | None, str]:
         try:
