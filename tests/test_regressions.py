@@ -3,6 +3,8 @@
 A fault is silent where a figure came out that was wrong, and nothing said so.
 """
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 
 import archs
 from bench.cli.app import run
+from bench.cli.options import print_json
 from bench.data import open_data
 from bench.data.check import check_folder
 from bench.errors import BenchError, DataWarning
@@ -178,6 +181,9 @@ class TestLostFigures:
             Record.of(cell.kind, cell.determinants, {"f1": 0.5}, environment={}, seconds=1.0)
         )
         assert len(plan.without_weights()) == 1
+        (note,) = plan.weight_notes(shared=False)
+        assert "1 trainings" in note
+        assert "every host keeps those of its own" in plan.weight_notes(shared=True)[1]
 
     def test_a_head_under_two_names_was_dropped_from_the_deployed_form(self):
         """It was called under one name only, so the other was taken for unread, and the network did not run."""
@@ -211,6 +217,14 @@ class TestLostFigures:
         model = SharedHead(4)
         assert "for 9 classes and the data have 4" in start_from(model, tmp_path / "w.safetensors")
         assert model.cls.weight.shape[0] == 4
+
+    def test_json_without_a_word_for_nan_and_refusals_of_the_system(self, tmp_path, capsys):
+        """Both ended in a traceback."""
+        print_json({"f1": float("nan"), "path": tmp_path})
+        assert json.loads(capsys.readouterr().out) == {"f1": None, "path": str(tmp_path)}
+        (tmp_path / "file").write_text("in the way")
+        assert run(["records", "upgrade", str(tmp_path / "file" / "below")]) == 1
+        assert capsys.readouterr().err.startswith("error: ")
 
     def test_drafts_of_two_processes_with_one_id_do_not_meet(self, tmp_path):
         """Files on their way were named by process id, which two containers on one volume share."""

@@ -152,7 +152,8 @@ def study(
     with PROGRESS.status("planning"):
         plan = plan_study(chosen, setting, _source(name, out / chosen.name))
     if keep_weights:
-        _say_which_weights(plan, storage)
+        for note in plan.weight_notes(shared=storage is not None):
+            PROGRESS.print(note, style="yellow", markup=False)
     if dry_run:
         return _print_plan(plan, as_json)
     try:
@@ -162,24 +163,6 @@ def study(
         raise
     _finish(plan.folder, data, as_json, chosen)
     return None if as_json else _write_page(plan, data)
-
-
-def _say_which_weights(plan: StudyPlan, storage: str | None) -> None:
-    """Before hours of training: which weights will not be there at the end."""
-    if recorded := plan.without_weights():
-        PROGRESS.print(
-            f"--keep-weights: {len(recorded)} trainings ({recorded[0]}, ...) are recorded already, without weights, "
-            "and are not trained again; for their weights give another --out, or delete their records",
-            style="yellow",
-            markup=False,
-        )
-    if storage is not None:
-        PROGRESS.print(
-            "--keep-weights: every host keeps the weights of its own trainings in its own folder `weights`; copy them "
-            "together at the end",
-            style="yellow",
-            markup=False,
-        )
 
 
 def _write_page(plan: StudyPlan, data: str) -> None:

@@ -90,7 +90,10 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     configs = save_front(result, folder / "front", **describe_training(seen))
     save_search(plan, result, seen, folder, halving)
     final = plan_study(final_study(plan, configs, final_name(folder)), _final_setting(setting))
-    if setting.storage is None or setting.storage.startswith("sqlite:"):
+    alone = setting.storage is None or setting.storage.startswith("sqlite:")
+    for note in final.weight_notes(shared=not alone):
+        (console or Console(stderr=True)).print(note, style="yellow", markup=False)
+    if setting.storage is None or alone:
         run_study(final, console=console)
     else:
         share_study(final, setting.storage, data=setting.data, console=console, heartbeat=setting.heartbeat)

@@ -46,6 +46,21 @@ class StudyPlan:
             if cell.kind == "train" and cell.key in self.store and not (weights / f"{cell.key}.safetensors").exists()
         ]
 
+    def weight_notes(self, shared: bool) -> list[str]:
+        """What to say before hours of training: which weights will not be there at the end, one sentence each."""
+        notes = []
+        if recorded := self.without_weights():
+            notes.append(
+                f"weights: {len(recorded)} trainings ({recorded[0]}, ...) are recorded already, without weights, and "
+                "are not trained again; for their weights give another --out, or delete their records"
+            )
+        if shared:
+            notes.append(
+                "weights: every host keeps those of its own trainings, in the folder `weights` of its own --out; copy "
+                "them together at the end"
+            )
+        return notes
+
 
 def plan_study(study: Study, setting: Setting, source: str = "") -> StudyPlan:
     """Lay out the cells of a study; nothing is measured.
