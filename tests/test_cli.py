@@ -92,6 +92,10 @@ def test_a_study_of_ones_own_in_a_file(tmp_path, capsys):
     assert [row["variant"] for row in report["rows"]] == ["depth 1", "depth 2"]
     assert run(["plot", "runs/own", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == report["rows"]
+    assert run(["study", "own.py", *SMOKE, "--seeds", "1", *only]) == 0  # nothing is left to measure
+    assert "report.html" in capsys.readouterr().out.replace("\n", "")
+    page = Path("runs/own/report.html").read_text(encoding="utf-8")
+    assert "depth 2" in page and "data:image/" in page  # with pictures of its data
 
 
 def test_a_dry_run_names_the_cells_and_measures_nothing(tmp_path, capsys):

@@ -190,6 +190,7 @@ run_study(plan_study(tiny_study(), tiny_setting(Path({out!r}))))
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_study_loses_and_repeats_nothing(finished, tmp_path):
     """SIGKILL at four moments; then to the end: the same table as the run that nothing disturbed."""
     script = SCRIPT.format(tests=str(Path(__file__).parent), out=str(tmp_path))
