@@ -13,6 +13,7 @@ from bench.cli.app import run
 from bench.study import Setting, Study, load_results, plan_study, run_study, write_report
 from bench.study.testing import StudyTestCase
 from studies.ablation import STUDY as ABLATION
+from studies.calibration import STUDY as CALIBRATION
 from studies.claims.study import STUDY as CLAIMS
 from studies.deployment import STUDY as DEPLOYMENT
 from studies.pilot import STUDY as PILOT
@@ -164,6 +165,10 @@ def documented(name):
 class TestAblation(StudyTestCase):
     study = ABLATION.select(["norm*", "lale-b-*"])
     setting: ClassVar = {"data": "terrain:size=32,train=4,val=2,test=3", "seeds": (0,), "size": (64, 64)}
+
+
+class TestCalibration(StudyTestCase):
+    study = CALIBRATION
 
 
 class TestPilot(StudyTestCase):
