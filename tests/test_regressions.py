@@ -16,6 +16,7 @@ from torch import nn
 import archs
 from bench.cli.app import run
 from bench.cli.options import print_json
+from bench.counting.static import refuse_other_output
 from bench.data import open_data
 from bench.data.check import check_folder
 from bench.errors import BenchError, DataWarning
@@ -244,3 +245,24 @@ class SharedHead(nn.Module):
     def forward(self, x):
         fine = self.stem(x).relu()
         return sum(head(level) for head, level in zip(self.heads, (fine, self.down(fine).relu()), strict=True))
+
+
+class TestOutputs:
+    """Networks that return something else than logits were counted as if all were well."""
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            (lambda y: {"out": y, "aux": y}, "a mapping of out, aux"),
+            (lambda y: (y, y), "a tuple of 2"),
+            (lambda y: y[..., ::2, ::2], r"a tensor of shape \(1, 5, 24, 20\)"),
+        ],
+    )
+    def test_what_is_no_logits_is_refused_before_it_is_counted(self, wrong, said):
+        class Wrong(SharedHead):
+            def forward(self, x):
+                return wrong(super().forward(x))
+
+        refuse_other_output(SharedHead(), (48, 40))
+        with pytest.raises(BenchError, match=f"returns {said} for images of shape"):
+            refuse_other_output(Wrong(), (48, 40))
