@@ -33,7 +33,9 @@ from bench.cli.options import (
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.study import Study, StudyPlan
+    from collections.abc import Callable
+
+    from bench.study import Setting, Study, StudyPlan
 
 VariantsOption = Annotated[
     list[str] | None, typer.Option("--variants", help="Only variants that match, as `smp/*` or `norm`; repeatable.")
@@ -115,6 +117,10 @@ def study(
     delta: Annotated[
         float, typer.Option(min=0, help="Points of macro F1 up to which two networks count as equivalent.")
     ] = 1.0,
+    settle: Annotated[
+        bool, typer.Option(help="Add seeds where a verdict is undecided, in up to four looks, at an error of 5 %.")
+    ] = False,
+    hours: Annotated[float, typer.Option(min=0, help="With --settle: begin no further look after so long.")] = 24.0,
     retry_failed: Annotated[bool, typer.Option(help="Measure again what is recorded as failed.")] = False,
     storage: Annotated[
         str | None, typer.Option(help="`postgresql://...`: share the cells with every `lale-bench worker` there.")
@@ -157,7 +163,10 @@ def study(
     if dry_run:
         return _print_plan(plan, as_json)
     try:
-        _run(plan, data, storage, retry_failed)
+        if settle:
+            _settle(chosen, setting, hours, lambda part: _run(part, data, storage, retry_failed))
+        else:
+            _run(plan, data, storage, retry_failed)
     except StudyInterrupted:
         PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
         raise
@@ -188,6 +197,15 @@ def _source(name: str, folder: Path) -> str:
     if not name.endswith(".py"):
         return name
     return Path(os.path.relpath(path, folder.absolute())).as_posix() if path.is_relative_to(Path.cwd()) else path.name
+
+
+def _settle(study: Study, setting: Setting, hours: float, run: Callable[[StudyPlan], None]) -> None:
+    from bench.study import VariantStudy
+    from bench.study.settling import Settling
+
+    if not isinstance(study, VariantStudy):
+        raise BenchError(f"the study {study.name} compares no trained variants, so there is nothing to --settle")
+    Settling(study, setting, run, hours).settle()
 
 
 def _run(plan: StudyPlan, data: str, storage: str | None, retry_failed: bool) -> None:

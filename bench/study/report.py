@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.report.columns import COLUMNS, Column, is_missing, measured
 from bench.report.tables import write_tables
 from bench.stats import SCENES, THESE_IMAGES
-from bench.stats.looks import MOST_SEEDS, mean_variance
+from bench.stats.looks import LOOKS, MOST_SEEDS, mean_variance
 from bench.stats.verdicts import Verdict
 from bench.study.protocol import Report, Results
 from bench.study.result import Declared, StudyResult, result_of
@@ -249,6 +249,7 @@ def findings(result: StudyResult) -> list[str]:
         *_best_sentence(result, frame),
         *_verdict_sentences(result),
         *_delta_sentence(result),
+        *_looks_sentence(result),
         *_price_sentences(result),
         *_rising_sentence(result),
         *_baseline_sentence(result),
@@ -320,6 +321,17 @@ def _delta_sentence(result: StudyResult) -> list[str]:
         return []
     told = ", ".join(f"{100 * delta:g}" for delta in before)
     return [f"Delta was changed after trainings were recorded: {told} points before, {100 * m.delta:g} now."]
+
+
+def _looks_sentence(result: StudyResult) -> list[str]:
+    looks = result.manifest.looks
+    if not looks:
+        return []
+    spent = sum(look["level"] for look in looks)
+    return [
+        f"Looks taken: {len(looks)} of at most {LOOKS}. Together they spend {100 * spent:.2g} % of error; the intervals "
+        f"of the last one miss with {100 * looks[-1]['level']:.2g} %, and a verdict that a look reached stands."
+    ]
 
 
 def _price_sentences(result: StudyResult) -> list[str]:

@@ -67,7 +67,13 @@ class Declared:
     delta: float
     deltas: tuple[float, ...]
     looks: tuple[Mapping[str, Any], ...]
+    cells: frozenset[str]
     rows: tuple[Row, ...]
+
+    def planned(self, label: str) -> list[tuple[int, int]]:
+        """Seed and fold (0 where there are none) of a variant's trainings; a settled study has more of some."""
+        runs = [(seed, fold) for seed in self.seeds for fold in range(1, self.folds + 1) or (0,)]
+        return [run for run in runs if train_label(label, *run) in self.cells]
 
     @classmethod
     def of(cls, results: Results) -> Declared:
@@ -88,6 +94,7 @@ class Declared:
             delta=setting.get("delta", DELTA),
             deltas=tuple(details.get("deltas", ())),
             looks=tuple(details.get("looks", ())),
+            cells=frozenset(manifest.cells),
             rows=tuple(_row(one, details["base"], manifest.skipped) for one in details["variants"]),
         )
 
@@ -206,8 +213,7 @@ def _scores(runs: Mapping[int, np.ndarray], metric: Any = macro_f1) -> dict[int,
 
 
 def _runs(row: Row, manifest: Declared, records: Mapping[str, Record]) -> dict[tuple[int, int], Record]:
-    planned = [(seed, fold) for seed in manifest.seeds for fold in range(1, manifest.folds + 1) or (0,)]
-    found = {run: records.get(train_label(row.label, *run)) for run in planned}
+    found = {run: records.get(train_label(row.label, *run)) for run in manifest.planned(row.label)}
     return {run: record for run, record in found.items() if record is not None}
 
 
@@ -248,7 +254,7 @@ def _status(
     failed = {run: record.reason for run, record in runs.items() if record.status == "failed"}
     if failed:
         return "failed", "; ".join(f"{_run_name(*run)}: {reason}" for run, reason in failed.items())
-    planned = len(manifest.seeds) * max(1, manifest.folds)
+    planned = len(manifest.planned(row.label))
     waiting = planned - len(runs) if row.trained else 0
     if waiting:
         return "incomplete", f"{waiting} of {planned} {'trainings' if manifest.folds else 'seeds'} {MISSING}"

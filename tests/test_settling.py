@@ -1,0 +1,48 @@
+"""Settling: seeds are added where a verdict is undecided, every look is written down, and it goes on from there."""
+
+from dataclasses import replace
+
+import pytest
+from test_study import tiny_setting, tiny_study
+
+from bench.errors import BenchError
+from bench.study import load_results, run_study, write_report
+from bench.study.result import result_of
+from bench.study.settling import Settling
+
+
+def test_seeds_must_follow_each_other(tmp_path):
+    for seeds in ((0,), (0, 2)):
+        with pytest.raises(BenchError, match="follow each other"):
+            Settling(tiny_study(), tiny_setting(tmp_path, seeds=seeds), run_study, 1.0)
+
+
+def test_a_plan_has_as_many_trainings_of_each_variant_as_it_says(tmp_path):
+    settling = Settling(tiny_study(), tiny_setting(tmp_path), run_study, 1.0)
+    plan = settling.plan({"base": 4, "norm=layernorm": 2, "stem=patchify": 3}, [])
+    trained = [label for label in plan.labelled if label.startswith("train")]
+    assert [sum(name in label for label in trained) for name in ("base", "norm", "stem")] == [4, 2, 3]
+    assert set(plan.labelled) == set(plan.manifest.cells)
+
+
+@pytest.mark.slow
+def test_looks_are_written_down_resumed_and_read_at_their_level(tmp_path):
+    setting = tiny_setting(tmp_path, delta=1e-6)  # nothing can be equivalent
+    none_left = Settling(tiny_study(), setting, run_study, 0.0)
+    plan = none_left.settle()
+    (first,) = load_results(plan.folder).manifest.details["looks"]
+    assert first["level"] == pytest.approx(0.0125)
+    assert first["seeds"] == {"base": 2, "norm=layernorm": 2, "stem=patchify": 2}
+    assert set(first["verdicts"]) == {"norm=layernorm", "stem=patchify"}
+    looks = load_results(replace(none_left, hours=1.0).settle().folder).manifest.details["looks"]
+    assert looks[0] == first
+    assert 2 <= len(looks) <= 4
+    result = result_of(load_results(plan.folder))
+    counts = result.frame.set_index("variant")["seeds"].to_dict()
+    assert counts == looks[-1]["seeds"]
+    assert (result.frame["status"] == "").all()
+    assert any(
+        said.startswith(f"Looks taken: {len(looks)} of at most 4.") for said in write_report(plan.folder).findings
+    )
+    settled = {label for label, word in first["verdicts"].items() if word != "undecided"}
+    assert all(looks[-1]["seeds"][label] == 2 for label in settled)
