@@ -330,7 +330,7 @@ def _looks_sentence(result: StudyResult) -> list[str]:
     spent = sum(look["level"] for look in looks)
     return [
         f"Looks taken: {len(looks)} of at most {LOOKS}. Together they spend {100 * spent:.2g} % of error; the "
-        f"intervals of the last one miss with {100 * looks[-1]['level']:.2g} %, and a verdict that a look reached stands."
+        f"intervals of the last one miss with {100 * looks[-1]['level']:.2g} %, and a verdict once reached stands."
     ]
 
 
