@@ -15,6 +15,7 @@ from bench.stats import DELTA, SCENES, THESE_IMAGES, Comparison, Evidence, evide
 from bench.stats.looks import seeds_to_settle
 from bench.stats.model import ALPHA
 from bench.stats.pooled import class_counts
+from bench.stats.verdicts import Scope
 from bench.study.layout import BASELINES, speed_label, static_label, train_label
 from bench.study.protocol import Results
 from bench.training.metrics import scores
@@ -329,7 +330,7 @@ def _comparisons(result: StudyResult) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=EFFECT)
 
 
-def _compared(result: StudyResult, pairs: Sequence[tuple[str, str]], scope: str) -> dict[str, Comparison]:
+def _compared(result: StudyResult, pairs: Sequence[tuple[str, str]], scope: Scope) -> dict[str, Comparison]:
     """By variant; without a second seed there is an effect, and nothing to judge it by."""
     m = result.manifest
     if result.evidence is None:

@@ -74,7 +74,7 @@ def _row(condition: Condition, record: Record | None) -> dict[str, Any]:
     row |= {"status": "" if found else "incomplete", "reason": "" if found else "not simulated yet"}
     if record is not None and record.status == "failed":
         row |= {"status": "failed", "reason": record.reason}
-    studies = found["studies"] if found else None
+    studies: Any = found["studies"] if found else None
     for method in METHODS:
         row |= _rates(method, found["methods"][method] if found else None, studies, condition)
     own = found["methods"]["model"] if found else {}

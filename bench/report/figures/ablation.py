@@ -169,7 +169,7 @@ def _draw_effect(ax: Axes, y: int, line: Line) -> None:
     row = line.row or {}
     colour, marker = VERDICTS.get(row["verdict"], _UNJUDGED)
     effect, *bounds = (row[key] for key in ("effect", "effect_low", "effect_high"))
-    beyond = [row.get(key) for key in SCENES]
+    beyond: list[Any] = [row.get(key) for key in SCENES]
     if not any(is_missing(bound) for bound in beyond):
         ax.plot([100 * bound for bound in beyond], [y, y], color=colour, lw=0.7, alpha=0.7, zorder=2)
     if not any(is_missing(bound) for bound in bounds):
