@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,7 +30,7 @@ from bench.scenes.source import open_scene
 from bench.scenes.windows import STRIDE, grid, spans
 from bench.speed.protocol import SpeedProtocol
 from bench.training.checkpoint import save_weights
-from bench.training.trained import open_trained
+from bench.training.trained import committed, open_trained
 
 CLASSES = [{"name": f"c{k}", "rgb": [40 * k, 10, 200 - 40 * k]} for k in range(4)]
 SMALL = Mapping(window=64, overlap=32, blend=16)
@@ -167,6 +167,16 @@ def test_probabilities_are_bytes_that_add_up_and_agree_with_the_classes(tmp_path
     assert np.abs(shares.sum(0) - 255).max() <= 2  # each is rounded
     best = np.take_along_axis(shares, classes[None].astype(int), 0)[0]
     assert (best >= shares.max(0)).all()
+
+
+def test_windows_are_as_large_as_the_tiles_of_the_training(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 700, 900)
+    with open_scene(tmp_path / "scene.png") as scene:
+        assert Mapping().tiling(scene, trained).side == (512, 512)  # nothing is said
+        assert Mapping().tiling(scene, replace(trained, tile_size=(128, 128))).side == (128, 128)
+        assert Mapping().tiling(scene, replace(trained, tile_size=(50, 50))).side == (64, 64)
+        assert Mapping(window=256).tiling(scene, replace(trained, tile_size=(128, 128))).side == (256, 256)
 
 
 @pytest.mark.parametrize("stop", [1, 9, 20])
@@ -365,7 +375,7 @@ MEASURED = """
 import resource, sys
 from pathlib import Path
 from bench.scenes.mapping import Mapping, map_scene
-from bench.training.trained import open_trained
+from bench.training.trained import committed, open_trained
 map_scene(open_trained(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Mapping())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
@@ -386,3 +396,14 @@ def test_a_scene_20000_px_wide_is_mapped_within_a_gib_torch_included(tmp_path):
     assert int(done.stdout) < 1024
     with rasterio.open(tmp_path / "map.tif") as drawn:
         assert drawn.shape == (1200, 20_000)
+
+
+@pytest.mark.parametrize("name", committed())
+def test_what_is_committed_maps_the_sample_scene_and_has_its_card(name, tmp_path):
+    trained, folder = open_trained(name), committed()[name]
+    assert trained.weights.stat().st_size < 4 << 20
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"# {name}" in card and f"trained on {trained.trained_on}" in card
+    pytest.importorskip("rasterio")
+    found = map_scene(trained, Path("sample"), tmp_path / "map.tif", Mapping())
+    assert found.size == (768, 1024)

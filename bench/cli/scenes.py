@@ -35,9 +35,16 @@ def predict(
         typer.Argument(help="A GeoTIFF, PNG or JPEG, a folder of them, a pattern in quotes, or `sample`."),
     ],
     out: Annotated[Path, typer.Argument(help="The map, as .tif or .png, or a folder.")],
-    window: Annotated[int, typer.Option(help="Side in pixels of a window, a multiple of 32.")] = 512,
-    overlap: Annotated[int, typer.Option(help="Pixels that neighbouring windows share, at least.")] = 64,
-    blend: Annotated[int, typer.Option(help="Pixels over which one window fades into the next.")] = 32,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Side in pixels of a window, a multiple of 32; by default that of the training tiles."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels that neighbouring windows share; by default a quarter, 64 at most.")
+    ] = None,
+    blend: Annotated[
+        int | None, typer.Option(help="Pixels over which one window fades into the next; by default half the overlap.")
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(help="Windows a call; by default as many as have 512 x 512 pixels.")
     ] = None,

@@ -15,12 +15,13 @@ from bench.errors import BenchError
 from bench.scenes.output import TIFF_SUFFIXES, Draft, Layer, require_room
 from bench.scenes.predict import Timing, WindowNetwork, predict_scene, sample_windows
 from bench.scenes.source import GEO_SUFFIXES, PICTURE_SUFFIXES, Scene, open_scene, sample_scene
-from bench.scenes.windows import Grid, grid
+from bench.scenes.windows import STRIDE, Grid, grid
 from bench.speed.protocol import SpeedProtocol
 from bench.training.trained import TrainedNetwork
 
 SAMPLE = "sample"
 """The scene that comes with the suite: Europe and North Africa out of the embedded data set."""
+LARGEST, MOST_OVERLAP = 512, 64  # pixels, where nothing is said
 PIXELS_A_BATCH = 1 << 18  # what keeps the memory of a batch far below a GiB
 
 
@@ -29,24 +30,33 @@ class Mapping:
     """How scenes are turned into maps.
 
     Attributes:
-        window: side of a window in pixels.
-        overlap: of neighbouring windows, at least, in pixels.
-        blend: over so many pixels one window's answer fades into the next one's.
+        window: side of a window in pixels; None takes that of the tiles that the network was trained on. Networks
+            that see the whole window (attention, global pooling) answer otherwise where it is larger.
+        overlap: of neighbouring windows, at least, in pixels; None takes a quarter of the window, 64 at most.
+        blend: over so many pixels one window's answer fades into the next one's; None takes half of the overlap.
         batch: windows a call; None takes as many as have `PIXELS_A_BATCH` pixels.
         form, runtime, precision: as those of `measure`; int8 is calibrated on windows of the scene.
         device: where the network runs.
         probabilities: whether the probability of each class is written too.
     """
 
-    window: int = 512
-    overlap: int = 64
-    blend: int = 32
+    window: int | None = None
+    overlap: int | None = None
+    blend: int | None = None
     batch: int | None = None
     form: str = "deployed"
     runtime: str = "eager"
     precision: str = "fp32"
     device: str = "cpu"
     probabilities: bool = False
+
+    def tiling(self, scene: Scene, trained: TrainedNetwork) -> Grid:
+        """The windows of a scene."""
+        own = max(trained.tile_size or (LARGEST,)) // STRIDE * STRIDE
+        window = self.window or min(max(own, 2 * STRIDE), LARGEST)
+        overlap = min(window // 4, MOST_OVERLAP) if self.overlap is None else self.overlap
+        blend = overlap // 2 if self.blend is None else self.blend
+        return grid(scene.height, scene.width, window, overlap, blend, _input_rule(trained).fixed)
 
     def protocol(self, tiling: Grid) -> SpeedProtocol:
         """How the network is run on the windows of a scene."""
@@ -123,7 +133,7 @@ def map_scene(
     with _opened(path) as scene:
         _require_bands(trained, scene)
         target = output_path(path, out, many, scene.place.crs is not None)
-        tiling = grid(scene.height, scene.width, how.window, how.overlap, how.blend, _input_rule(trained).fixed)
+        tiling = how.tiling(scene, trained)
         layers = _layers(trained, target, how.probabilities)
         drafts = [Draft(layer, scene.height, scene.width, _signature(trained, path, how, layer)) for layer in layers]
         size = (scene.height, scene.width)
