@@ -164,6 +164,8 @@ def study(
         return _print_plan(plan, as_json)
     try:
         if settle:
+            if storage is not None:
+                raise BenchError("--settle trains on this machine alone: leave --storage out")
             _settle(chosen, setting, hours, lambda part: _run(part, data, storage, retry_failed))
         else:
             _run(plan, data, storage, retry_failed)
