@@ -121,7 +121,7 @@ def test_a_table_that_goes_to_a_file_comes_without_progress(capsys):
 @pytest.mark.parametrize("name", ["my.study", "nowhere", "studies.claims", "claims.report", ""])
 def test_a_name_of_no_study_gets_a_sentence(name, capsys):
     assert run(["study", name]) == 1
-    assert f"there is no study {name!r}; there are ablation, benchmark, claims" in capsys.readouterr().err
+    assert f"there is no study {name!r}; there are ablation, benchmark, calibration, claims" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("counter", ["fvcore", "thop"])

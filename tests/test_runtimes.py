@@ -91,8 +91,9 @@ def test_difference_is_a_share_of_the_largest_value():
     [
         ({"runtime": "cudagraphs"}, "runtime cudagraphs is for NVIDIA GPUs, not for a cpu"),
         ({"precision": "tf32"}, "precision tf32 is for NVIDIA GPUs, not for a cpu"),
-        ({"runtime": "onnxruntime", "precision": "bf16"}, "onnxruntime is measured in fp32, not in bf16"),
-        ({"runtime": "openvino", "precision": "fp16"}, "openvino is measured in fp32 or bf16, not in fp16"),
+        ({"runtime": "onnxruntime", "precision": "bf16"}, "onnxruntime is measured in fp32 or int8, not in bf16"),
+        ({"runtime": "eager", "precision": "int8"}, "eager is measured in fp32 or tf32 or bf16 or fp16, not in int8"),
+        ({"runtime": "openvino", "precision": "fp16"}, "openvino is measured in fp32 or bf16 or int8, not in fp16"),
     ],
 )
 def test_what_a_cpu_has_not_is_said(changes, sentence):

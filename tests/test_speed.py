@@ -208,7 +208,7 @@ def test_compiling_is_reported_apart(runtime):
     assert speed.compile_seconds > 10 * max(speed.samples)
 
 
-@pytest.mark.parametrize(("field", "value"), [("precision", "int8"), ("memory_format", "nhwc"), ("runtime", "jit")])
+@pytest.mark.parametrize(("field", "value"), [("precision", "int4"), ("memory_format", "nhwc"), ("runtime", "jit")])
 def test_unknown_settings_are_answered_with_the_known(field, value):
     with pytest.raises(BenchError, match=rf"{field} '{value}' is not known; there are "):
         SpeedProtocol(**{field: value})

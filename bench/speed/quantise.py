@@ -36,8 +36,8 @@ def calibration_batches(images: Float[Tensor, "n c h w"] | None, batch: int) -> 
     if images is None or len(images) < batch:
         given = 0 if images is None else len(images)
         raise BenchError(
-            f"int8 is calibrated on images of the training data, at least {batch} of them: given {given}; use "
-            "`evaluate` or `predict` with --calibrate DATA, or a smaller batch"
+            f"int8 is calibrated on images of the training data, at least {batch} of them, and {given} were given; "
+            "`evaluate` takes the training tiles and `predict` windows of the scene"
         )
     images = images[:IMAGES]
     return [images[i : i + batch].numpy() for i in range(0, len(images) - batch + 1, batch)]
