@@ -34,16 +34,19 @@ def upgrade(
 ) -> None:
     """Carry over the records of schema 1, and their keys in manifests, tables, weights and search storages.
 
+    Manifests of studies and surveys in the formats before become those of today, so that `plot` opens their folders.
     Every file that changes is copied to `FOLDER-schema-1` first. A record is carried over where the network and the
     data are known to be the same as when it was measured; the others are kept aside, and their cells measured again.
     The command may be interrupted, and be run again, with more `--data` or other versions of libraries.
     """
     from bench.records.upgrade import upgrade_folder
+    from bench.study.former import upgrade_manifests
 
     with PROGRESS.status("opening the data"):
         fingerprints = {old: new for source in data or [] for old, new in _fingerprints(source).items()}
     with PROGRESS.status("upgrading") as status:
         done = upgrade_folder(folder, fingerprints, lambda i, n: status.update(f"record {i} of {n}"))
+        upgrade_manifests(done)
     if as_json:
         return print_json(
             {
@@ -53,7 +56,7 @@ def upgrade(
                 "backup": str(done.backup),
             }
         )
-    OUTPUT.print(f"{done.records} records carried over; keys replaced in {len(done.files)} other files", markup=False)
+    OUTPUT.print(f"{done.records} records carried over; {len(done.files)} other files changed", markup=False)
     for reason, count in done.aside.items():
         OUTPUT.print(f"{count} kept aside: {reason}", markup=False, highlight=False)
     if done.backup.exists():

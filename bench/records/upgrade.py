@@ -60,7 +60,7 @@ class Upgraded:
         backup: folder beside it that holds every file as it was.
         records: carried over.
         aside: kept aside, by reason.
-        files: other files in which keys were replaced.
+        files: other files that changed.
         new: by old key or fingerprint, the new one.
     """
 
@@ -138,7 +138,7 @@ def _carry_over(path: Path, done: Upgraded) -> None:
 
 def _put_away(path: Path, done: Upgraded) -> None:
     """Remove an old record that was carried over; move one that was not to where no reader looks."""
-    _keep_copy(path, done)
+    keep_copy(path, done)
     if path.stem not in done.new and path.parent.parent.name != ASIDE:
         write_atomically(_store(path) / ASIDE / path.parent.name / path.name, path.read_bytes())
     if path.stem in done.new or path.parent.parent.name != ASIDE:
@@ -150,7 +150,7 @@ def _store(path: Path) -> Path:
     return folder.parent if folder.name == ASIDE else folder
 
 
-def _keep_copy(path: Path, done: Upgraded) -> None:
+def keep_copy(path: Path, done: Upgraded) -> None:
     """The file as it is, into the backup, unless that has an earlier form."""
     copy = done.backup / path.relative_to(done.folder)
     if not copy.exists():
@@ -167,7 +167,7 @@ def _replace_keys(done: Upgraded) -> None:
         elif path.suffix in TEXTS:
             _replace_in_text(path, done)
         elif path.suffix in STORAGES and replace_in_storage(
-            path, partial(translated, new=done.new), partial(_keep_copy, path, done)
+            path, partial(translated, new=done.new), partial(keep_copy, path, done)
         ):
             done.files.append(path)
 
@@ -176,7 +176,7 @@ def _replace_in_text(path: Path, done: Upgraded) -> None:
     before = _text(path)
     after = translated(before, done.new)
     if after != before:
-        _keep_copy(path, done)
+        keep_copy(path, done)
         write_atomically(path, after.encode())
         done.files.append(path)
 

@@ -60,7 +60,10 @@ class Manifest:
             BenchError: it is of another version.
         """
         if document.get("format") != FORMAT:
-            raise BenchError("the manifest is of another version; run the study again, its records are kept")
+            raise BenchError(
+                "the manifest is of another version; carry the folder of the results over by `lale-bench records "
+                "upgrade`, or run the study again, its records are kept"
+            )
         return cls(**{key: value for key, value in document.items() if key != "format"})
 
     def save(self, folder: Path) -> Path:
