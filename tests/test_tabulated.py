@@ -17,8 +17,8 @@ from bench.study import Setting, load_results, plan_study, run_study, write_repo
 from studies import tabulated
 from studies.samplers.contest import UNFILTERED, hypervolume_of_chosen
 from studies.samplers.study import Samplers
-from studies.tabulated.benchmark import Scope, noise_of
-from studies.tabulated.report import Training, report_tabulated
+from studies.tabulated.benchmark import Scope, deviations_of, noise_of
+from studies.tabulated.report import Training, noise_sentence, report_tabulated
 from studies.tabulated.study import STUDY as TABULATION
 
 S1 = archs.config("lale-s1")
@@ -89,6 +89,23 @@ def test_noise_is_that_of_seeds_and_an_observation_repeats(folder):
     assert benchmark.observe(S1, 7) == seen[7]
     with pytest.raises(BenchError, match="no config of the table was trained with two seeds"):
         noise_of(pd.DataFrame({"config_key": ["a", "b"], "f1": [0.1, 0.2]}))
+
+
+def test_the_report_says_which_noise_is_meant():
+    """One config that varies much more than the others moves the pooled figure, and not that of the median config."""
+    spread = {"a": 0.01, "b": 0.01, "c": 0.01, "wild": 0.10}
+    rows = [
+        {"config_key": key, "seed": seed, "f1": 0.5 + sign * size}
+        for i, (key, size) in enumerate(spread.items())
+        for seed, sign in enumerate(np.roll([-1, 0, 1], i))
+    ]
+    table = pd.DataFrame(rows)
+    each, noise = deviations_of(table), noise_of(table)
+    assert each["wild"] == each.max() and each.median() < noise < each.max()
+    sentence = noise_sentence(table, noise)
+    assert f"{100 * noise:.2f} points pooled over the 4 configs" in sentence
+    assert f"{100 * each.median():.2f} in the median config" in sentence
+    assert f"{100 * each.max():.2f} in the one that varies most" in sentence
 
 
 def test_a_search_over_a_table_trains_nothing_and_finds_better(folder, tmp_path):

@@ -157,7 +157,7 @@ class Tabulated:
     Attributes:
         scope: the space and how costs are counted.
         table: one row a training: the point by dimension name, seed, f1, params, macs, config_key.
-        noise: standard deviation of the F1 between trainings of one config, see `noise_of`.
+        noise: standard deviation of the F1 between trainings of one config, pooled over configs, see `noise_of`.
         fits: the error of every model.
         model: the one that predicts.
         about: data, recipe, environment, as JSON.
@@ -262,6 +262,11 @@ def noise_of(table: pd.DataFrame) -> float:
     What all trainings of a seed share (the same tiles in the same order) is left out: a search trains its candidates
     with one seed, so it does not change their order.
 
+    A pooled deviation follows the few configs that vary most: it lies above that of most configs (see
+    `deviations_of`), and a held-out error may lie below it, since most configs vary less. The surrogate's weights and
+    the simulated trainings use it all the same: it makes a search harder, never easier, than the typical config would,
+    and it is part of what identifies the recorded contest of samplers, whose every search another value would void.
+
     Raises:
         BenchError: none was trained more than once, or too few to separate the effect of a seed from that of a config.
     """
@@ -271,9 +276,19 @@ def noise_of(table: pd.DataFrame) -> float:
     freedom = len(repeated) - repeated["config_key"].nunique() - (repeated["seed"].nunique() - 1)
     if freedom < 1:
         raise BenchError("too few configs of the table were trained with two seeds, so the noise is not known")
-    left = repeated["f1"] - repeated["seed"].map(seed_effects(table))
+    left = _without_seed_effects(table)
     left -= left.groupby(repeated["config_key"]).transform("mean")
     return float(np.sqrt((left**2).sum() / freedom))
+
+
+def deviations_of(table: pd.DataFrame) -> pd.Series:
+    """By config that was trained more than once, the standard deviation of its F1, without the effects of seeds."""
+    return _without_seed_effects(table).groupby(_repeated(table)["config_key"]).std()
+
+
+def _without_seed_effects(table: pd.DataFrame) -> pd.Series:
+    repeated = _repeated(table)
+    return repeated["f1"] - repeated["seed"].map(seed_effects(table))
 
 
 def seed_effects(table: pd.DataFrame) -> dict[int, float]:

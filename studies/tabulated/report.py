@@ -26,6 +26,7 @@ from studies.tabulated.benchmark import (
     SURROGATES,
     Fit,
     Scope,
+    deviations_of,
     held_out,
     judge,
     noise_of,
@@ -73,8 +74,7 @@ def report_tabulated(
     caption = (
         f"Prediction of the F1 of a config: surrogates on configs that they have not seen ({FOLDS} folds), and cost "
         f"alone. {good['config_key'].nunique()} configs of LALE, {about['recipe']['steps']} steps each on "
-        f"{about['name']}. Standard deviation between trainings of one config: {100 * noise:.2f} points, "
-        "without what all trainings of a seed share."
+        f"{about['name']}. {noise_sentence(good, noise)}"
     )
     files += write_tables(frame, COLUMNS, folder / "fits", caption)
     files += draw_tabulated(good, predicted[best.model], f1, noise, best, folder / "tabulated")
@@ -155,9 +155,21 @@ def _sentences(table: pd.DataFrame, frame: pd.DataFrame, best: Fit, noise: float
     macs = frame[frame["ranked_by"] == "MACs alone"].iloc[0]
     sentences = [
         f"The surrogate ({SURROGATES[best.model]}) predicts the F1 of configs it has not seen: held-out RMSE "
-        f"{100 * best.rmse:.2f} points, Kendall's tau {best.tau:.2f} ({macs.tau:.2f} by MACs alone). Standard "
-        f"deviation between trainings of one config, pooled: {100 * noise:.2f} points."
+        f"{100 * best.rmse:.2f} points, Kendall's tau {best.tau:.2f} ({macs.tau:.2f} by MACs alone).",
+        noise_sentence(table[table["status"] == "ok"], noise),
     ]
     if len(lost):
         sentences.append(f"{len(lost)} of {len(table)} trainings failed or are missing.")
     return sentences
+
+
+def noise_sentence(table: pd.DataFrame, noise: float) -> str:
+    """Which noise is which: pooled over configs, of the median config, of the one that varies most."""
+    each = deviations_of(table)
+    share = each.max() ** 2 / (each**2).sum() if each.any() else 0.0
+    return (
+        "Standard deviation between trainings of one config, without what all trainings of a seed share: "
+        f"{100 * noise:.2f} points pooled over the {len(each)} configs that were trained more than once (it feeds "
+        f"the surrogate and the simulated trainings), {100 * each.median():.2f} in the median config, "
+        f"{100 * each.max():.2f} in the one that varies most, which makes {share:.0%} of the pooled variance."
+    )
