@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from bench.cli.options import OUTPUT, PROGRESS
+from bench.cli.options import OUTPUT, PROGRESS, writable_file
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def report(
     folders: Annotated[
         list[Path], typer.Argument(help="Folders of studies or searches, or folders that hold such folders, as `runs`.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.", callback=writable_file)] = Path(
+        "report.html"
+    ),
     data: Annotated[
         list[str] | None, typer.Option(help="Data of the studies, for images and truth beside predictions; repeatable.")
     ] = None,

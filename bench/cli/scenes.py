@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import OUTPUT, PROGRESS, DataOption, DeviceOption, JsonOption, parse_settings, print_json
+from bench.cli.options import (
+    OUTPUT,
+    PROGRESS,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    parse_settings,
+    print_json,
+    writable_file,
+    writable_folder,
+)
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -65,13 +75,16 @@ def predict(
     goes on. A scene that cannot be mapped is named with the reason, and the others go on.
     """
     from bench.records.environment import resolve_device
-    from bench.scenes.mapping import Mapping, find_scenes
+    from bench.scenes.mapping import Mapping, find_scenes, output_path
     from bench.training.trained import open_trained
 
     scenes = find_scenes(scene)
+    many = len(scenes) > 1 or Path(scene).is_dir()
+    one_file = output_path(scenes[0], out, many, georeferenced=True) == out
+    writable_file(out) if one_file else writable_folder(out)
     trained = open_trained(network)
     how = Mapping(window, overlap, blend, batch, form, runtime, precision, str(resolve_device(device)), probabilities)
-    reports = [_map_one(trained, path, out, how, len(scenes) > 1 or Path(scene).is_dir(), overwrite) for path in scenes]
+    reports = [_map_one(trained, path, out, how, many, overwrite) for path in scenes]
     if as_json:
         print_json(reports)
     failed = [report for report in reports if "problem" in report]
@@ -193,7 +206,12 @@ def _loss(found: Evaluation, plain: Evaluation, delta: float) -> dict[str, Any]:
 
 def publish(
     network: NetworkArgument,
-    out: Annotated[Path, typer.Argument(help="Folder for config, weights and card; its name is the network's.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder for config, weights and card; its name is the network's.", callback=writable_folder
+        ),
+    ],
     data: DataOption = "world",
     device: DeviceOption = "auto",
 ) -> None:

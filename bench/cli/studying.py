@@ -29,6 +29,7 @@ from bench.cli.options import (
     parse_seeds,
     print_json,
     recipe_from,
+    writable_folder,
 )
 from bench.errors import BenchError
 
@@ -223,7 +224,7 @@ def _run(plan: StudyPlan, data: str, storage: str | None, retry_failed: bool) ->
 
 
 def plot(
-    folder: Annotated[Path, typer.Argument(help="A study's folder, as `runs/ablation`.")],
+    folder: Annotated[Path, typer.Argument(help="A study's folder, as `runs/ablation`.", callback=writable_folder)],
     data: Annotated[
         str | None, typer.Option(help="The data of the study, for panels of images; without it, panels are left out.")
     ] = None,
