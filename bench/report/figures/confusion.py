@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from bench.errors import BenchError
+from bench.report.figures.fonts import drawn_names
 from bench.report.figures.style import (
     BAD,
     GOOD,
@@ -59,6 +60,7 @@ def draw_confusion(
     count = len(class_names)
     if matrix.shape != (count, count):
         raise BenchError(f"A confusion matrix of {count} classes is {count}x{count}, not {matrix.shape}.")
+    class_names = drawn_names(class_names)
     with sheet(1, 1):
         left = MARGIN + 0.1 + max(text_size(name, SMALL)[0] for name in class_names) + 0.75
         heads = ["\n".join(wrapped([name], _CELL[0] - 0.06)) for name in class_names]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from bench.errors import BenchError
+from bench.report.figures.fonts import drawn_names
 from bench.report.figures.style import (
     GREY,
     MARGIN,
@@ -100,7 +101,7 @@ def _legend(truths: np.ndarray, classes: "Classes") -> list[Patch]:
     colours = [_unit(colour) for colour in classes.colours]
     handles = [
         Patch(facecolor=colour, edgecolor=GREY, lw=0.4, label=name)
-        for colour, name in zip(colours, classes.names, strict=True)
+        for colour, name in zip(colours, drawn_names(classes.names), strict=True)
     ]
     if _ignored(truths, classes).any():
         handles.append(Patch(facecolor=_unit(_IGNORED), edgecolor=GREY, lw=0.4, hatch="////", label="not labelled"))

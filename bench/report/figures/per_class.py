@@ -9,6 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
 from bench.errors import BenchError
+from bench.report.figures.fonts import drawn_names
 from bench.report.figures.style import (
     BAD,
     GREY,
@@ -61,7 +62,7 @@ def draw_per_class(
         BenchError: a variant has not one score a class.
     """
     table = _table(scores, class_names)
-    reasons = reasons or {}
+    reasons, class_names = reasons or {}, drawn_names(class_names)
     with sheet(WIDTH, 1) as _:
         names_width = min(2.4, max((text_size(name, SMALL)[0] for name in scores), default=1.0) + 0.1)
         cell_width = (WIDTH - 2 * MARGIN - names_width) / table.shape[1]

@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox, blended_transform_factory
 
 from bench.records.atomic import with_ending, write_atomically
+from bench.report.figures.fonts import families
 from bench.report.formats import FIGURES, chosen
 from bench.report.markup import one_line
 
@@ -47,7 +48,6 @@ SIGNS = (
 )
 
 _STYLE: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
     "font.size": TEXT,
     "text.color": INK,
     "text.hinting": "no_hinting",  # a text is as wide in the PNG as in the SVG
@@ -83,7 +83,7 @@ _STYLE: dict[str, Any] = {
 def sheet(width: float, height: float) -> Iterator[Figure]:
     """A blank figure of so many inches, with our style while the block lasts and none of it after."""
     untouched: dict[Any, Any] = {key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key}
-    with mpl.rc_context(untouched | _STYLE):
+    with mpl.rc_context(untouched | _STYLE | {"font.family": families()}):
         figure = Figure(figsize=(width, height), facecolor=PAPER)
         FigureCanvasAgg(figure)
         yield figure
