@@ -1,7 +1,7 @@
 """Medians of repeated measurements, with intervals that assume no distribution."""
 
 from dataclasses import dataclass
-from math import comb
+from functools import lru_cache
 from statistics import median
 
 
@@ -26,11 +26,17 @@ def median_interval(values: list[float], confidence: float = 0.95) -> Median:
     confidence, the smallest and the largest.
     """
     ordered = sorted(values)
-    n = len(ordered)
-    depth, tail = 0, 0.0
-    while depth < (n - 1) // 2:
-        tail += comb(n, depth) / 2**n
-        if 2 * (tail + comb(n, depth + 1) / 2**n) > 1 - confidence:
-            break
-        depth += 1
-    return Median(median(ordered), ordered[depth], ordered[n - 1 - depth])
+    depth = _depth(len(ordered), confidence)
+    return Median(median(ordered), ordered[depth], ordered[-1 - depth])
+
+
+@lru_cache(maxsize=1024)
+def _depth(n: int, confidence: float) -> int:
+    """How many values lie outside at either end: the most of which both tails together hold the rest."""
+    from scipy import special
+
+    tail = (1 - confidence) / 2
+    depth = int(special.bdtrik(tail, n, 0.5)) + 1 if n > 1 else 0  # one more than the real-valued solution's floor
+    while depth > 0 and special.bdtr(depth, n, 0.5) > tail:
+        depth -= 1
+    return min(depth, (n - 1) // 2)
