@@ -43,8 +43,8 @@ LEVERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "half the learning rate": {"lr": 0.5},
         "twice the learning rate": {"lr": 2},
         "half the batch": {"batch": 0.5},
-        "four times the steps": {"steps": 4},
         "twice the batch": {"batch": 2},
+        "four times the steps": {"steps": 4},
     }
 )
 """Fields to set; of `steps`, `lr` and `batch` what they are multiplied by. The cheap and telling ones first."""
