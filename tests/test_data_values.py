@@ -228,6 +228,15 @@ class TestFiles:
         data = open_data(write_tiles(tmp_path, credit="Images: Aunt Ada", scope="Aunt Ada's garden, in May."))
         assert data.credit == "Images: Aunt Ada" and data.scope == "Aunt Ada's garden, in May."
 
+    def test_the_side_of_a_pixel_is_what_the_table_says(self, tmp_path):
+        assert open_data(write_tiles(tmp_path / "known", gsd_m=0.3)).gsd_m == 0.3
+        assert open_data(write_tiles(tmp_path / "unknown")).gsd_m is None
+
+    @pytest.mark.parametrize("gsd", [0, -0.3, float("inf")])
+    def test_a_side_that_no_pixel_has_is_refused(self, tmp_path, gsd):
+        with pytest.raises(BenchError, match=r"classes.json.*gsd_m .*in metres"):
+            open_data(write_tiles(tmp_path, gsd_m=gsd))
+
     def test_a_rule_tells_the_scenes(self, tmp_path):
         data = open_data(write_tiles(tmp_path, scene="^(t)[0-9]"))
         assert data.scenes_known and set(data["train"].scenes) == {"t"}

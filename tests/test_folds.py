@@ -100,7 +100,7 @@ def toy(scenes=7, bands=3, dtype=np.uint8, names="{split}{i}"):
         tiles = tuple(names.format(split=split, i=i) for i in range(count))
         told = tuple(f"s{i % scenes}" for i in range(count)) if scenes else ()
         splits.append(Split(split, images, masks, tiles, split, told))
-    return assemble("toy", CLASSES, splits, scenes_known=bool(scenes), credit="by nobody")
+    return assemble("toy", CLASSES, splits, scenes_known=bool(scenes), credit="by nobody", gsd_m=0.5)
 
 
 def pixels(data):
@@ -128,6 +128,7 @@ class TestFold:
         assert not (train & val or train & test or val & test) and len(train | val | test) == 7
         assert "new scenes like these" in folded.scope and "new scenes like these" not in data.scope
         assert (folded.credit, folded.scenes_known, folded.classes) == ("by nobody", True, CLASSES)
+        assert folded.gsd_m == 0.5
 
     def test_the_scope_of_all_folds_is_new_scenes_where_scenes_are_known(self):
         assert "each of the 7 scenes is tested" in scope_of_folds([fold(toy(), k, 7) for k in range(1, 8)])

@@ -184,6 +184,7 @@ class TestEveryKind:
             rows = {row["name"]: row for row in csv.DictReader(file)}
         data = open_data(tmp_path / "out")
         assert data.credit == IMPORTERS[kind].credit and data.scenes_known
+        assert data.gsd_m == IMPORTERS[kind].gsd_m
         for split in data.splits.values():
             assert [rows[tile]["scene"] for tile in split.tiles] == list(split.scenes)
 

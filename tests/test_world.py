@@ -63,6 +63,9 @@ class TestCut:
                 assert tuple(map(int, re.findall(r"\d+", tile))) in told[scene]
         assert data.scenes_known and data.scope.endswith("other blocks of this map.")
         assert "NASA Earth Observatory" in data.credit and "MCD12C1" in data.credit
+
+    def test_a_pixel_is_a_fifteenth_of_a_degree(self, data):
+        assert data.gsd_m * 15 * 360 == pytest.approx(40_030e3, rel=1e-3)
         scenes = [set(split.scenes) for split in data.splits.values()]
         assert not (scenes[0] & scenes[1] or scenes[0] & scenes[2] or scenes[1] & scenes[2])
 

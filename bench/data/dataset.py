@@ -84,7 +84,8 @@ class DataSet:
     `bands` describe the last axis of the images, with the mean, deviation and range of the training tiles (see
     `Band`); those of 8-bit RGB are ImageNet's. `scenes_known` says whether the tiles' scenes were told by the data
     or each tile stands for its own. `credit` is the line that captions owe the data's makers, empty for none.
-    `fold` says which fold this is, where `bench.data.folds.fold` made it.
+    `fold` says which fold this is, where `bench.data.folds.fold` made it. `gsd_m` is the side of a pixel on the
+    ground in metres, None where it is not known.
     """
 
     name: str
@@ -96,6 +97,7 @@ class DataSet:
     credit: str = ""
     stated_scope: str = ""
     fold: Fold | None = None
+    gsd_m: float | None = None
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
@@ -217,6 +219,7 @@ def assemble(
     scenes_known: bool = False,
     credit: str = "",
     scope: str = "",
+    gsd_m: float | None = None,
 ) -> DataSet:
     """The data set of these splits, with its fingerprint. `bands` are measured on the train split where they are
     not given and the images are not 8-bit RGB; `scope` is stated where the scenes do not tell it."""
@@ -225,7 +228,7 @@ def assemble(
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     bands = _measured(classes, parts) if bands is None else bands
-    return DataSet(name, classes, fingerprint, parts, bands, scenes_known, credit, scope)
+    return DataSet(name, classes, fingerprint, parts, bands, scenes_known, credit, scope, gsd_m=gsd_m)
 
 
 def _measured(classes: Classes, parts: Mapping[str, Split]) -> tuple[Band, ...]:

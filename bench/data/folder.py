@@ -74,6 +74,7 @@ def open_folder(
         scenes_known=finder is not None,
         credit=table.credit,
         scope=table.scope,
+        gsd_m=table.gsd_m,
     )
 
 

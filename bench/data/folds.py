@@ -118,7 +118,12 @@ class _Pool:
         digest = hashlib.blake2b(lists.encode(), digest_size=16).hexdigest()
         train, specs = parts[0], [band.spec for band in data.bands]
         bands = measure_bands(train.images, train.masks, data.classes.num_classes, specs)
-        told: dict[str, Any] = {"scenes_known": data.scenes_known, "credit": data.credit, "scope": data.stated_scope}
+        told: dict[str, Any] = {
+            "scenes_known": data.scenes_known,
+            "credit": data.credit,
+            "scope": data.stated_scope,
+            "gsd_m": data.gsd_m,
+        }
         return replace(assemble(data.name, data.classes, parts, bands=bands, **told), fold=Fold(k, of, digest))
 
     def _split(self, name: str, rows: Int[np.ndarray, " tiles"]) -> Split:

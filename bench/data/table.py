@@ -20,7 +20,8 @@ class Table:
 
     `palette` says whether palette masks mean the colours (`rgb`) or the numbers (`index`) of their palette. Names
     of images and masks are equal once `image_suffix` and `mask_suffix` are cut off. `scene` is a regular expression
-    that finds the scene in a tile's name.
+    that finds the scene in a tile's name. `gsd_m` is the side of a pixel on the ground in metres, None where that is
+    not known.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Table:
     mask_suffix: str = ""
     credit: str = ""
     scope: str = ""
+    gsd_m: float | None = None
 
     @classmethod
     def of(cls, classes: Classes) -> "Table":
@@ -43,7 +45,7 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """The `classes.json` of decoded tiles: masks of class indices, pixels without data filled and unlabelled."""
-        said = {key: getattr(self, key) for key in ("credit", "scope") if getattr(self, key)}
+        said = {key: getattr(self, key) for key in ("credit", "scope", "gsd_m") if getattr(self, key)}
         bands = {} if self.bands == RGB_SPECS else {"bands": [band.to_dict() for band in self.bands]}
         return {"dataset": self.name, **self.classes.to_dict(), **said, **bands}
 
@@ -86,7 +88,16 @@ def _parse(path: Path, content: Mapping[str, Any]) -> Table:
         key: str(content[key]) for key in ("scene", "image_suffix", "mask_suffix", "credit", "scope") if key in content
     }
     name = str(content.get("dataset", path.parent.name))
-    return Table(path, name, classes, values, declared=True, palette=palette, bands=bands, **texts)
+    return Table(path, name, classes, values, declared=True, palette=palette, bands=bands, gsd_m=_gsd(content), **texts)
+
+
+def _gsd(content: Mapping[str, Any]) -> float | None:
+    given = content.get("gsd_m")
+    if given is not None and not 0 < float(given) < float("inf"):
+        raise BenchError(
+            f"The class table has gsd_m {given!r}; give the side of a pixel on the ground in metres, as 0.3."
+        )
+    return None if given is None else float(given)
 
 
 def _band(given: str | Mapping[str, Any]) -> BandSpec:

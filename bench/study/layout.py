@@ -152,6 +152,7 @@ def _details(study: VariantStudy, data: DataSet, parts: Sequence[DataSet]) -> di
             "tiles": {name: len(split) for name, split in data.splits.items()},
             "classes": data.classes.to_dict(),
             "credit": data.credit,
+            "gsd_m": data.gsd_m,
             "scope": scope_of_folds(parts) if len(parts) > 1 else data.scope,
             "test_scenes": [scene for part in parts for scene in part["test"].scenes] if data.scenes_known else None,
         },

@@ -29,6 +29,7 @@ ARAS400K = Importer(
     values="the seven class colours, exactly",
     licence="ARAS400k is licensed under CC BY 4.0: name the authors wherever it, or what was made of it, is shown.",
     credit="ARAS400k (arXiv 2603.09625, CC BY 4.0): Copernicus Sentinel-2 data 2021, ESA WorldCover 2021",
+    gsd_m=10.0,
     size=None,
     downloads=(
         Download(f"{RECORD}/train.zip", "95cd5caea68c813fd86888f9cd95b627"),

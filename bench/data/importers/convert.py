@@ -50,7 +50,7 @@ def import_data(
         where = _assigned(kind, found, progress)
         sources = [Source(TileFiles(f.name, f.image, f.mask), where[f.name], f.scene) for f in found]
         cut = Cut(size=size or kind.size, max_ignored=MAX_IGNORED)
-        table = replace(kind.reader.table, name=kind.kind, credit=kind.credit).to_dict()
+        table = replace(kind.reader.table, name=kind.kind, credit=kind.credit, gsd_m=kind.gsd_m).to_dict()
         said = {"licence": kind.licence, "mask_values": kind.values}
         return cut_sources(sources, kind.reader, out, cut, table | said, progress)
 

@@ -34,4 +34,5 @@ DEEPGLOBE = Importer(
     licence="DeepGlobe's rules and DigitalGlobe's internal use licence hold: research without commercial gain, and the "
     "images must not be passed on.",
     credit="DeepGlobe 2018 (arXiv 1805.06561), images: DigitalGlobe",
+    gsd_m=0.5,
 )

@@ -48,6 +48,7 @@ class Importer:
         licence: one sentence.
         credit: the line that captions owe the authors.
         size: side of a tile in pixels; None where the authors publish tiles.
+        gsd_m: side of a pixel on the ground in metres; None where the authors give several, or none.
         downloads: what `data get` fetches, where the authors offer a plain download.
     """
 
@@ -60,6 +61,7 @@ class Importer:
     licence: str
     credit: str
     size: int | None = 256
+    gsd_m: float | None = None
     downloads: tuple[Download, ...] = ()
 
 

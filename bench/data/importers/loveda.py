@@ -40,6 +40,7 @@ LOVEDA = Importer(
     values="1 to 7 are the classes in this order, 0 (no data) is ignored",
     licence="LoveDA is licensed under CC BY-NC-SA 4.0: academic use with credit; commercial use is prohibited.",
     credit="LoveDA (arXiv 2110.08733, CC BY-NC-SA 4.0)",
+    gsd_m=0.3,
     downloads=(
         Download(f"{RECORD}/Train.zip", "de2b196043ed9b4af1690b3f9a7d558f"),
         Download(f"{RECORD}/Val.zip", "84cae2577468ff0b5386758bb386d31d"),

@@ -48,6 +48,7 @@ POTSDAM = Importer(
     values="the class colours, each channel rounded to 0 or 255; black is ignored",
     licence="The ISPRS benchmark is for research: name ISPRS and the DGPF, and ask them before any other use.",
     credit="ISPRS benchmark on urban object classification, Potsdam; images provided by BSF Swissphoto",
+    gsd_m=0.05,
 )
 POTSDAM_ERODED = replace(
     POTSDAM,

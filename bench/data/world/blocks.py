@@ -24,6 +24,8 @@ SCENE_LAND, TILE_LAND = 0.15, 0.05
 """Share of land from which on a scene, or a tile of it, is taken: the sea is easy and more than half of the map."""
 WATER = 0
 SHARES = (0.6, 0.2, 0.2)
+GSD_M = round(6_371_008.8 * np.pi / 180 / 15, 1)
+"""Side of a pixel from north to south in metres, on a sphere with the mean radius of the Earth."""
 SIDES = (16, 32, 64, 128, 256)
 SCOPE = "No test scene is in train, but scenes have neighbours there: scores hold for other blocks of this map."
 CREDIT = "Image: NASA Earth Observatory, Blue Marble; labels: NASA LP DAAC, MODIS land cover MCD12C1 v006 (2019)"
@@ -68,7 +70,7 @@ def open_world(source: str, splits: Sequence[str], *, progress: Progress | None 
     held = {split: [scene for scene in scenes if scene.split == split] for split in splits}
     report = TileReport(progress, sum(len(scene.tiles) for part in held.values() for scene in part), "cutting world")
     parts = [_split(split, part, options.tile, report) for split, part in held.items()]
-    return assemble(table.name, table.classes, parts, scenes_known=True, credit=CREDIT, scope=SCOPE)
+    return assemble(table.name, table.classes, parts, scenes_known=True, credit=CREDIT, scope=SCOPE, gsd_m=GSD_M)
 
 
 @cache
