@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import archs
-from archs import InputRule
+from archs import ArchConfig, InputRule
 from bench.errors import BenchError
+from bench.scenes import windows
 from bench.scenes.output import TIFF_SUFFIXES, Draft, Layer, require_room
 from bench.scenes.predict import Timing, WindowNetwork, predict_scene, sample_windows
 from bench.scenes.source import GEO_SUFFIXES, PICTURE_SUFFIXES, Scene, open_scene, sample_scene
-from bench.scenes.windows import STRIDE, Grid, grid
+from bench.scenes.windows import Grid
 from bench.speed.protocol import SpeedProtocol
 from bench.training.trained import TrainedNetwork
 
 SAMPLE = "sample"
 """The scene that comes with the suite: Europe and North Africa out of the embedded data set."""
-LARGEST, MOST_OVERLAP = 512, 64  # pixels, where nothing is said
-PIXELS_A_BATCH = 1 << 18  # what keeps the memory of a batch far below a GiB
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Mapping:
             that see the whole window (attention, global pooling) answer otherwise where it is larger.
         overlap: of neighbouring windows, at least, in pixels; None takes a quarter of the window, 64 at most.
         blend: over so many pixels one window's answer fades into the next one's; None takes half of the overlap.
-        batch: windows a call; None takes as many as have `PIXELS_A_BATCH` pixels.
+        batch: windows a call; None takes as many as have `windows.PIXELS_A_BATCH` pixels.
         form, runtime, precision: as those of `measure`; int8 is calibrated on windows of the scene.
         device: where the network runs.
         probabilities: whether the probability of each class is written too.
@@ -52,16 +51,12 @@ class Mapping:
 
     def tiling(self, scene: Scene, trained: TrainedNetwork) -> Grid:
         """The windows of a scene."""
-        own = max(trained.tile_size or (LARGEST,)) // STRIDE * STRIDE
-        window = self.window or min(max(own, 2 * STRIDE), LARGEST)
-        overlap = min(window // 4, MOST_OVERLAP) if self.overlap is None else self.overlap
-        blend = overlap // 2 if self.blend is None else self.blend
-        return grid(scene.height, scene.width, window, overlap, blend, _input_rule(trained).fixed)
+        sides = trained.tile_size, input_rule(trained.config).fixed, self.window, self.overlap, self.blend
+        return windows.tiling(scene.height, scene.width, *sides)
 
     def protocol(self, tiling: Grid) -> SpeedProtocol:
         """How the network is run on the windows of a scene."""
-        height, width = tiling.side
-        most = self.batch or max(1, PIXELS_A_BATCH // (height * width))
+        most = self.batch or windows.largest_batch(tiling.side)
         calls = -(-len(tiling) // most)
         own = self.runtime in ("eager", "compile", "autotune")
         return SpeedProtocol(
@@ -164,9 +159,9 @@ def _require_bands(trained: TrainedNetwork, scene: Scene) -> None:
         )
 
 
-def _input_rule(trained: TrainedNetwork) -> InputRule:
-    """What the network's architecture says of its input; any size where the config is of no registered entry."""
-    rules = (archs.entry(name).inputs for name in archs.names() if archs.entry(name).config == trained.config)
+def input_rule(config: ArchConfig) -> InputRule:
+    """What an architecture says of its input; any size where the config is of no registered entry."""
+    rules = (archs.entry(name).inputs for name in archs.names() if archs.entry(name).config == config)
     return next(rules, InputRule())
 
 

@@ -19,6 +19,8 @@ from bench.errors import BenchError
 STRIDE = 32
 """Origins are multiples of it: what the networks of the suite downsample by, so that every window meets the same grid
 as the whole image would."""
+LARGEST, MOST_OVERLAP = 512, 64  # pixels, where nothing is said
+PIXELS_A_BATCH = 1 << 18  # what keeps the memory of a batch far below a GiB
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,31 @@ class Grid:
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
+
+
+def tiling(
+    height: int,
+    width: int,
+    tile_size: tuple[int, ...] | None,
+    fixed: tuple[int, int] | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    blend: int | None = None,
+) -> Grid:
+    """The windows of a scene for a network trained on tiles of `tile_size`, of that side where `window` is not given.
+
+    Raises:
+        BenchError: sides that do not fit together.
+    """
+    own = max(tile_size or (LARGEST,)) // STRIDE * STRIDE
+    window = window or min(max(own, 2 * STRIDE), LARGEST)
+    overlap = min(window // 4, MOST_OVERLAP) if overlap is None else overlap
+    return grid(height, width, window, overlap, overlap // 2 if blend is None else blend, fixed)
+
+
+def largest_batch(side: tuple[int, int]) -> int:
+    """Windows of (height, width) pixels that a call takes, where nothing is said."""
+    return max(1, PIXELS_A_BATCH // (side[0] * side[1]))
 
 
 def grid(height: int, width: int, window: int, overlap: int, blend: int, fixed: tuple[int, int] | None = None) -> Grid:

@@ -29,7 +29,12 @@ class RunConfig:
 
 
 def comparison_cell(
-    runs: Mapping[str, RunConfig], label: str, size: tuple[int, int], num_classes: int, device: str
+    runs: Mapping[str, RunConfig],
+    label: str,
+    size: tuple[int, int],
+    num_classes: int,
+    device: str,
+    in_channels: int = IMAGE_CHANNELS,
 ) -> Cell:
     """One interleaved run of `runs`, in their order. Those whose runtime or precision is not to be had here are left
     out, with the reason in the record's `missing`."""
@@ -38,7 +43,7 @@ def comparison_cell(
     determinants = {
         "entries": {
             name: {
-                **network_determinants(run.config, num_classes, IMAGE_CHANNELS),
+                **network_determinants(run.config, num_classes, in_channels),
                 "protocol": changed_fields(run.protocol),
             }
             for name, run in runs.items()
@@ -54,9 +59,9 @@ def comparison_cell(
 
         missing = {name: reason for name, run in runs.items() if (reason := _missing(run.protocol, device))}
         running = {name: run for name, run in runs.items() if name not in missing}
-        models = {run.config: archs.build(run.config, num_classes, IMAGE_CHANNELS) for run in running.values()}
+        models = {run.config: archs.build(run.config, num_classes, in_channels) for run in running.values()}
         contenders = {name: Contender(models[run.config], size, run.protocol) for name, run in running.items()}
-        raced = race_isolated(contenders, device, IMAGE_CHANNELS)
+        raced = race_isolated(contenders, device, in_channels)
         missing |= {name: anonymised(reason) for name, reason in raced.failures.items()}
         return {"speeds": {name: speed.to_dict() for name, speed in raced.speeds.items()}, "missing": missing}
 
