@@ -23,7 +23,7 @@ from bench.errors import BenchError
 from bench.scenes.output import NO_DATA, Draft
 from bench.scenes.source import Scene
 from bench.scenes.windows import Grid, Span
-from bench.speed.protocol import SpeedProtocol
+from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol
 from bench.training.trained import TrainedNetwork
 
 CALIBRATION_WINDOWS = 16
@@ -70,9 +70,9 @@ class WindowNetwork:
 
         model = trained.build().to(device)
         image = _example(protocol.batch, len(trained.bands), side, calibration)
-        self._input = image.to(device, input_type(protocol))
-        if protocol.memory_format == "channels_last":
-            self._input = self._input.contiguous(memory_format=torch.channels_last)
+        # A copy of its own, in the layout that the runtime reads: what is written into it later must reach the runtime.
+        layout = MEMORY_FORMATS[protocol.memory_format]
+        self._input = image.to(device, input_type(protocol)).clone(memory_format=layout)
         self.trained = trained
         self.batch, self.seconds, self.windows = protocol.batch, 0.0, 0
         models = ModelCache(calibration)
