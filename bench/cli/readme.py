@@ -1,12 +1,13 @@
 """Keep the figures of README and docs those of the records: `python -m bench.cli.readme` fills marked places anew.
 
 A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` (columns and rows of a study of variants), `<!-- findings
-FOLDER -->` (a study's sentences) or `<!-- report FOLDER -->` (its main table and its sentences); it ends at
-`<!-- end -->`.
+FOLDER -->` (a study's sentences), `<!-- report FOLDER -->` (its main table and its sentences) or `<!-- csv FILE -->` (a
+file of figures that is no study's); it ends at `<!-- end -->`.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 import sys
@@ -22,7 +23,7 @@ from bench.study import Report, load_results, write_report
 from bench.study.report import describe
 from bench.study.result import result_of
 
-PLACE = re.compile(r"(<!-- (table|findings|report) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|findings|report|csv) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
@@ -38,6 +39,8 @@ def _content(kind: str, words: list[str], root: Path) -> str:
     if not words:
         raise BenchError(f"a place for {kind} in the README names no folder; write <!-- {kind} results/... -->")
     folder = root / words[0]
+    if kind == "csv":
+        return _csv(folder)
     if kind == "table":
         return _table(folder, words[1].split(","), words[2:])
     with tempfile.TemporaryDirectory() as scratch:
@@ -57,6 +60,13 @@ def _table(folder: Path, keys: list[str], patterns: list[str]) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         paths = write_tables(frame, measured(frame, keys), Path(scratch) / "table", describe(result))
         return next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8")
+
+
+def _csv(path: Path) -> str:
+    """A CSV file as a Markdown table, figures to the right."""
+    head, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
 
 
 def _reported(folder: Path, scratch: Path) -> Report:
