@@ -6,8 +6,6 @@
 >>> model = archs.create("lale-s1", num_classes=5, norm="layernorm")
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 The check figures are those of the published rows and of exact counts made when the reconstruction was fitted.
 """
 
-from __future__ import annotations
-
 from archs import dpt, lemevit, lemore, lwganet, smp_models, timm_models
 from archs.decoders.lemore import LeMoReDecoderConfig
 from archs.decoders.mlp import MLPDecoderConfig

@@ -1,7 +1,5 @@
 """A named encoder as the classifier that its paper reports: a config, so that it can be counted and recorded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

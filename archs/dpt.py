@@ -4,8 +4,6 @@ DPT is Ranftl et al. 2021, arXiv 2103.13413. The rows' figures are those of `rea
 encoder's class token out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -50,7 +48,7 @@ class DPTConfig:
         """The sizes of image that it takes."""
         return input_rule(find_backbone(self.encoder_name), self.image_size)
 
-    def build(self, num_classes: int, in_channels: int) -> DPT:
+    def build(self, num_classes: int, in_channels: int) -> "DPT":
         """The network; random weights unless `pretrained`.
 
         Raises:

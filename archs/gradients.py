@@ -5,8 +5,6 @@ map for each of its operators; here each gradient reuses what the forward pass h
 `archs.layers` to the last bits.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -5,8 +5,6 @@ cross-attention (each stream queries the other, linear in the pixels), twice sel
 image, `(B, D, H, W)` as a map and `(B, N, D)` as tokens, and c the meta tokens, `(B, M, D)`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,11 +63,11 @@ class LeMeViTConfig:
         if not 0.0 <= self.drop_path < 1.0:
             raise ArchError(f"drop_path={self.drop_path} is not possible; give a rate from 0 up to, not including, 1")
 
-    def build_encoder(self, in_channels: int) -> LeMeViTEncoder:
+    def build_encoder(self, in_channels: int) -> "LeMeViTEncoder":
         """The dense-prediction backbone: four maps of strides 4, 8, 16, 32."""
         return LeMeViTEncoder(self, in_channels)
 
-    def build_classifier(self, num_classes: int, in_channels: int) -> LeMeViTClassifier:
+    def build_classifier(self, num_classes: int, in_channels: int) -> "LeMeViTClassifier":
         """The published classifier: logits from the mean image token plus the mean meta token."""
         return LeMeViTClassifier(self, num_classes, in_channels)
 

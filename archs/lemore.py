@@ -8,8 +8,6 @@ The input size is part of the network: frontal and lateral views mix positions b
 `image_size`. Other sizes run, resampled along the mixed axis to the nominal length and back.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -70,7 +68,7 @@ class LeMoReConfig:
         sides: Any = self.image_size
         return (sides, sides) if isinstance(sides, int) else tuple(sides)
 
-    def build_encoder(self, in_channels: int) -> LeMoReEncoder:
+    def build_encoder(self, in_channels: int) -> "LeMoReEncoder":
         """Stem and the four stages: maps of strides 4, 8, 16, 32."""
         return LeMoReEncoder(self, in_channels)
 

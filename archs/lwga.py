@@ -4,8 +4,6 @@ Each takes one quarter of a block's channels, `width` of them, and keeps the map
 after them belong to the block (`archs.lwganet.LWGABlock`). Lu et al. 2026, arXiv 2501.10040.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ and maps too small for the blur's reflection repeat their edge. A tile larger th
 batch 1; below, the medium-range norm meets a single pixel.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,11 +61,11 @@ class LWGANetConfig:
         """Channels of the four stages."""
         return tuple(self.stem_width * 2**i for i in range(4))
 
-    def build_encoder(self, in_channels: int) -> LWGANetEncoder:
+    def build_encoder(self, in_channels: int) -> "LWGANetEncoder":
         """The dense-prediction form: four maps of strides 4, 8, 16, 32, each through a norm of its own."""
         return LWGANetEncoder(self, in_channels)
 
-    def build_classifier(self, num_classes: int, in_channels: int) -> LWGANetClassifier:
+    def build_classifier(self, num_classes: int, in_channels: int) -> "LWGANetClassifier":
         """The form trained on scenes: `(N, C, H, W)` to `(N, num_classes)`."""
         return LWGANetClassifier(self, num_classes, in_channels)
 

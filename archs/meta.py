@@ -4,8 +4,6 @@ Whoever follows a forward pass by its shapes alone (the exact count, the data fl
 here.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Hashable
 from dataclasses import dataclass

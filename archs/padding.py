@@ -1,7 +1,5 @@
 """Padding by reflection, defined for every size of map."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor

@@ -3,8 +3,6 @@
 `lwganet-l0` is that encoder under its authors' own decoder; `lwganet-l0+mlp` is the same under LALE's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any

@@ -4,8 +4,6 @@ A variant is a config (a frozen dataclass that builds a network); an entry is a 
 its input constraints and its check figures. Nothing elsewhere is special-cased by name.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Configs as plain data, and as the files that a search exports and `create` accepts."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from dataclasses import MISSING, Field, fields, is_dataclass

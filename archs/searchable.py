@@ -5,8 +5,6 @@ a config costs without being built. A family without the first is searched by a 
 counted on the meta device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -6,8 +6,6 @@ gives logits and auxiliary logits from one pass, and `aux_weight`, the weight of
 build the one has `build_encoder`, the other `build_decoder`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable

@@ -1,7 +1,5 @@
 """The CNN baselines of the LALE paper: decoders of segmentation_models_pytorch on an ImageNet encoder's design."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -65,7 +63,7 @@ class SMPConfig:
         if self.decoder not in DECODERS:
             raise ArchError(f"decoder={self.decoder!r} is not possible; choose one of {', '.join(DECODERS)}")
 
-    def build(self, num_classes: int, in_channels: int) -> SMPModel:
+    def build(self, num_classes: int, in_channels: int) -> "SMPModel":
         """The network; random weights unless `pretrained`.
 
         Raises:

@@ -9,8 +9,6 @@ Runs under pytest and under unittest. What follows from shapes alone is tried on
 needs arithmetic on the smallest image that the network takes.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import tempfile

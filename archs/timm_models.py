@@ -4,8 +4,6 @@ Widths and strides are read from timm's own account of the backbone's feature ma
 out, as in every other encoder here. Nothing is downloaded unless `pretrained` is asked for.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -136,7 +134,7 @@ class TimmConfig:
     def __post_init__(self) -> None:
         check_image_size(self.image_size)
 
-    def build_encoder(self, in_channels: int) -> TimmEncoder:
+    def build_encoder(self, in_channels: int) -> "TimmEncoder":
         """Its feature maps of stride 4 and coarser.
 
         Raises:
@@ -144,7 +142,7 @@ class TimmConfig:
         """
         return TimmEncoder(self._create({"in_chans": in_channels, "features_only": True}), self.input_rule())
 
-    def build_classifier(self, num_classes: int, in_channels: int) -> TimmClassifier:
+    def build_classifier(self, num_classes: int, in_channels: int) -> "TimmClassifier":
         """timm's own classifier.
 
         Raises:

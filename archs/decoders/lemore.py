@@ -3,8 +3,6 @@
 Part of the reconstruction in `archs.lemore`; it takes the maps of any hierarchical encoder.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -55,7 +53,7 @@ class LeMoReDecoderConfig:
                 "give rates from 0 up to, not including, 1"
             )
 
-    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> LeMoReDecoder:
+    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> "LeMoReDecoder":
         """The decoder for maps of `widths`, finest first.
 
         Raises:

@@ -4,8 +4,6 @@ After SegFormer's (Xie et al. 2021, arXiv 2105.15203), with the details fitted t
 (arXiv 2606.02092).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -45,7 +43,7 @@ class MLPDecoderConfig:
         if not 0.0 <= self.dropout < 1.0:
             raise ArchError(f"decoder dropout={self.dropout} is not possible; give a rate from 0 to below 1")
 
-    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> MLPDecoder:
+    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> "MLPDecoder":
         """The decoder for maps of `widths`, whatever their strides."""
         return MLPDecoder(widths, num_classes, self)
 

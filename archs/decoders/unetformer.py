@@ -5,8 +5,6 @@ reflection on the right and below, or by repeating the edge where a map is small
 have any size; on multiples of the window nothing is padded.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,7 +50,7 @@ class UNetFormerConfig:
                 f"decoder dropout={self.dropout} is not possible; give a rate from 0 up to, not including, 1"
             )
 
-    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> UNetFormerDecoder:
+    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> "UNetFormerDecoder":
         """The decoder for four maps of `widths`.
 
         Raises:

@@ -3,8 +3,6 @@
 Xiao et al. 2018, arXiv 1807.10221, in the form MMSegmentation made common (its UPerHead with an FCNHead beside it).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -46,7 +44,7 @@ class UPerNetConfig:
         """The smallest batch that batch norm can train on: a pooling of one bin leaves one value an image."""
         return 2 if 1 in self.pool_bins else 1
 
-    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> UPerNet:
+    def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> "UPerNet":
         """The decoder for maps of `widths`, finest first.
 
         Raises:

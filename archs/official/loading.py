@@ -4,8 +4,6 @@ A `.pth` is read by PyTorch's restricted unpickler, which runs no code of the fi
 the classes of `HARMLESS` may stand in it. Safetensors files are read too. Either may be bare or wrapped.
 """
 
-from __future__ import annotations
-
 import argparse
 import pathlib
 import pickle

@@ -1,7 +1,5 @@
 """Names in LWGANet's official checkpoints, and ours for the same tensors."""
 
-from __future__ import annotations
-
 import re
 
 from archs.lwganet import LWGANetConfig

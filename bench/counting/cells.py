@@ -4,8 +4,6 @@ Studies and searches build their cells here, in `bench.speed.cells` and in `benc
 that equal questions have equal keys and a figure measured for one answers all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any

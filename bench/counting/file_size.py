@@ -4,8 +4,6 @@ Eight bytes, a JSON header padded to a multiple of eight, the tensors. The heade
 order counts: wide types first, then by name. The format: https://github.com/huggingface/safetensors.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """What `list` and `show` print: costs of every entry, and one network part by part."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -4,8 +4,6 @@ Stratification by pixels instead of labels (for labels: Sechidis, Tsoumakas and 
 multi-label data", ECML PKDD 2011): what holds much of something rare is placed first, then scenes change places.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

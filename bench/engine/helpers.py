@@ -9,8 +9,6 @@ On a GPU several trainings share the device, one for each `GPU_EACH` bytes that 
 assumption about their size, not a limit: one that finds no memory is measured again when nothing else runs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -64,7 +62,7 @@ def most_processes(cells: int, long: bool, environment: Mapping[str, Any]) -> in
 class Helpers:
     """The helpers of a block of cells (none, as made without arguments); none outlives the block, or the process."""
 
-    def __init__(self, helpers: Sequence[_Helper] = ()) -> None:
+    def __init__(self, helpers: "Sequence[_Helper]" = ()) -> None:
         self._all = helpers
 
     @classmethod
@@ -75,7 +73,7 @@ class Helpers:
         store: RecordStore,
         environment: Mapping[str, Any],
         retried: Mapping[str, Record],
-    ) -> Iterator[Helpers]:
+    ) -> "Iterator[Helpers]":
         """While the block runs, helpers measure `cells`, and this process has one thread as each of them has.
 
         There are none where one process is enough, and cells that cannot be pickled are left to this process, which
@@ -108,7 +106,7 @@ class Helpers:
 
 def _start(
     cells: Sequence[Cell], store: RecordStore, environment: Mapping[str, Any], retried: Mapping[str, Record]
-) -> list[_Helper]:
+) -> "list[_Helper]":
     long = all(cell.long for cell in cells)
     if most_processes(len(cells), long, environment) < 2:
         return []

@@ -6,8 +6,6 @@ by the `revision` of their configs instead: golden outputs in the tests hold tha
 What it cannot see is said in `docs/records.md`.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

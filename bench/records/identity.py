@@ -4,8 +4,6 @@ Fields that have their default are left out, so that a field that is added later
 there was before. What such a field meant at the time stands in the record's `about`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any

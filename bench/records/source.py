@@ -4,8 +4,6 @@ Source is compared by tokens, which are the same under every Python that the sui
 would not be.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """Search storages of Optuna in files, SQLite and journals: their texts replaced without loading a study."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Callable

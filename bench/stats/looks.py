@@ -7,8 +7,6 @@ the looks' correlation, as for a single comparison, made 5.3 % errors with 18 va
 that errs at each look.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -21,8 +21,6 @@ Genet. Mol. Biol. 3, 2004 (moderated variances); C. R. Rao, Estimation of varian
 (MINQUE); T. Hothorn, F. Bretz, P. Westfall, Simultaneous inference in general parametric models, Biom. J. 50, 2008.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -109,7 +107,7 @@ class Weighting:
     freedom: Float[np.ndarray, " v"]
 
     @classmethod
-    def of(cls, layout: Layout, gamma: float) -> Weighting:
+    def of(cls, layout: Layout, gamma: float) -> "Weighting":
         """The weighting that is best where the seeds' variance is gamma times the rest's."""
         x, z = layout.by_variant, layout.by_seed
         inverse = np.eye(len(x)) - (z * (gamma / (1 + gamma * z.sum(axis=0)))) @ z.T

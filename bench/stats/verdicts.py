@@ -1,7 +1,5 @@
 """What a study may say of its comparisons: better, worse, equivalent or undecided, and for what that holds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Manifests of former formats carried over to today's: one of variants ("study 1"), one of a survey ("survey 1")."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

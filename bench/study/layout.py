@@ -1,7 +1,5 @@
 """From declared variants to their cells."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Which records belong to a study: written beside its tables, so that these can be made again from the records."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -53,7 +51,7 @@ class Manifest:
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Manifest:
+    def from_dict(cls, document: Mapping[str, Any]) -> "Manifest":
         """The manifest of `to_dict`.
 
         Raises:

@@ -1,7 +1,5 @@
 """What a study found, read from its manifest and its records: one row a variant."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,7 +75,7 @@ class Declared:
         return [run for run in runs if train_label(label, *run) in self.cells]
 
     @classmethod
-    def of(cls, results: Results) -> Declared:
+    def of(cls, results: Results) -> "Declared":
         """Read from the manifest of what was measured."""
         manifest = results.manifest
         details, setting = manifest.details, manifest.setting

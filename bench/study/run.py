@@ -1,7 +1,5 @@
 """One plan, one run and one report for every study."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

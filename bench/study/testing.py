@@ -8,8 +8,6 @@
 Runs under pytest and under unittest. A study of cells that take seconds sets `runs = True`, to be measured for real.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import tempfile

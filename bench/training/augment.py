@@ -4,8 +4,6 @@ Crop, flips and turns only say from where each output pixel is read. They are co
 gather moves image and mask together: a mask cannot come apart from its image.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -5,8 +5,6 @@ A checkpoint is one file, so it can never be half of one step and half of anothe
 weights lie beside it in a file named by their step, which the checkpoint refers to.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Confusion matrices of a network over a split: whole tiles at native size, in the arithmetic of the training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -4,8 +4,6 @@ In the network's order one layer more moves every draw that follows, so that two
 two seeds. By name they begin alike wherever names and shapes agree.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """The parts of one optimiser step: its batch, its loss and gradient, and the watch for what is not finite."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

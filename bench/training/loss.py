@@ -1,7 +1,5 @@
 """Losses over logits (N, K, H, W) and class indices (N, H, W), computed in float32, ignored pixels left out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

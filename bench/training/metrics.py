@@ -8,8 +8,6 @@ What 0/0 means here, in words: a class that neither truth nor prediction has is 
 are not a number, and `Scores.absent` names it. A class that only one of the two has scores 0.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ Nothing here depends on the network, so variants trained with one seed see the s
 augmented alike; and nothing is carried from step to step, so a resumed run goes on as if never stopped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Class maps of whole tiles at their native size, in eval mode."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 
 import numpy as np

@@ -3,8 +3,6 @@
 A budget is a number of optimiser steps, never of epochs: twenty epochs of eight tiles would train nothing.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -105,7 +103,7 @@ class Recipe:
         return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe of `to_dict`; raises `BenchError` for a field that a recipe does not have."""
         known = [field.name for field in fields(cls) if field.default is not MISSING]
         for name in values:

@@ -1,7 +1,5 @@
 """Learning rate and stopping as functions of what has happened, so that a resumed run needs no hidden state."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

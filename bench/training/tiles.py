@@ -1,7 +1,5 @@
 """Where the tiles of a split lie while a network is trained: whole on the device if they fit, else read by batch."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import numpy as np

@@ -3,8 +3,6 @@
 A folder that `lale-bench train` wrote, a member of a search's front, or `NAME@DATA`, weights that come with the suite.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

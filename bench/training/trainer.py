@@ -1,7 +1,5 @@
 """Train one network by one recipe under one seed: the loop, and the record of what came out."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

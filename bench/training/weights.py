@@ -1,7 +1,5 @@
 """Weights from files into networks: ours, however they were wrapped; a library's; those that authors published."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ of freedom, and that of resampled test images as if they were independent, n - 1
 did (two independent Student's t). Of scores that are means over tiles, resampling has a closed form.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Float
 from scipy import special

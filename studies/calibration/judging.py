@@ -1,7 +1,5 @@
 """Every method's verdicts on a simulated study, and whether they are true."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any

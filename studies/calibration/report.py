@@ -1,7 +1,5 @@
 """What the simulations found: error and power of every method under every condition, a table and a figure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ by its former one and by paired t tests. The error is the share of studies with 
 where there is none, one of the wrong sign, or an equivalence of networks that differ by more than delta.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Simulated studies: scores of every variant, seed and scene, whose truth is known. In points of macro F1."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Published figures and our counts: their deviation, and the share of the device's peak that each rate needs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

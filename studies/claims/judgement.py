@@ -6,8 +6,6 @@ exceed the peak. Accuracy is not testable without the authors' data and training
 row is decided by hand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -214,7 +212,7 @@ class _Sides:
         rows: Sequence[Row],
         findings: Sequence[Finding],
         networks: Sequence[Network],
-    ) -> _Sides:
+    ) -> "_Sides":
         system = _find(rows, headline, headline.system, variant)
         reference = _find(rows, headline, headline.reference, headline.reference_variant)
         if system is None or reference is None:

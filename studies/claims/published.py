@@ -1,7 +1,5 @@
 """The papers' own figures, as they printed them: tables, headline claims, and the peak rates of the devices named."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -68,7 +66,7 @@ class Row:
         """System and variant."""
         return f"{self.system} {self.variant}".strip()
 
-    def same_run(self, other: Row) -> bool:
+    def same_run(self, other: "Row") -> bool:
         """Whether both are of one network on one data set."""
         mine, others = ((r.system, r.variant, r.dataset) for r in (self, other))
         return mine == others

@@ -1,7 +1,5 @@
 """The verdicts on the published figures as tables, sentences and a figure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

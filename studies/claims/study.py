@@ -4,8 +4,6 @@ Every row of the published tables and every headline claim is compared with our 
 that it names (`studies.claims.judgement` has the rules). This file says which network corresponds to which row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """How cost grows with the side of the image: four panels over one axis."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

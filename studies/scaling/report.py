@@ -1,7 +1,5 @@
 """How cost grows, as a table, sentences and figures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Counts are exact, on the meta device, so that 4096 pixels a side cost no more th
 at which it needs fewer MACs an image than a limit; the others are shown as not timed, with the reason.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Files of a source: a folder, or archives unpacked into a folder of ours, which nothing in them can leave."""
 
-from __future__ import annotations
-
 import shutil
 import stat
 import tarfile

@@ -1,7 +1,5 @@
 """From a source as published to a tile folder: its pairs found, whole scenes given splits, images cut."""
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Fetching what authors offer: goes on where it stopped (HTTP Range), and is believed only if its checksum fits."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """How published masks are read: numbers that count from 1, and colours that compression has changed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

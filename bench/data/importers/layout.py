@@ -1,7 +1,5 @@
 """What an importer is: where a published data set keeps its images and masks, what its masks mean, and its terms."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

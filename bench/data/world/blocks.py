@@ -1,7 +1,5 @@
 """The map cut into scenes and tiles: a scene is a block of 256 px, wholly in one split; tiles divide a scene."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """One worker's part: take a trial, do its work, tell the result, until all are decided."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ file serves several machines that share a disk whose locks hold (most NFS of ver
 of hosts that share nothing else: workers send heartbeats, and a restart of the server is waited for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sqlite3

@@ -5,8 +5,6 @@ is continued by the next worker as the same trial: so a search that was killed p
 not, and no cell is lost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
