@@ -1,16 +1,41 @@
-"""How large a model's weights are on disk."""
+"""How large a model's weights are on disk, as a safetensors file, worked out without serialising anything.
 
+Such a file is eight bytes, a JSON header padded to a multiple of eight, and the tensors, wide types first, then by
+name. The format: https://github.com/huggingface/safetensors.
+"""
+
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from bench.counting.file_size import TYPES, StoredTensor, file_bytes
 from bench.errors import BenchError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-NAMES = {dtype: name for name, dtype in TYPES.items()}
+TYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.int16: "I16",
+    torch.uint16: "U16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.uint32: "U32",
+    torch.float32: "F32",
+    torch.complex64: "C64",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.uint64: "U64",
+}
+"""safetensors' names of the types, in the order in which it ranks them."""
+_RANKS = {dtype: -rank for rank, dtype in enumerate(TYPES)}
 
 
 @dataclass(frozen=True)
@@ -41,12 +66,12 @@ def measure_storage(model: nn.Module) -> Storage:
     """
     parameters = sum(p.numel() * 4 for p in model.parameters())
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
-    files = {name: file_bytes(stored_tensors(model, dtype)) for name, dtype in DTYPES.items()}
+    files = {name: file_bytes(model, dtype) for name, dtype in DTYPES.items()}
     return Storage(files, (parameters + buffers) / 2**20)
 
 
-def stored_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> list[StoredTensor]:
-    """The tensors of a model's state, one that has several names once, under its first.
+def file_bytes(model: nn.Module, dtype: torch.dtype | None = None) -> int:
+    """Size in bytes of the safetensors file of a model's state.
 
     Args:
         dtype: of floating-point tensors; `None` takes each as it is.
@@ -54,10 +79,13 @@ def stored_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> list[S
     Raises:
         BenchError: a tensor is of a type that safetensors cannot store.
     """
-    return [
-        StoredTensor(name, tuple(tensor.shape), _type(name, tensor, dtype), isinstance(tensor, nn.Parameter))
-        for name, tensor in _distinct(model)
-    ]
+    typed = [(_stored_type(name, tensor, dtype), name, tensor) for name, tensor in _distinct(model)]
+    header, end = {}, 0
+    for kept, name, tensor in sorted(typed, key=lambda entry: (_RANKS[entry[0]], entry[1])):
+        start, end = end, end + tensor.numel() * kept.itemsize
+        header[name] = {"dtype": TYPES[kept], "shape": tuple(tensor.shape), "data_offsets": (start, end)}
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + text + -text % 8 + end
 
 
 def _distinct(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -71,8 +99,8 @@ def _distinct(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             seen.add(place)
 
 
-def _type(name: str, tensor: Tensor, dtype: torch.dtype | None) -> str:
+def _stored_type(name: str, tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     kept = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    if kept not in NAMES:
+    if kept not in TYPES:
         raise BenchError(f"{name} is of type {kept}, which a safetensors file cannot hold: convert it first")
-    return NAMES[kept]
+    return kept
