@@ -80,6 +80,10 @@ RecipeOption = Annotated[
     list[str] | None,
     typer.Option("--recipe", help="A field of the training recipe to change, as `steps=2000`; repeatable."),
 ]
+LogOption = Annotated[
+    str | None,
+    typer.Option("--log", help="`tensorboard`: write curves of loss, learning rate and validation F1 while it trains."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
 SizeOption = Annotated[int, typer.Option(help="Side in pixels of the input at which counts and speed are taken.")]
 

@@ -22,6 +22,7 @@ from bench.cli.options import (
     DataOption,
     DeviceOption,
     JsonOption,
+    LogOption,
     OutOption,
     RecipeOption,
     SeedsOption,
@@ -44,8 +45,9 @@ VariantsOption = Annotated[
 MEMBERS = ("name", "question", "uses", "layout", "report")
 READ_BY = {  # option -> what of a study reads it
     "data": "data", "budget": "recipe", "recipe_settings": "recipe", "precision": "recipe", "seeds": "seeds",
-    "folds": "folds", "size": "size", "batch": "batches", "keep_weights": "keep_weights", "delta": "delta",
-    "variants": "variants", "trained": "variants", "timed": "variants", "add": "variants", "instruments": "variants",
+    "folds": "folds", "size": "size", "batch": "batches", "keep_weights": "keep_weights", "log": "log",
+    "delta": "delta", "variants": "variants", "trained": "variants", "timed": "variants", "add": "variants",
+    "instruments": "variants",
 }  # fmt: skip
 
 
@@ -115,6 +117,7 @@ def study(
     batch: Annotated[list[int] | None, typer.Option(help="Batch sizes of the speed measurement; repeatable.")] = None,
     out: OutOption = Path("runs"),
     keep_weights: Annotated[bool, typer.Option(help="Keep the best weights of every training.")] = False,
+    log: LogOption = None,
     delta: Annotated[
         float, typer.Option(min=0, help="Points of macro F1 up to which two networks count as equivalent.")
     ] = 1.0,
@@ -136,9 +139,13 @@ def study(
     from bench.engine import StudyInterrupted
     from bench.records.environment import resolve_device
     from bench.study import Setting, Variant, VariantStudy, plan_study
+    from bench.study.run import log_recorded
+    from bench.training.curves import require_tracker
 
     chosen = find_study(name)
     _refuse_unread_options(context, chosen)
+    if log is not None:
+        require_tracker(log)
     if isinstance(chosen, VariantStudy):
         chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
         chosen = chosen.select(variants or [], trained or [], timed or [])
@@ -155,6 +162,7 @@ def study(
         out=out,
         keep_weights=keep_weights,
         delta=delta / 100,
+        log=log is not None,
     )
     with PROGRESS.status("planning"):
         plan = plan_study(chosen, setting, _source(name, out / chosen.name))
@@ -163,6 +171,8 @@ def study(
             PROGRESS.print(note, style="yellow", markup=False)
     if dry_run:
         return _print_plan(plan, as_json)
+    if log is not None:
+        PROGRESS.print(f"training curves: tensorboard --logdir {log_recorded(plan)}", markup=False, highlight=False)
     try:
         if settle:
             if storage is not None:

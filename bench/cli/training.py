@@ -17,6 +17,7 @@ from bench.cli.options import (
     DeviceOption,
     FoldOption,
     JsonOption,
+    LogOption,
     RecipeOption,
     SetOption,
     parse_fold,
@@ -48,6 +49,7 @@ def train(
     ] = None,
     settings: SetOption = None,
     recipe_settings: RecipeOption = None,
+    log: LogOption = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Print the shares of a step's time, train nothing.")
     ] = False,
@@ -63,12 +65,15 @@ def train(
     from bench.records.environment import resolve_device
     from bench.records.fingerprint import network_fingerprint
     from bench.training.checkpoint import save_weights
+    from bench.training.curves import CURVES, require_tracker
     from bench.training.initial import initial_network
     from bench.training.metrics import scores
     from bench.training.trained import describe_training
     from bench.training.trainer import train as train_model
     from bench.training.weights import start_from, weights_digest
 
+    if log is not None:
+        require_tracker(log)
     config = archs.config(name, **parse_settings(settings))
     recipe = recipe_from(budget, recipe_settings)
     tiles = open_fold(data, parse_fold(fold))
@@ -91,6 +96,7 @@ def train(
             device=resolve_device(device),
             folder=out / "checkpoints",
             also=also,
+            curves=out / CURVES if log else None,
             on_step=lambda step, total, loss: display.step(name, step, total, f"loss {loss:.3f}"),
         )
     if result.status == "failed":
@@ -117,6 +123,8 @@ def train(
     OUTPUT.print(f"test: macro F1 {found.macro_f1:.3f}, macro IoU {found.macro_iou:.3f} (best step {result.best_step})")
     for label, value in report["test_f1_by_class"].items():
         OUTPUT.print(f"  {label}: {'absent' if value is None else f'{value:.3f}'}", highlight=False)
+    if log:
+        OUTPUT.print(f"[dim]training curves: tensorboard --logdir {out / CURVES}[/]")
     return OUTPUT.print(f"[dim]weights and config: {out}[/]")
 
 

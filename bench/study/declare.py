@@ -85,6 +85,7 @@ class VariantStudy:
         "size",
         "batches",
         "keep_weights",
+        "log",
         "delta",
         "variants",
     )

@@ -15,6 +15,7 @@ from bench.speed.cells import speed_cell
 from bench.study.declare import Variant, VariantStudy
 from bench.study.protocol import WEIGHTS, Layout, Setting
 from bench.training.cells import train_cell
+from bench.training.curves import CURVES
 
 BASELINES = "baselines"
 
@@ -125,8 +126,10 @@ def _speeds(variants: Sequence[Variant], setting: Setting, data: DataSet) -> dic
 
 def _train(variant: Variant, seed: int, k: int, setting: Setting, data: DataSet) -> Cell:
     weights = setting.out / WEIGHTS if setting.keep_weights else None
+    curves = setting.out / CURVES if setting.log else None
     label = f"{variant.label}, fold {k}" if k else variant.label
-    return train_cell(variant.config, label, data, setting.recipe, seed, setting.device, weights=weights)
+    recipe, device = setting.recipe, setting.device
+    return train_cell(variant.config, label, data, recipe, seed, device, weights=weights, curves=curves)
 
 
 def _details(study: VariantStudy, data: DataSet, parts: Sequence[DataSet]) -> dict[str, Any]:

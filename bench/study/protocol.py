@@ -39,6 +39,7 @@ class Setting:
         out: folder of the results; records are shared by all studies in it.
         delta: difference of macro F1 (a share) up to which two networks count as equivalent.
         keep_weights: whether the best weights of every training are kept (in `out/weights`).
+        log: whether trainings write curves for TensorBoard (in `out/tensorboard`).
     """
 
     data: str = "world"
@@ -51,11 +52,12 @@ class Setting:
     out: Path = Path("runs")
     delta: float = DELTA
     keep_weights: bool = False
+    log: bool = False
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """Plain JSON of the fields `names` and the device; without `data` and `out`, which are paths of one host."""
+        """Plain JSON of the fields `names` and the device; without `data`, `out` and `log`, which are of one host."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name in ("device", *names)}
-        kept.pop("data", None)
+        kept = {name: value for name, value in kept.items() if name not in ("data", "log")}
         return {key: value.to_dict() if isinstance(value, Recipe) else value for key, value in kept.items()}
 
     @classmethod

@@ -15,6 +15,7 @@ from bench.study.declare import VariantStudy
 from bench.study.manifest import FILE, Manifest, load_manifest
 from bench.study.protocol import WEIGHTS, Report, Results, Setting, Study
 from bench.study.report import report_variants
+from bench.training.curves import CURVES, curves_folder, write_history
 
 RECORDS = "records"
 Find = Callable[[str], Study]
@@ -115,6 +116,16 @@ def plan_from_manifest(document: Mapping[str, Any], data: str, device: str, out:
     manifest = Manifest.from_dict(document)
     study = _study_of(manifest, find)
     return plan_study(study, Setting.from_dict({**manifest.setting, "device": device}, data, out), manifest.source)
+
+
+def log_recorded(plan: StudyPlan) -> Path:
+    """Write the curves of the trainings that are recorded already, from their histories; the folder of all curves."""
+    curves = plan.store.folder.parent / CURVES
+    for cell in plan.cells:
+        record = plan.store.get(cell.key) if cell.kind == "train" else None
+        if record is not None:
+            write_history(curves_folder(curves, cell.label, cell.key), record.result.get("history", []))
+    return curves
 
 
 def run_study(plan: StudyPlan, *, console: Console | None = None, retry_failed: bool = False) -> None:

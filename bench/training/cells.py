@@ -17,6 +17,7 @@ from bench.data.bands import RGB
 from bench.engine import Cell, CellContext, CellFailed
 from bench.records import pack_array
 from bench.records.identity import changed_fields, network_determinants, network_libraries, versions
+from bench.training.curves import curves_folder
 
 if TYPE_CHECKING:
     from bench.data import DataSet
@@ -36,6 +37,7 @@ def train_cell(
     *,
     test: bool = True,
     weights: Path | None = None,
+    curves: Path | None = None,
 ) -> Cell:
     """One training. With `test` the best weights are scored on the test tiles, once; a search leaves it out.
 
@@ -44,6 +46,7 @@ def train_cell(
 
     Args:
         weights: a folder that the best weights are written to, as `<key>.safetensors`.
+        curves: a folder that the training writes its curves to, see `bench.training.curves.curves_folder`.
     """
     from bench.records.environment import device_kind
 
@@ -57,10 +60,11 @@ def train_cell(
         "versions": versions("torch", *network_libraries(config)),
     }
 
-    run = partial(_train, config, data, recipe, seed, device, test, weights)
+    label = f"{label}, seed {seed}"
+    run = partial(_train, config, data, recipe, seed, device, test, weights, (curves, label) if curves else None)
     cost = _train_cost(config, recipe)
     about = {"config": archs.to_dict(config), "recipe": recipe.to_dict(), "data": data.name}
-    return Cell("train", f"{label}, seed {seed}", determinants, run, cost=cost, untimed=True, long=True, about=about)
+    return Cell("train", label, determinants, run, cost=cost, untimed=True, long=True, about=about)
 
 
 def _train(
@@ -71,6 +75,7 @@ def _train(
     device: str,
     test: bool,
     weights: Path | None,
+    curves: tuple[Path, str] | None,
     context: CellContext,
 ) -> Mapping[str, Any]:
     from bench.training.trainer import train_config
@@ -84,6 +89,7 @@ def _train(
         folder=context.scratch,
         on_step=lambda step, total, loss: context.progress(step, total, f"loss {loss:.3f}"),
         test=test,
+        curves=curves_folder(*curves, context.scratch.name) if curves else None,
     )
     figures = _train_figures(result)
     if result.status == "failed":

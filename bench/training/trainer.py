@@ -1,7 +1,9 @@
 """Train one network by one recipe under one seed: the loop, and the record of what came out."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from bench.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from bench.training.curves import Curves
 from bench.training.evaluate import evaluate, evaluate_with_boundaries
 from bench.training.initial import Config, initial_network
 from bench.training.loop import LossWatch, descend, seed_step, set_rate, training_batch
@@ -73,10 +76,13 @@ def train_config(
     folder: Path | None = None,
     on_step: OnStep | None = None,
     test: bool = True,
+    curves: Path | None = None,
 ) -> tuple[nn.Module, TrainResult]:
     """Build the config's network for the data's bands under `seed`, then `train` it under it; network and result."""
     model = initial_network(config, data.classes.num_classes, data.in_channels, recipe, seed)
-    result = train(model, data, recipe, seed=seed, device=device, folder=folder, on_step=on_step, test=test)
+    result = train(
+        model, data, recipe, seed=seed, device=device, folder=folder, on_step=on_step, test=test, curves=curves
+    )
     return model, result
 
 
@@ -91,6 +97,7 @@ def train(
     on_step: OnStep | None = None,
     test: bool = True,
     also: Mapping[str, str] | None = None,
+    curves: Path | None = None,
 ) -> TrainResult:
     """Train a network and leave it with the weights of its best validation macro F1, or as the recipe selects.
 
@@ -98,7 +105,7 @@ def train(
     written there, and a run that was killed goes on from the last one to the same result. The test split is looked
     at once, at the end, with the best weights (`test=False`: not at all). A loss, gradient or logit that is not
     finite ends the run with status "failed". `also`: what else tells the run from others in the same folder, as the
-    digest of the weights that it starts from.
+    digest of the weights that it starts from. `curves`: a folder for the training's curves (`bench.training.curves`).
 
     Raises `BenchError` for a folder that cannot be written or holds another run, a crop larger than the tiles and
     a data set without the splits needed; an exception of `on_step` passes through, the last checkpoint being safe.
@@ -109,7 +116,8 @@ def train(
     data.require_scorable()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         run = _Run(model, data, recipe, seed, device, folder, also or {})
-        reason = run.train(on_step or _silent)
+        with closing(Curves(curves, run.state.history, run.state.step)) as run.curves:
+            reason = run.train(on_step or _silent)
         run.restore_best()
         return run.result(reason, test and not reason)
 
@@ -177,6 +185,7 @@ class _Run:
         self.kept = model if self.average is None else nn.ModuleDict({"model": model, "average": self.average})
         """what a checkpoint holds"""
         self.best: dict[str, Tensor] = {}
+        self.curves = Curves(None)
         self.state = self._begin()
         self.watch = LossWatch(device, self.state.loss_sum)
         if device.type == "cuda":
@@ -236,6 +245,7 @@ class _Run:
             failure = self.watch.failure()
             if failure:
                 return failure
+            self.curves.loss(self.state.step, self.watch.newest)
         try:
             if validate:
                 self._validate()
@@ -260,6 +270,8 @@ class _Run:
             }
         )
         self.watch.restart()
+        f1 = zip(self.data.classes.names, map(float, result.f1), strict=True)
+        self.curves.validation(state.history[-1], {name: value for name, value in f1 if not math.isnan(value)})
         if better:
             state.best_step, state.best_confusion = state.step, confusion.tolist()
             self._keep_best()
