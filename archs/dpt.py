@@ -5,26 +5,15 @@ encoder's class token out.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from jaxtyping import Float
-from torch import Tensor, nn
+from typing import ClassVar
 
 from archs.errors import ArchError
+from archs.fields import ImageSize, require_image_size
 from archs.registry import Entry, InputRule, Provenance, register_resolver
-from archs.smp_models import LIBRARY, library
-from archs.timm_models import (
-    REFUSALS,
-    ImageSize,
-    check_image_size,
-    find_backbone,
-    input_rule,
-    pad_edges,
-    size_options,
-)
+from archs.smp_models import LIBRARY, STRIDE, SMPModel, library
+from archs.timm_models import REFUSALS, find_backbone, input_rule, size_options
 
 PREFIX = "smp/dpt-"
-STRIDE = 32  # of the decoder's coarsest map
 NOTE = "decoder DPT (Ranftl et al. 2021, arXiv 2103.13413), readout ignored"
 
 
@@ -42,13 +31,13 @@ class DPTConfig:
     pretrained: bool = False
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size)
+        require_image_size(self)
 
     def input_rule(self) -> InputRule:
         """The sizes of image that it takes."""
         return input_rule(find_backbone(self.encoder_name), self.image_size)
 
-    def build(self, num_classes: int, in_channels: int) -> "DPT":
+    def build(self, num_classes: int, in_channels: int) -> SMPModel:
         """The network; random weights unless `pretrained`.
 
         Raises:
@@ -71,32 +60,7 @@ class DPTConfig:
             )
         except (*REFUSALS, OSError) as error:
             raise ArchError(f"segmentation_models_pytorch cannot build DPT on {self.encoder_name}: {error}") from None
-        return DPT(network, rule)
-
-
-class DPT(nn.Module):
-    """The library's network. Where it takes any size, edges are repeated up to a multiple of 32, the logits cut back.
-
-    Raises:
-        ArchError: an image of another size than the one that the encoder is tied to.
-    """
-
-    def __init__(self, network: nn.Module, rule: InputRule) -> None:
-        super().__init__()
-        self.network = network
-        self.rule = rule
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
-        height, width = x.shape[-2:]
-        self.rule.check(height, width)
-        if self.rule.fixed is not None:
-            return self.network(x)
-        return self.network(pad_edges(x, STRIDE))[..., :height, :width]
-
-    def parts(self) -> dict[str, nn.Module]:
-        """Encoder, decoder and head."""
-        net: Any = self.network
-        return {"encoder": net.encoder, "decoder": net.decoder, "head": net.segmentation_head}
+        return SMPModel(network, rule)
 
 
 def _resolve(name: str) -> Entry | None:

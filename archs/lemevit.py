@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
+from archs.fields import require_positive, require_rates, require_stages
 from archs.layers import ATTENTIONS, DropPath, attend, drop_path_rates, require_choice
 from archs.registry import Provenance
 
@@ -47,21 +48,15 @@ class LeMeViTConfig:
 
     def __post_init__(self) -> None:
         require_choice("attention", self.attention, ATTENTIONS)
-        for field in ("depths", "widths"):
-            values = getattr(self, field)
-            if len(values) != 5 or min(values) < 1:
-                raise ArchError(f"{field}={values} is not possible; give five numbers of at least 1, one a stage")
-        for field in ("mlp_ratio", "meta_tokens", "head_width"):
-            if getattr(self, field) < 1:
-                raise ArchError(f"{field}={getattr(self, field)} is not possible; give at least 1")
+        require_stages(self, 5, "depths", "widths")
+        require_positive(self, "mlp_ratio", "meta_tokens", "head_width")
+        require_rates(self, "drop_path")
         if self.widths[0] != self.widths[1]:
             raise ArchError(f"widths={self.widths}: no convolution stands between the first two; make them equal")
         if any(width % self.head_width for width in self.widths) or self.widths[0] % 2:
             raise ArchError(
                 f"widths={self.widths}: give even multiples of head_width={self.head_width}, or change the head width"
             )
-        if not 0.0 <= self.drop_path < 1.0:
-            raise ArchError(f"drop_path={self.drop_path} is not possible; give a rate from 0 up to, not including, 1")
 
     def build_encoder(self, in_channels: int) -> "LeMeViTEncoder":
         """The dense-prediction backbone: four maps of strides 4, 8, 16, 32."""

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archs.errors import ArchError
+from archs.fields import require, require_image_size, require_positive, require_stages, sides
 from archs.layers import resize
 from archs.registry import Provenance
 
@@ -50,32 +50,23 @@ class LeMoReConfig:
     skip: bool = False  # around the C-Encoder; the diagram draws none
 
     def __post_init__(self) -> None:
-        _check_nominal(self.nominal_size)
-        for field in ("widths", "kernels", "expansions"):
-            if len(getattr(self, field)) != 4:
-                raise ArchError(f"LeMoRe {field}={getattr(self, field)} is not possible; give four, one a stage")
-        if not self.views or set(self.views) - set(VIEWS) or len(set(self.views)) < len(self.views):
-            raise ArchError(f"LeMoRe views={self.views} is not possible; give one or more of {', '.join(VIEWS)}")
-        if any(kernel % 2 == 0 for kernel in self.kernels):
-            raise ArchError(f"LeMoRe kernels={self.kernels} is not possible; give odd numbers")
-        positive = (self.stem_width, *self.widths, *self.kernels, self.channel_attention_ratio, self.dilation)
-        if min(positive) < 1 or any(min(stage, default=0) < 1 for stage in self.expansions):
-            raise ArchError(f"LeMoRe: a width, kernel, expansion, ratio or dilation below 1 is not possible in {self}")
+        require_image_size(self)
+        require_stages(self, 4, "widths", "kernels")
+        require_positive(self, "stem_width", "channel_attention_ratio", "dilation")
+        each_expands = len(self.expansions) == 4 and all(min(stage, default=0) >= 1 for stage in self.expansions)
+        require(each_expands, self, "expansions", "four rows of numbers of at least 1, one a stage")
+        known = set(self.views) <= set(VIEWS) and len(set(self.views)) == len(self.views) > 0
+        require(known, self, "views", f"one or more of {', '.join(VIEWS)}")
+        require(all(kernel % 2 for kernel in self.kernels), self, "kernels", "odd numbers")
 
     @property
     def nominal_size(self) -> tuple[int, int]:
         """(H, W) that the position-mixing matrices are made for."""
-        sides: Any = self.image_size
-        return (sides, sides) if isinstance(sides, int) else tuple(sides)
+        return sides(self.image_size, (512, 512))
 
     def build_encoder(self, in_channels: int) -> "LeMoReEncoder":
         """Stem and the four stages: maps of strides 4, 8, 16, 32."""
         return LeMoReEncoder(self, in_channels)
-
-
-def _check_nominal(size: tuple[int, ...]) -> None:
-    if len(size) != 2 or min(size) < 1:
-        raise ArchError(f"LeMoRe image_size={size} is not possible; give a side in pixels, or (height, width)")
 
 
 def conv_bn(before: int, width: int, kernel: int | tuple[int, int] = 1, **options: Any) -> nn.Sequential:

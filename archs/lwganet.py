@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
+from archs.fields import require, require_positive, require_rates, require_stages
 from archs.layers import ACTIVATIONS, ATTENTIONS, DropPath, drop_path_rates, make_act, require_choice
 from archs.lwga import GPA, RLA, SMA, make_sga
 from archs.padding import pad_to_multiple
@@ -41,20 +42,12 @@ class LWGANetConfig:
     def __post_init__(self) -> None:
         require_choice("act", self.act, ACTIVATIONS)
         require_choice("attention", self.attention, ATTENTIONS)
-        if len(self.depths) != 4 or min(self.depths) < 1:
-            raise ArchError(f"depths={self.depths} is not possible; give four numbers of at least 1, one a stage")
-        for field in ("mlp_ratio", "head_width", "classifier_width"):
-            if getattr(self, field) < 1:
-                raise ArchError(f"{field}={getattr(self, field)} is not possible; give at least 1")
-        if self.stem_width < 8 or self.stem_width % 8 or self.stem_width % self.head_width:
-            raise ArchError(
-                f"stem_width={self.stem_width} is not possible; "
-                f"give a multiple of 8 and of head_width={self.head_width}"
-            )
-        if self.sma_kernel < 1 or self.sma_kernel % 2 == 0:
-            raise ArchError(f"sma_kernel={self.sma_kernel} is not possible; give an odd number, such as 11")
-        if not 0.0 <= self.drop_path < 1.0:
-            raise ArchError(f"drop_path={self.drop_path} is not possible; give a rate from 0 up to, not including, 1")
+        require_stages(self, 4, "depths")
+        require_positive(self, "stem_width", "sma_kernel", "mlp_ratio", "head_width", "classifier_width")
+        require_rates(self, "drop_path")
+        divides = self.stem_width % 8 == 0 and self.stem_width % self.head_width == 0
+        require(divides, self, "stem_width", f"a multiple of 8 and of head_width={self.head_width}")
+        require(self.sma_kernel % 2 == 1, self, "sma_kernel", "an odd number, such as 11")
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -26,6 +26,16 @@ def meta_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, replaced).eval()
 
 
+def build_on_meta(config: Any, num_classes: int, in_channels: int) -> nn.Module:
+    """The network of a config without values, where it can be built so; some read a tensor's values as they are built,
+    and keep theirs."""
+    try:
+        with torch.device("meta"):
+            return config.build(num_classes, in_channels)
+    except (RuntimeError, NotImplementedError):
+        return config.build(num_classes, in_channels)
+
+
 def _held(model: nn.Module) -> list[Tensor]:
     attributes = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return [*model.parameters(), *model.buffers(), *attributes]

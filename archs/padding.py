@@ -1,4 +1,4 @@
-"""Padding by reflection, defined for every size of map."""
+"""Padding by reflection, defined for every size of map, and by the edge."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,6 +19,12 @@ def reflect_pad(
         return F.pad(x, (left, right, top, bottom), mode=row_mode)
     x = F.pad(x, (left, right, 0, 0), mode=column_mode)
     return F.pad(x, (0, 0, top, bottom), mode=row_mode)
+
+
+def pad_edges(x: Float[Tensor, "n c h w"], multiple: int) -> Float[Tensor, "n c _h _w"]:
+    """Repeat the edge to the right and below up to a multiple of both sides; nothing where they fit already."""
+    bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
 def pad_to_multiple(x: Float[Tensor, "n c h w"], multiple: int) -> Float[Tensor, "n c _h _w"]:

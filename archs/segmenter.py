@@ -6,8 +6,9 @@ gives logits and auxiliary logits from one pass, and `aux_weight`, the weight of
 build the one has `build_encoder`, the other `build_decoder`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -86,6 +87,19 @@ def require_logits(output: object, x: Tensor) -> Tensor:
         f"the network returns {found} for images of shape {tuple(x.shape)}; its forward must return one tensor of "
         f"logits, ({batch}, classes, {height}, {width})"
     )
+
+
+def require_pyramid(decoder: str, strides: Sequence[int]) -> None:
+    """Refuse for a decoder the maps of a plain transformer.
+
+    Raises:
+        ArchError: fewer than two maps, or strides that do not grow from map to map.
+    """
+    if len(strides) < 2 or any(fine >= coarse for fine, coarse in pairwise(strides)):
+        raise ArchError(
+            f"{decoder} needs at least two maps of growing stride, not strides {tuple(strides)}; "
+            "use a hierarchical encoder, or the decoder 'mlp'"
+        )
 
 
 def parts_of(module: Any, name: str) -> dict[str, nn.Module]:

@@ -4,11 +4,11 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
+from archs.padding import pad_edges
 from archs.registry import Entry, InputRule, Provenance, nearest, register_resolver
 
 PREFIX = "smp/"
@@ -25,7 +25,7 @@ DECODERS = {
     "deeplabv3": "DeepLabV3",
     "linknet": "Linknet",
 }
-STRIDE = 32  # the encoders' deepest map; the library wants sides that it divides
+STRIDE = 32  # the deepest map's; the library wants sides that it divides
 # Their image-level pooling leaves one value a channel, over which batch norm has no variance to take.
 POOL_TO_ONE_PIXEL = ("upernet", "deeplabv3plus", "deeplabv3", "pan")
 
@@ -86,8 +86,7 @@ class SMPConfig:
 class SMPModel(nn.Module):
     """A library model for any H and W: edge pixels are repeated up to a multiple of 32, the logits cut back.
 
-    Raises:
-        ArchError: PAN on sides below 128, over which its pyramid has no pixel left.
+    One whose encoder is tied to a size gets that size. Raises `ArchError` for an image that does not fit the rule.
     """
 
     def __init__(self, network: nn.Module, rule: InputRule) -> None:
@@ -98,11 +97,9 @@ class SMPModel(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
         height, width = x.shape[-2:]
         self.rule.check(height, width)
-        bottom, right = -height % STRIDE, -width % STRIDE
-        if not (bottom or right):
-            return self.network(x)
-        padded = F.pad(x, (0, right, 0, bottom), mode="replicate")
-        return self.network(padded)[..., :height, :width]
+        padded = x if self.rule.fixed else pad_edges(x, STRIDE)
+        logits = self.network(padded)
+        return logits if padded is x else logits[..., :height, :width]
 
     def parts(self) -> dict[str, nn.Module]:
         """Encoder, decoder and head."""

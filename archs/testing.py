@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from archs.errors import ArchError
+from archs.meta import build_on_meta
 from archs.registry import ArchConfig, Check, InputRule, override
 from archs.saved import from_dict, to_dict
 
@@ -325,11 +326,7 @@ class ArchitectureTestCase(ShapeTestCase):
 
 def on_meta(config: ArchConfig, num_classes: int = CLASSES, in_channels: int = CHANNELS) -> nn.Module:
     """A network without values, in evaluation form."""
-    try:
-        with torch.device("meta"):
-            return config.build(num_classes, in_channels).eval()
-    except RuntimeError:  # it reads a tensor's value while it is built
-        return config.build(num_classes, in_channels).to("meta").eval()
+    return build_on_meta(config, num_classes, in_channels).to("meta").eval()
 
 
 def macs(model: nn.Module, size: tuple[int, int], batch: int = 1) -> int:

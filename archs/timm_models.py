@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archs.errors import ArchError
+from archs.errors import ArchError, first_line
+from archs.fields import ImageSize, require_image_size, sides
+from archs.padding import pad_edges
 from archs.pairs import NamedEncoder, register_encoder_resolver
 from archs.registry import InputRule, Provenance, nearest
 
@@ -24,8 +25,6 @@ PADDED = "padded inside to multiples of its coarsest stride"
 LIBRARY = "https://github.com/huggingface/pytorch-image-models"
 # What timm raises where a backbone refuses an argument or a size.
 REFUSALS = (TypeError, ValueError, RuntimeError, AssertionError, AttributeError, NotImplementedError)
-
-ImageSize = int | tuple[int, int] | None
 
 
 def library() -> Any:
@@ -63,21 +62,6 @@ def find_backbone(name: str) -> Backbone:
     if published is None:
         return Backbone(name, (224, 224), False)
     return Backbone(name, tuple(published.input_size[1:]), bool(published.fixed_input_size))
-
-
-def sides(image_size: ImageSize, otherwise: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a config's `image_size`, which may be one side, both, or None for `otherwise`."""
-    if image_size is None:
-        return otherwise
-    given: Any = image_size
-    return (given, given) if isinstance(given, int) else tuple(given)
-
-
-def check_image_size(image_size: ImageSize) -> None:
-    """Raise `ArchError` unless this can be a config's `image_size`."""
-    found = sides(image_size, (1, 1))
-    if len(found) != 2 or min(found) < 1:
-        raise ArchError(f"image_size={image_size} is not possible; give a side in pixels, or (height, width)")
 
 
 def input_rule(backbone: Backbone, image_size: ImageSize) -> InputRule:
@@ -132,7 +116,7 @@ class TimmConfig:
     pretrained: bool = False
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size)
+        require_image_size(self)
 
     def build_encoder(self, in_channels: int) -> "TimmEncoder":
         """Its feature maps of stride 4 and coarser.
@@ -159,11 +143,7 @@ class TimmConfig:
         try:
             return library().create_model(self.backbone, pretrained=self.pretrained, **form, **options)
         except (*REFUSALS, OSError) as error:
-            raise ArchError(f"timm cannot build {self.backbone} with {form | options}: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ArchError(f"timm cannot build {self.backbone} with {form | options}: {first_line(error)}") from None
 
 
 class TimmEncoder(nn.Module):
@@ -210,12 +190,6 @@ class TimmClassifier(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         self.rule.check(*x.shape[-2:])
         return self.network(x)
-
-
-def pad_edges(x: Float[Tensor, "n c h w"], multiple: int) -> Float[Tensor, "n c _h _w"]:
-    """Repeat the edge to the right and below up to a multiple of both sides; nothing where they fit already."""
-    bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
 def _resolve_backbone(name: str) -> NamedEncoder | None:

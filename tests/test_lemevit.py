@@ -415,8 +415,8 @@ def test_half_precision_and_channels_last():
     "fields,message",
     [
         ({"attention": "sparse"}, "explicit, fused"),
-        ({"depths": (1, 1, 1, 1)}, "five numbers"),
-        ({"depths": (1, 0, 1, 1, 1)}, "five numbers"),
+        ({"depths": (1, 1, 1, 1)}, "5 numbers"),
+        ({"depths": (1, 0, 1, 1, 1)}, "5 numbers"),
         ({"widths": (64, 96, 128, 192, 320)}, "first two"),
         ({"widths": (64, 64, 100, 192, 320)}, "head_width=32"),
         ({"meta_tokens": 0}, "at least 1"),

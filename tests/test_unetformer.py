@@ -237,5 +237,5 @@ def test_other_strides_get_a_sentence():
     ],
 )
 def test_impossible_fields_get_a_sentence(field, value):
-    with pytest.raises(ArchError, match=r"decoder .* is not possible"):
+    with pytest.raises(ArchError, match=r"unetformer .* is not possible"):
         UNetFormerConfig(**{field: value})

@@ -4,16 +4,16 @@ Part of the reconstruction in `archs.lemore`; it takes the maps of any hierarchi
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archs.errors import ArchError
+from archs.fields import require, require_positive, require_rates
 from archs.layers import DropPath, drop_path_rates, resize
 from archs.lemore import conv_bn, initialise
+from archs.segmenter import require_pyramid
 
 Map = Float[Tensor, "b c h w"]
 
@@ -40,18 +40,10 @@ class LeMoReDecoderConfig:
         return 2
 
     def __post_init__(self) -> None:
-        if min(self.blocks, self.heads, self.ffn_expansion, self.fusion_width) < 1:
-            raise ArchError(f"LeMoRe decoder: a count or width below 1 is not possible in {self}")
-        if self.key_width % self.heads or self.value_width % self.heads:
-            raise ArchError(
-                f"LeMoRe decoder key_width={self.key_width}, value_width={self.value_width} do not divide by "
-                f"heads={self.heads}; give multiples of it"
-            )
-        if not (0.0 <= self.dropout < 1.0 and 0.0 <= self.drop_path < 1.0):
-            raise ArchError(
-                f"LeMoRe decoder dropout={self.dropout}, drop_path={self.drop_path} is not possible; "
-                "give rates from 0 up to, not including, 1"
-            )
+        require_positive(self, "blocks", "heads", "ffn_expansion", "fusion_width")
+        require_rates(self, "dropout", "drop_path")
+        for field in ("key_width", "value_width"):
+            require(getattr(self, field) % self.heads == 0, self, field, f"a multiple of heads={self.heads}")
 
     def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> "LeMoReDecoder":
         """The decoder for maps of `widths`, finest first.
@@ -59,11 +51,7 @@ class LeMoReDecoderConfig:
         Raises:
             ArchError: fewer than two maps, or strides that do not grow from map to map (a plain transformer).
         """
-        if len(strides) < 2 or any(fine >= coarse for fine, coarse in pairwise(strides)):
-            raise ArchError(
-                f"LeMoRe's decoder needs at least two maps of growing stride, not strides {tuple(strides)}; "
-                "use a hierarchical encoder, or the decoder 'mlp'"
-            )
+        require_pyramid("LeMoRe's decoder", strides)
         return LeMoReDecoder(widths, strides, num_classes, self)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archs.errors import ArchError
+from archs.fields import require_positive, require_rates
 from archs.layers import ACTIVATIONS, NORMS, make_act, make_norm, require_choice, resize
 
 FUSIONS = ("concat", "sum")
@@ -38,10 +38,8 @@ class MLPDecoderConfig:
         require_choice("decoder fusion", self.fusion, FUSIONS)
         require_choice("decoder norm", self.norm, NORMS)
         require_choice("decoder act", self.act, ACTIVATIONS)
-        if self.width < 1:
-            raise ArchError(f"decoder width={self.width} is not possible; give at least 1")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ArchError(f"decoder dropout={self.dropout} is not possible; give a rate from 0 to below 1")
+        require_positive(self, "width")
+        require_rates(self, "dropout")
 
     def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> "MLPDecoder":
         """The decoder for maps of `widths`, whatever their strides."""

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from archs.errors import ArchError
+from archs.fields import require, require_positive, require_rates
 from archs.layers import ATTENTIONS, require_choice, resize
 from archs.padding import pad_to_multiple, reflect_pad
 
@@ -35,20 +36,12 @@ class UNetFormerConfig:
     attention: str = "explicit"  # or "fused": the same function, but counters differ on it
 
     def __post_init__(self) -> None:
-        require_choice("decoder attention", self.attention, ATTENTIONS)
-        for field in ("width", "heads", "mlp_ratio"):
-            if getattr(self, field) < 1:
-                raise ArchError(f"decoder {field}={getattr(self, field)} is not possible; give at least 1")
-        if self.width % 16 or self.width % self.heads:
-            raise ArchError(
-                f"decoder width={self.width} is not possible; give a multiple of 16 and of heads={self.heads}"
-            )
-        if self.window < 2 or self.window % 2:
-            raise ArchError(f"decoder window={self.window} is not possible; give an even number of at least 2")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ArchError(
-                f"decoder dropout={self.dropout} is not possible; give a rate from 0 up to, not including, 1"
-            )
+        require_choice("unetformer attention", self.attention, ATTENTIONS)
+        require_positive(self, "width", "heads", "window", "mlp_ratio")
+        require_rates(self, "dropout")
+        divides = self.width % 16 == 0 and self.width % self.heads == 0
+        require(divides, self, "width", f"a multiple of 16 and of heads={self.heads}")
+        require(self.window % 2 == 0, self, "window", "an even number")
 
     def build_decoder(self, widths: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> "UNetFormerDecoder":
         """The decoder for four maps of `widths`.

@@ -4,7 +4,6 @@ Xiao et al. 2018, arXiv 1807.10221, in the form MMSegmentation made common (its 
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -12,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
+from archs.fields import require, require_positive, require_rates
 from archs.layers import resize
+from archs.segmenter import require_pyramid
 
 Map = Float[Tensor, "n c h w"]
 
@@ -29,15 +30,9 @@ class UPerNetConfig:
     aux_weight: float = 0.4  # of the auxiliary head's loss
 
     def __post_init__(self) -> None:
-        if not self.pool_bins or min(self.width, self.aux_width, *self.pool_bins) < 1:
-            raise ArchError(
-                f"UPerNet width={self.width}, aux_width={self.aux_width}, pool_bins={self.pool_bins} is not "
-                "possible; give numbers of at least 1"
-            )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ArchError(
-                f"UPerNet dropout={self.dropout} is not possible; give a rate from 0 up to, not including, 1"
-            )
+        require_positive(self, "width", "aux_width")
+        require(min(self.pool_bins, default=0) >= 1, self, "pool_bins", "numbers of at least 1")
+        require_rates(self, "dropout")
 
     @property
     def min_train_batch(self) -> int:
@@ -50,11 +45,7 @@ class UPerNetConfig:
         Raises:
             ArchError: fewer than two maps, or strides that do not grow from map to map (a plain transformer).
         """
-        if len(strides) < 2 or any(fine >= coarse for fine, coarse in pairwise(strides)):
-            raise ArchError(
-                f"UPerNet needs at least two maps of growing stride, not strides {tuple(strides)}; "
-                "use a hierarchical encoder, or the decoder 'mlp'"
-            )
+        require_pyramid("UPerNet", strides)
         return UPerNet(widths, num_classes, self)
 
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from archs.errors import ArchError
+from archs.errors import ArchError, first_line
 from archs.official import lemevit, lwganet
 from archs.segmenter import Segmenter
 
@@ -121,8 +121,9 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
             "reading that could run code; give a file of tensors alone"
         ) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ArchError(f"the checkpoint {path} is damaged or cut short ({reason}); download it again") from None
+        raise ArchError(
+            f"the checkpoint {path} is damaged or cut short ({first_line(error)}); download it again"
+        ) from None
     if not isinstance(content, Mapping):
         raise ArchError(f"the checkpoint {path} holds a {type(content).__name__}, not a dict of tensors")
     return content

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 import archs
+from archs.meta import build_on_meta
 from bench.counting.cells import IMAGE_CHANNELS, cost_cell
 from bench.engine import Cell, CellContext
 from bench.records import anonymised
@@ -37,7 +37,7 @@ def growth_cell(config: archs.ArchConfig, label: str, size: tuple[int, int], num
     def run(context: CellContext) -> Mapping[str, Any]:
         from bench.counting import count_macs, count_params
 
-        model = _bare(fitted, num_classes)
+        model = build_on_meta(fitted, num_classes, IMAGE_CHANNELS)
         count = count_macs(model, size, IMAGE_CHANNELS, batch)
         attention = sum(count.by_operator.get(operator, 0) for operator in ATTENTION_PRODUCTS)
         return {
@@ -106,19 +106,10 @@ def _too_much(config: archs.ArchConfig, size: tuple[int, int], num_classes: int,
     from bench.errors import BenchError
 
     try:
-        macs = count_macs(_bare(config, num_classes), size, IMAGE_CHANNELS).total
+        macs = count_macs(build_on_meta(config, num_classes, IMAGE_CHANNELS), size, IMAGE_CHANNELS).total
     except (BenchError, archs.ArchError) as error:
         return str(error)
     return f"{macs / 1e9:.3g} GMAC, above the limit of {most_macs / 1e9:.3g} for timing" if macs > most_macs else ""
-
-
-def _bare(config: archs.ArchConfig, num_classes: int) -> nn.Module:
-    """The network without values, where it can be built so; some read a tensor's content as they are built."""
-    try:
-        with torch.device("meta"):
-            return archs.build(config, num_classes, IMAGE_CHANNELS)
-    except (RuntimeError, NotImplementedError):
-        return archs.build(config, num_classes, IMAGE_CHANNELS)
 
 
 @dataclass(frozen=True)
