@@ -36,6 +36,14 @@ def build_on_meta(config: Any, num_classes: int, in_channels: int) -> nn.Module:
         return config.build(num_classes, in_channels)
 
 
+def images_for(
+    model: nn.Module, size: tuple[int, int], in_channels: int, batch: int = 1, device: str = "meta"
+) -> Tensor:
+    """Empty images `(batch, in_channels, *size)` of the floating-point type that the model's parameters have."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return torch.zeros(batch, in_channels, *size, dtype=dtype, device=device)
+
+
 def _held(model: nn.Module) -> list[Tensor]:
     attributes = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return [*model.parameters(), *model.buffers(), *attributes]

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archs.errors import first_line
+from archs.meta import images_for
 from bench.counting.foreign import ForeignCount, on_cpu
 from bench.errors import BenchError
 
@@ -24,8 +26,7 @@ def count_fvcore(model: nn.Module, size: tuple[int, int], in_channels: int = 3) 
         BenchError: the model cannot be traced at this size.
     """
     bare = on_cpu(model)
-    dtype = next((p.dtype for p in bare.parameters() if p.is_floating_point()), torch.float32)
-    x = torch.zeros(1, in_channels, *size, dtype=dtype)
+    x = images_for(bare, size, in_channels, device="cpu")
     try:
         with _quiet():
             analysis = _analysis(bare, x)
@@ -34,7 +35,7 @@ def count_fvcore(model: nn.Module, size: tuple[int, int], in_channels: int = 3) 
     except Exception as error:
         raise BenchError(
             f"fvcore cannot trace {type(model).__name__} on a {in_channels} x {size[0]} x {size[1]} input "
-            f"({(str(error).strip() or type(error).__name__).splitlines()[0]}); the exact count does not need it"
+            f"({first_line(error)}); the exact count does not need it"
         ) from error
     version = metadata.version("fvcore")
     return ForeignCount(f"fvcore {version}", sum(by_operator.values()), by_operator, unsupported)

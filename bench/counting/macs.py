@@ -37,19 +37,9 @@ class MacCount:
         return totals((call.operator, call.macs) for call in self.calls)
 
     @cached_property
-    def by_module(self) -> dict[str, int]:
-        """Multiply-accumulates by qualified module name, each with what runs inside it; `""` is the whole model."""
-        return totals((name, call.macs) for call in self.calls for name in dict.fromkeys(("", *call.scope)))
-
-    @cached_property
     def elementwise(self) -> dict[str, int]:
         """Element operations by operator (norms, activations, resizing, pooling, ...), which `total` leaves out."""
         return totals((call.operator, call.operations) for call in self.calls if call.kind != "mac")
-
-    @cached_property
-    def elementwise_by_kind(self) -> dict[str, int]:
-        """The same by kind: norm, activation, softmax, resize, pool, reduction, arithmetic."""
-        return totals((call.kind, call.operations) for call in self.calls if call.kind != "mac")
 
     @cached_property
     def unknown(self) -> dict[str, int]:

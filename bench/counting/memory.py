@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from archs.errors import first_line
 from bench.counting.live import LiveBytes
 from bench.errors import BenchError
 
@@ -87,10 +88,10 @@ def _peak(
         x = torch.zeros(batch, in_channels, *size, device=device)
         return measure(run, copy.deepcopy(model).to(device), x, device)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BenchError(
             f"the memory of {type(model).__name__} cannot be measured at batch {batch} of "
-            f"{in_channels} x {size[0]} x {size[1]} on {device} ({reason}); try a smaller batch or another size"
+            f"{in_channels} x {size[0]} x {size[1]} on {device} ({first_line(error)}); try a smaller batch or another "
+            "size"
         ) from error
 
 

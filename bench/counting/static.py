@@ -1,15 +1,14 @@
 """Every figure of a model that needs no running, as it trains and as it is deployed: what studies and tables record."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
 
 import archs
-from archs.errors import ArchError
-from archs.meta import meta_copy
+from archs.errors import ArchError, first_line
+from archs.meta import build_on_meta, images_for, meta_copy
 from archs.segmenter import require_logits
 from bench.counting import (
     ForeignCount,
@@ -41,12 +40,9 @@ def static_figures(
     """
     if isinstance(config_or_model, nn.Module):
         return _figures(config_or_model, size, in_channels)
-    with suppress(RuntimeError, NotImplementedError):  # a step of building reads a tensor's values
-        with torch.device("meta"):
-            bare = archs.build(config_or_model, num_classes, in_channels)
-        found = _figures(bare, size, in_channels)
-        if not found["failures"]:
-            return found
+    found = _figures(build_on_meta(config_or_model, num_classes, in_channels), size, in_channels)
+    if not found["failures"]:
+        return found
     return _figures(archs.build(config_or_model, num_classes, in_channels), size, in_channels)
 
 
@@ -56,8 +52,7 @@ def refuse_other_output(model: nn.Module, size: tuple[int, int], in_channels: in
     Raises:
         BenchError: it returns something else.
     """
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    x = torch.empty(1, in_channels, *size, device="meta", dtype=dtype)
+    x = images_for(model, size, in_channels)
     try:
         with torch.no_grad():
             output = meta_copy(model)(x)
@@ -134,8 +129,7 @@ def deploy(model: nn.Module, size: tuple[int, int]) -> nn.Module:
 
 
 def _no_deployed_form(model: nn.Module, error: Exception) -> BenchError:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return BenchError(f"{type(model).__name__} has no deployed form: {said}")
+    return BenchError(f"{type(model).__name__} has no deployed form: {first_line(error)}")
 
 
 def _params(model: nn.Module) -> dict[str, Any]:

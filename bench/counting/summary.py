@@ -1,6 +1,5 @@
 """What `list` and `show` print: costs of every entry, and one network part by part."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,8 +11,10 @@ from torch import nn
 
 import archs
 from archs import ArchConfig, Entry
+from archs.meta import images_for, meta_copy
 from bench.counting import count_macs, count_params
 from bench.counting.cells import IMAGE_CHANNELS, cost_cell
+from bench.counting.params import parts_of
 from bench.engine import Outcome, run_cells
 from bench.records import SCHEMA, RecordStore
 from bench.records.environment import environment, user_cache
@@ -110,13 +111,12 @@ def summarise(config: ArchConfig, size: tuple[int, int], num_classes: int) -> Su
 
 def _output_shapes(model: nn.Module, size: tuple[int, int]) -> dict[str, str]:
     """What leaves each part, as text, for one image; no arithmetic is done."""
-    twin: Any = copy.deepcopy(model).to("meta")
-    parts = twin.parts() if hasattr(twin, "parts") else dict(twin.named_children())
+    twin = meta_copy(model)
     shapes: dict[str, str] = {}
-    for name, part in parts.items():
+    for name, part in parts_of(twin).items():
         part.register_forward_hook(lambda _module, _inputs, output, name=name: shapes.update({name: _shape(output)}))
     with torch.inference_mode():
-        twin(torch.empty(1, IMAGE_CHANNELS, *size, device="meta"))
+        twin(images_for(twin, size, IMAGE_CHANNELS))
     return shapes
 
 

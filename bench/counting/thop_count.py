@@ -6,10 +6,10 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from archs.meta import OnMeta, meta_copy
+from archs.errors import first_line
+from archs.meta import OnMeta, images_for, meta_copy
 from bench.counting.foreign import ForeignCount, on_cpu
 from bench.errors import BenchError
 
@@ -27,14 +27,13 @@ def count_thop(model: nn.Module, size: tuple[int, int], in_channels: int = 3) ->
         BenchError: the model cannot run at this size.
     """
     profile, known = _thop()
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    x = torch.zeros(1, in_channels, *size, dtype=dtype)
+    x = images_for(model, size, in_channels, device="cpu")
     try:
         bare, (total, _, layers) = _profile(profile, model, x)
     except Exception as error:
         raise BenchError(
             f"thop cannot run {type(model).__name__} on a {in_channels} x {size[0]} x {size[1]} input "
-            f"({(str(error).strip() or type(error).__name__).splitlines()[0]}); the exact count does not need it"
+            f"({first_line(error)}); the exact count does not need it"
         ) from error
     by_class: Counter[str] = Counter()
     _add_layers(bare, layers, by_class)

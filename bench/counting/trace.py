@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from archs.meta import meta_copy, result_on_meta
+from archs.errors import first_line
+from archs.meta import images_for, meta_copy, result_on_meta
 from bench.counting.live import LiveBytes
 from bench.counting.rules import OperatorCost, attention_macs, cost, operator_name, written_tensors
 from bench.errors import BenchError
@@ -65,11 +66,10 @@ def trace_forward(model: nn.Module, size: tuple[int, int], in_channels: int = 3,
     Raises:
         BenchError: the model cannot run without values (it reads a tensor's content, say), or not at this size.
     """
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     recorder = _Recorder()
     try:
         bare = meta_copy(model)
-        x = torch.empty(batch, in_channels, *size, device="meta", dtype=dtype)
+        x = images_for(bare, size, in_channels, batch)
         recorder.live.pass_over([*bare.parameters(), *bare.buffers()])
         recorder.live.show([x])
         with torch.no_grad(), _following(bare, recorder), recorder, _FusedAttention(recorder):
@@ -81,10 +81,10 @@ def trace_forward(model: nn.Module, size: tuple[int, int], in_channels: int = 3,
 
 def _explain(model: nn.Module, size: tuple[int, int], in_channels: int, last: str, error: Exception) -> str:
     where = f" after operator {last}" if last else ""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"{type(model).__name__} cannot be counted on a {in_channels} x {size[0]} x {size[1]} input: its forward "
-        f"pass stopped on the meta device{where} ({reason}); check the size, and that no step needs a tensor's values"
+        f"pass stopped on the meta device{where} ({first_line(error)}); check the size, and that no step "
+        "needs a tensor's values"
     )
 
 
