@@ -50,6 +50,30 @@ class LayerNorm2d(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
+class BatchRMSNorm(nn.BatchNorm2d):
+    """RMSNorm over a whole batch of maps: `x / sqrt(mean(x^2) + eps) * weight + bias`, one mean square for all of it.
+
+    A batch norm that does not centre, as PowerNorm (Shen et al. 2020, arXiv 2003.07845), and that divides all channels
+    by the same number, as extended batch norm (Luo et al. 2020, arXiv 2003.05569). Evaluation is a batch norm to every
+    tool, and folds as one: `running_var` holds the running mean square for each channel, `running_mean` stays zero.
+    """
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        if not self.training:
+            return super().forward(x)
+        length = torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32))
+        square = length.square() / x.numel()
+        self._remember(square.detach())
+        scale = (self.weight * torch.rsqrt(square + self.eps)).to(x.dtype)
+        return torch.addcmul(self.bias.to(x.dtype)[:, None, None], x, scale[:, None, None])
+
+    def _remember(self, square: Float[Tensor, ""]) -> None:
+        count, average = self.num_batches_tracked, self.running_var
+        assert count is not None and average is not None  # of a norm that is made by `make_norm`
+        count.add_(1)
+        average.lerp_(square.to(average.dtype), 1 / int(count) if self.momentum is None else self.momentum)
+
+
 class StarReLU(nn.Module):
     """`scale * relu(x)^2 + shift` with one learned scale and shift (Yu et al. 2022, arXiv 2210.13452).
 
@@ -77,12 +101,14 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "layernorm": LayerNorm2d,
     "batchnorm": nn.BatchNorm2d,
     "groupnorm": _group_norm,
+    "batchrms": BatchRMSNorm,
 }
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "starrelu": StarReLU,
     "gelu": nn.GELU,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
+    "hardswish": nn.Hardswish,  # Howard et al. 2019, arXiv 1905.02244: silu of straight pieces, which keeps in int8
 }
 
 

@@ -90,8 +90,8 @@ SIDE = 64
 NETWORKS = {
     "lale-s1": ("lale-s1", {}),
     "lale-s1, kernels of 7": ("lale-b-s1-k7", {}),
-    **{f"lale-s1, {norm}": ("lale-s1", {"norm": norm}) for norm in ("layernorm", "batchnorm", "groupnorm")},
-    **{f"lale-s1, {act}": ("lale-s1", {"act": act}) for act in ("gelu", "relu", "silu")},
+    **{f"lale-s1, {norm}": ("lale-s1", {"norm": norm}) for norm in ("layernorm", "batchnorm", "groupnorm", "batchrms")},
+    **{f"lale-s1, {act}": ("lale-s1", {"act": act}) for act in ("gelu", "relu", "silu", "hardswish")},
     "lale-s1, fused attention": ("lale-s1", {"attention": "fused"}),
     "lwganet-l0": ("lwganet-l0", {}),
     "lwganet-l0+mlp": ("lwganet-l0+mlp", {}),

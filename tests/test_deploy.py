@@ -16,7 +16,7 @@ from archs.deployment import fold
 from archs.deployment.kernels import FastRMSNorm, FastStarReLU
 from archs.deployment.linear import FoldedMLPDecoder, FoldedSegformerDecoder
 from archs.lale import LALEConfig
-from archs.layers import RMSNorm, StarReLU
+from archs.layers import ACTIVATIONS, NORMS, RMSNorm, StarReLU
 from bench.counting import count_fvcore, count_macs, count_params
 
 # Networks tied to 224x224 that can be built for less.
@@ -113,10 +113,10 @@ def test_exact_figures_of_the_deployed_s1():
 
 
 @given(
-    norm=st.sampled_from(["rmsnorm", "layernorm", "batchnorm", "groupnorm"]),
-    act=st.sampled_from(["starrelu", "gelu", "silu"]),
-    decoder_norm=st.sampled_from(["rmsnorm", "layernorm", "batchnorm", "groupnorm"]),
-    decoder_act=st.sampled_from(["starrelu", "relu"]),
+    norm=st.sampled_from(list(NORMS)),
+    act=st.sampled_from(list(ACTIVATIONS)),
+    decoder_norm=st.sampled_from(list(NORMS)),
+    decoder_act=st.sampled_from(list(ACTIVATIONS)),
     fusion=st.sampled_from(["concat", "sum"]),
     stem=st.sampled_from(["conv3x3", "conv7x7", "patchify"]),
     attention=st.sampled_from(["explicit", "fused"]),
@@ -133,6 +133,13 @@ def test_any_lale_stays_the_same_function(height: int, width: int, **fields):
     assert difference(model, deployed, image((height, width))) < 1e-12
     assert batch_norms(deployed) == []
     assert not [m for m in deployed.modules() if type(m) in (RMSNorm, StarReLU)]
+
+
+@pytest.mark.parametrize("act", ["relu", "hardswish"])
+def test_a_norm_that_folds_leaves_nothing_that_would_cut_an_int8_graph(act: str):
+    """Beside convolutions and attention only the activation and the residual sums are left of the encoder."""
+    deployed = deploy(archs.create("lale-s1", norm="batchrms", act=act).eval())
+    assert set(count_macs(deployed.encoder, (64, 64)).elementwise) == {act, "add"}
 
 
 def test_both_forms_of_the_fast_norm():

@@ -67,7 +67,7 @@ def test_optuna_may_propose_each_point_and_no_other(params):
 def test_names_and_switches_are_integers_and_even_numbers_are_themselves():
     spread = space_of(S1, ("norm", "mixer_mlp", "widths", "head_width")).distributions()
     assert (spread["widths.2"].low, spread["widths.2"].high, spread["widths.2"].step) == (32, 128, 16)
-    assert (spread["norm"].low, spread["norm"].high) == (0, 3)
+    assert (spread["norm"].low, spread["norm"].high) == (0, 4)
     assert (spread["mixer_mlp"].low, spread["mixer_mlp"].high) == (0, 1)
     assert (spread["head_width"].low, spread["head_width"].high) == (0, 2)  # 16, 32, 64 are uneven
 
