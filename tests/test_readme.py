@@ -9,7 +9,9 @@ import typer
 
 import archs
 from bench.cli.app import app, run
+from bench.cli.index import indexed
 from bench.cli.readme import fill, pages
+from bench.report.columns import COLUMNS
 from bench.study import VariantStudy
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +41,26 @@ def test_every_link_into_the_project_leads_somewhere(page):
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
-@pytest.mark.parametrize("page", sorted(set(PAGES) - {"README.md", "docs/index.md"}))
+def test_the_page_of_columns_is_made_of_the_columns():
+    assert fill(PAGES["docs/columns.md"], ROOT) == PAGES["docs/columns.md"]
+    assert [key for key, one in COLUMNS.items() if not one.how or f"`{key}`" not in PAGES["docs/columns.md"]] == []
+
+
+def test_the_index_of_results_names_every_study_and_search():
+    sections = re.findall(r"^## (.+)\n\n\*.+\?\*\n\n- .+", PAGES["results/README.md"], re.MULTILINE)
+    assert sections == [folder.relative_to(ROOT / "results").as_posix() for folder in indexed(ROOT / "results")]
+    for folder in indexed(ROOT / "results"):
+        for path in (*folder.glob("*.md"), *folder.glob("**/*.png")):
+            assert f"]({path.relative_to(ROOT / 'results').as_posix()})" in PAGES["results/README.md"]
+
+
+def test_figures_of_results_are_in_one_format():
+    assert {path.suffix for path in (ROOT / "results").glob("**/*") if path.is_file()} <= {
+        ".json", ".csv", ".md", ".png"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", sorted(name for name in PAGES if name.startswith("docs/") and name != "docs/index.md"))
 def test_a_page_opens_with_its_question_and_is_in_the_index(page):
     title, question = [line for line in PAGES[page].splitlines() if line][:2]
     assert title.startswith("# ")

@@ -1,5 +1,6 @@
 """Tables hold every row, print what was measured, and read back to the raw values."""
 
+import csv
 import io
 import re
 
@@ -16,6 +17,7 @@ from bench.report.columns import is_missing
 from bench.report.formats import also_writing
 from bench.report.markup import escape_latex, escape_markdown, one_line
 from bench.report.tables import COLUMNS, Column, Format, column, measured, rich_table, write_tables
+from bench.report.timm import write_timm
 
 QUICK = settings(max_examples=100, deadline=None)
 NASTY = st.text(st.sampled_from("\\&%$#_{}~^<>|\"`'[]*-+=.±−–a1 \n\t)!:"), max_size=12) | st.text(max_size=12)
@@ -190,3 +192,36 @@ def test_mistakes_are_sentences(frame, tmp_path):
     with pytest.raises(BenchError, match="no column 'speed'"):
         column("speed")
     assert not list(tmp_path.iterdir())
+
+
+def test_timm_reads_our_rows_as_its_own(tmp_path):
+    """The header is that of timm's `results/benchmark-infer-*.csv`, less `infer_macts`; units are timm's."""
+    frame = pd.DataFrame(
+        {
+            "variant": ["fast", "failed"],
+            "params": [1_567_496, None],
+            "macs": [580_000_000, None],
+            "throughput": [200.0, None],
+            "f1": [0.632, None],
+            "iou": [0.5, None],
+        }
+    )
+    path = write_timm(frame, (256, 192), 8, tmp_path / "timm.csv")
+    fast, failed = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    ours = ["macro_f1", "macro_iou"]
+    timm = "model,infer_img_size,infer_samples_per_sec,infer_step_time,infer_batch_size,param_count,infer_gmacs"
+    assert list(fast) == timm.split(",") + ours
+    assert {key: float(value) for key, value in fast.items() if key != "model"} == pytest.approx(
+        {
+            "infer_img_size": 256,
+            "infer_samples_per_sec": 200,
+            "infer_step_time": 40.0,  # ms of a batch of 8
+            "infer_batch_size": 8,
+            "param_count": 1.567496,
+            "infer_gmacs": 0.58,
+            "macro_f1": 63.2,
+            "macro_iou": 50.0,
+        }
+    )
+    assert failed["model"] == "failed"
+    assert {failed[key] for key in ("infer_samples_per_sec", "infer_step_time", "param_count", "macro_f1")} == {""}

@@ -1,8 +1,9 @@
 """Keep the figures of README and docs those of the records: `python -m bench.cli.readme` fills marked places anew.
 
 A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` (columns and rows of a study of variants), `<!-- findings
-FOLDER -->` (a study's sentences), `<!-- report FOLDER -->` (its main table and its sentences) or `<!-- csv FILE -->` (a
-file of figures that is no study's); it ends at `<!-- end -->`.
+FOLDER -->` (a study's sentences), `<!-- report FOLDER -->` (its main table and its sentences), `<!-- csv FILE -->` (a
+file of figures that is no study's), `<!-- index FOLDER -->` (the studies and searches in the folder of the page) or
+`<!-- columns -->` (what the columns of tables are); it ends at `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from bench.cli.index import index, reported
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
-from bench.report.columns import measured
+from bench.report.columns import COLUMNS, measured
 from bench.report.tables import write_tables
-from bench.study import Report, load_results, write_report
+from bench.study import load_results
 from bench.study.report import describe
 from bench.study.result import result_of
 
-PLACE = re.compile(r"(<!-- (table|findings|report|csv) ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|findings|report|csv|index|columns)([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
@@ -36,15 +38,19 @@ def fill(text: str, root: Path) -> str:
 
 
 def _content(kind: str, words: list[str], root: Path) -> str:
+    if kind == "columns":
+        return _columns()
     if not words:
         raise BenchError(f"a place for {kind} in the README names no folder; write <!-- {kind} results/... -->")
     folder = root / words[0]
     if kind == "csv":
         return _csv(folder)
+    if kind == "index":
+        return index(folder)
     if kind == "table":
         return _table(folder, words[1].split(","), words[2:])
     with tempfile.TemporaryDirectory() as scratch:
-        report = _reported(folder, Path(scratch))
+        report = reported(folder, Path(scratch))
         sentences = "".join(f"- {sentence}\n" for sentence in report.findings)
         if kind == "findings":
             return sentences
@@ -69,16 +75,20 @@ def _csv(path: Path) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
 
 
-def _reported(folder: Path, scratch: Path) -> Report:
-    """The report of a study, made anew from its records; its files go to `scratch`."""
-    from bench.cli.studying import find_again
-
-    return write_report(folder, find=lambda source: find_again(source, folder), into=scratch)
+def _columns() -> str:
+    """One row a column: its names in the CSV file and the unit there, its header in tables, and what it is."""
+    better = {"high": "higher", "low": "lower", None: ""}
+    rows = ["| CSV | unit | in tables | better | what it is |", "| --- | --- | --- | --- | --- |"]
+    for one in COLUMNS.values():
+        keys = ", ".join(f"`{key}`" for key in (one.key, one.low, one.high) if key)
+        unit = one.style.raw or ("number" if one.style.spec else "text")
+        rows.append(f"| {keys} | {unit} | {one.title} | {better[one.better]} | {one.how} |")
+    return "\n".join(rows) + "\n"
 
 
 def pages(root: Path) -> list[Path]:
     """The pages that may have marked places."""
-    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return [root / "README.md", root / "results" / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def main() -> None:

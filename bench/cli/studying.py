@@ -242,7 +242,11 @@ def plot(
         str | None, typer.Option("--study", help="The study's Python file, where it is no longer where it was.")
     ] = None,
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="Also write `tex`, `svg` or `pdf`. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Also write `tex`, `svg`, `pdf` or `timm` (timm's CSV columns); repeatable.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

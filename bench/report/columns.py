@@ -25,6 +25,7 @@ class Format:
         unit: what stands in the header.
         interval: "±" prints half the interval's width, "[]" prints both of its bounds.
         bounds: what these are.
+        raw: the unit of the frame and of the CSV file; empty: a plain number.
         least: smaller values are printed as "< least" (in printed units).
     """
 
@@ -33,6 +34,7 @@ class Format:
     unit: str = ""
     interval: Literal["±", "[]"] = "±"
     bounds: str = "95 % interval"
+    raw: str = ""
     least: float | None = None
 
     def text(self, value: Any) -> str:
@@ -61,15 +63,15 @@ FORMATS = {
     "count": Format(",.0f"),
     "millions": Format("z.2f", 1e-6, "M"),
     "giga": Format("z.2f", 1e-9, "G"),
-    "bytes as MiB": Format("z.2f", 2.0**-20, "MiB"),
-    "MiB": Format("z.2f", 1.0, "MiB"),
-    "ms": Format("z.2f", 1.0, "ms"),
-    "images/s": Format(",.0f", 1.0, "images/s"),
-    "percent": Format("z.1f", 100.0, "%"),
-    "points": Format("+z.1f", 100.0, "points", interval="[]"),
+    "bytes as MiB": Format("z.2f", 2.0**-20, "MiB", raw="bytes"),
+    "MiB": Format("z.2f", 1.0, "MiB", raw="MiB"),
+    "ms": Format("z.2f", 1.0, "ms", raw="ms"),
+    "images/s": Format(",.0f", 1.0, "images/s", raw="images/s"),
+    "percent": Format("z.1f", 100.0, "%", raw="fraction"),
+    "points": Format("+z.1f", 100.0, "points", interval="[]", raw="fraction"),
     "change in M": Format("+z.2f", 1e-6, "M", interval="[]"),
     "change in G": Format("+z.2f", 1e-9, "G", interval="[]"),
-    "hours": Format("z.2f", 1 / 3600, "h"),
+    "hours": Format("z.2f", 1 / 3600, "h", raw="s"),
 }
 
 
@@ -78,11 +80,12 @@ class Column:
     """One column of a table, or one axis of a figure.
 
     Attributes:
-        key: the frame's column, raw values (counts, bytes, fractions, milliseconds).
+        key: the frame's column, and the CSV file's: raw values (counts, bytes, fractions, milliseconds).
         header: its name, without the unit.
         format: a `Format`, or the name of one in `FORMATS`.
         better: which end is wanted ("high", "low"), None where neither is.
         low, high: the frame's columns of the 95 % interval, if it has one.
+        how: what it is and how it is measured, one sentence; `docs/columns.md` is made of these.
     """
 
     key: str
@@ -91,6 +94,7 @@ class Column:
     better: Literal["high", "low"] | None = None
     low: str | None = None
     high: str | None = None
+    how: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.format, str) and self.format not in FORMATS:
@@ -111,41 +115,178 @@ class Column:
 COLUMNS = {
     column.key: column
     for column in (
-        Column("variant", "Variant"),
-        Column("family", "Family"),
-        Column("factor", "Factor"),
-        Column("params", "Parameters", "millions", "low"),
-        Column("macs", "MACs", "giga", "low"),
-        Column("fvcore_macs", "MACs by fvcore", "giga", "low"),
-        Column("thop_macs", "MACs by thop", "giga", "low"),
-        Column("storage_bytes", "Storage", "bytes as MiB", "low"),
-        Column("mib", "Storage", "MiB", "low"),
-        Column("paper_mib", "Storage by the papers' rule", "MiB", "low"),
-        Column("activations", "Activations written", "millions", "low"),
-        Column("latency_ms", "Latency", "ms", "low", "latency_low", "latency_high"),
-        Column("throughput", "Throughput", "images/s", "high", "throughput_low", "throughput_high"),
-        Column("ceiling_share", "Roofline share", "percent", "high", "ceiling_share_low", "ceiling_share_high"),
-        Column("joules_per_image", "Energy", Format(".3f", 1.0, "J/image"), "low"),
-        Column("best_throughput", "Throughput at the best batch", "images/s", "high"),
-        Column("best_batch", "Best batch", "count"),
-        Column("f1", "Macro F1", "percent", "high", "f1_low", "f1_high"),
-        Column("iou", "Macro IoU", "percent", "high", "iou_low", "iou_high"),
-        Column("boundary_f1", "Boundary F1", "percent", "high"),
-        Column("launches", "Kernel launches", "count", "low"),
-        Column("deployed_params", "Parameters, deployed", "millions", "low"),
-        Column("deployed_macs", "MACs, deployed", "giga", "low"),
-        Column("deployed_launches", "Launches, deployed", "count", "low"),
-        Column("deployed_file_bytes", "Storage, deployed", "bytes as MiB", "low"),
-        Column("peak_inference_bytes", "Peak memory", "bytes as MiB", "low"),
-        Column("peak_training_bytes", "Peak memory in training", "bytes as MiB", "low"),
-        Column("effect", "Effect on macro F1", "points", None, "effect_low", "effect_high"),
-        Column("verdict", "Verdict, these test images"),
-        Column("scenes_effect", "Effect for other scenes", "points", None, "scenes_low", "scenes_high"),
-        Column("scenes_verdict", "Verdict, other scenes"),
-        Column("delta_params", "Δ parameters", "change in M"),
-        Column("delta_macs", "Δ MACs", "change in G"),
-        Column("seeds", "Seeds", "count"),
-        Column("seeds_needed", "Seeds to settle it", "count"),
+        Column("variant", "Variant", how="The name of the network in this study."),
+        Column("family", "Family", how="The architecture of which it is a variant."),
+        Column("factor", "Factor", how="In an ablation, what was changed against the base."),
+        Column("params", "Parameters", "millions", "low", how="All parameters, tied ones once."),
+        Column(
+            "macs",
+            "MACs",
+            "giga",
+            "low",
+            how="Multiply-accumulates of one image, counted exactly, operator by operator.",
+        ),
+        Column(
+            "fvcore_macs",
+            "MACs by fvcore",
+            "giga",
+            "low",
+            how="What fvcore counts for the same network, as it is commonly run.",
+        ),
+        Column(
+            "thop_macs",
+            "MACs by thop",
+            "giga",
+            "low",
+            how="What thop counts for the same network, as it is commonly run.",
+        ),
+        Column("storage_bytes", "Storage", "bytes as MiB", "low", how="Size of the saved float32 safetensors file."),
+        Column("mib", "Storage", "MiB", "low", how="Size of the saved float32 safetensors file."),
+        Column(
+            "paper_mib",
+            "Storage by the papers' rule",
+            "MiB",
+            "low",
+            how="Float32 bytes of the parameters and bytes of the buffers, without a file.",
+        ),
+        Column(
+            "activations",
+            "Activations written",
+            "millions",
+            "low",
+            how="Elements that all operators but views write for one image.",
+        ),
+        Column(
+            "latency_ms",
+            "Latency",
+            "ms",
+            "low",
+            "latency_low",
+            "latency_high",
+            how="Median time of one image at batch 1, synchronised, over interleaved rounds.",
+        ),
+        Column(
+            "throughput",
+            "Throughput",
+            "images/s",
+            "high",
+            "throughput_low",
+            "throughput_high",
+            how="Images a second at the stated batch, from the median over interleaved rounds.",
+        ),
+        Column(
+            "ceiling_share",
+            "Roofline share",
+            "percent",
+            "high",
+            "ceiling_share_low",
+            "ceiling_share_high",
+            how="Least time of the compulsory work at the rates the device reached, over the measured time.",
+        ),
+        Column(
+            "joules_per_image",
+            "Energy",
+            Format(".3f", 1.0, "J/image", raw="J/image"),
+            "low",
+            how="Read from the device's energy counter; absent where there is none.",
+        ),
+        Column(
+            "best_throughput",
+            "Throughput at the best batch",
+            "images/s",
+            "high",
+            how="Highest throughput of the batch sizes that were tried.",
+        ),
+        Column("best_batch", "Best batch", "count", how="The batch size of that throughput."),
+        Column(
+            "f1",
+            "Macro F1",
+            "percent",
+            "high",
+            "f1_low",
+            "f1_high",
+            how="Mean over classes of F1, from one confusion matrix of all test pixels; mean over seeds.",
+        ),
+        Column(
+            "iou", "Macro IoU", "percent", "high", "iou_low", "iou_high", how="The same for intersection over union."
+        ),
+        Column(
+            "boundary_f1",
+            "Boundary F1",
+            "percent",
+            "high",
+            how="Macro F1 of the pixels within 2 % of the image diagonal from a boundary of the truth.",
+        ),
+        Column(
+            "launches",
+            "Kernel launches",
+            "count",
+            "low",
+            how="Operators of one forward pass that are not views: kernels that a GPU launches.",
+        ),
+        Column(
+            "deployed_params",
+            "Parameters, deployed",
+            "millions",
+            "low",
+            how="Parameters of `archs.deploy(network)`, the same function with everything folded.",
+        ),
+        Column("deployed_macs", "MACs, deployed", "giga", "low", how="MACs of the deployed form."),
+        Column("deployed_launches", "Launches, deployed", "count", "low", how="Kernel launches of the deployed form."),
+        Column(
+            "deployed_file_bytes",
+            "Storage, deployed",
+            "bytes as MiB",
+            "low",
+            how="Size of the saved float32 file of the deployed form.",
+        ),
+        Column(
+            "peak_inference_bytes",
+            "Peak memory",
+            "bytes as MiB",
+            "low",
+            how="Most bytes alive during a forward pass, weights and input included.",
+        ),
+        Column(
+            "peak_training_bytes",
+            "Peak memory in training",
+            "bytes as MiB",
+            "low",
+            how="Most bytes alive during two training steps with AdamW, weights and input included.",
+        ),
+        Column(
+            "effect",
+            "Effect on macro F1",
+            "points",
+            None,
+            "effect_low",
+            "effect_high",
+            how="Macro F1 less that of the base, paired by seed, on these test images.",
+        ),
+        Column(
+            "verdict",
+            "Verdict, these test images",
+            how="What the interval of the effect says: better, worse, equivalent (within delta) or undecided.",
+        ),
+        Column(
+            "scenes_effect",
+            "Effect for other scenes",
+            "points",
+            None,
+            "scenes_low",
+            "scenes_high",
+            how="Macro F1 less that of the base, with the chance of which scenes were tested.",
+        ),
+        Column("scenes_verdict", "Verdict, other scenes", how="What the interval for other scenes says."),
+        Column("delta_params", "Δ parameters", "change in M", how="Parameters less those of the base."),
+        Column("delta_macs", "Δ MACs", "change in G", how="MACs less those of the base."),
+        Column("seeds", "Seeds", "count", how="Trainings that the score is the mean of."),
+        Column(
+            "seeds_needed",
+            "Seeds to settle it",
+            "count",
+            how="Seeds that would settle an undecided comparison, if the effect is as seen.",
+        ),
     )
 }
 

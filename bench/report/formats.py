@@ -1,4 +1,4 @@
-"""In which files a report is written: CSV, Markdown and PNG by default; LaTeX, SVG and PDF on demand."""
+"""In which files a report is written: CSV, Markdown and PNG by default; LaTeX, SVG, PDF and timm's CSV on demand."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 from bench.errors import BenchError
 
-TABLES, FIGURES = ("csv", "md", "tex"), ("png", "svg", "pdf")
+TABLES, FIGURES, TIMM = ("csv", "md", "tex"), ("png", "svg", "pdf"), ("timm",)
 DEFAULT = ("csv", "md", "png")
 _chosen: ContextVar[tuple[str, ...]] = ContextVar("formats", default=DEFAULT)
 
@@ -20,8 +20,8 @@ def also_writing(formats: Iterable[str]) -> Iterator[None]:
     """
     asked = tuple(formats)
     for name in asked:
-        if name not in TABLES + FIGURES:
-            raise BenchError(f"Format {name!r} is not known; there are: {', '.join(TABLES + FIGURES)}.")
+        if name not in TABLES + FIGURES + TIMM:
+            raise BenchError(f"Format {name!r} is not known; there are: {', '.join(TABLES + FIGURES + TIMM)}.")
     token = _chosen.set(tuple(dict.fromkeys((*_chosen.get(), *asked))))
     try:
         yield
@@ -30,5 +30,5 @@ def also_writing(formats: Iterable[str]) -> Iterator[None]:
 
 
 def chosen(kinds: Sequence[str]) -> list[str]:
-    """Those of `kinds` (`TABLES` or `FIGURES`) that are to be written."""
+    """Those of `kinds` (`TABLES`, `FIGURES` or `TIMM`) that are to be written."""
     return [kind for kind in kinds if kind in _chosen.get()]

@@ -38,7 +38,8 @@ _LATEX = {
     "³": r"\textsuperscript{3}",
 }
 
-_MARKDOWN = frozenset("\\`*_{}[]<>#|~&$^")
+_MARKDOWN = frozenset("\\`*_{}<>#|~&$^")
+_LINK = re.compile(r"\][(\[:]")  # without one of these, brackets are only brackets
 _LIST_OR_RULE = re.compile(r"^(\d*)([.)](?=\s|$)|[-+=](?=[-+=\s]|$))")  # at the start of a paragraph
 
 
@@ -55,10 +56,11 @@ def escape_latex(text: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text for a GitHub Markdown paragraph or table cell; underscores inside words stay readable."""
+    """Text for a GitHub Markdown paragraph or table cell; underscores inside words and plain brackets stay readable."""
     line = one_line(text)
+    special = _MARKDOWN | set("[]" if _LINK.search(line) else "")
     escaped = "".join(
-        f"\\{c}" if c in _MARKDOWN and not (c == "_" and _inside_word(line, i)) else c for i, c in enumerate(line)
+        f"\\{c}" if c in special and not (c == "_" and _inside_word(line, i)) else c for i, c in enumerate(line)
     )
     return _LIST_OR_RULE.sub(r"\1\\\2", escaped)
 

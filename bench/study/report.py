@@ -14,7 +14,9 @@ from bench.data.folds import fold
 from bench.engine.display import duration
 from bench.errors import BenchError
 from bench.report.columns import COLUMNS, Column, is_missing, measured
+from bench.report.formats import TIMM, chosen
 from bench.report.tables import write_tables
+from bench.report.timm import write_timm
 from bench.stats import SCENES, THESE_IMAGES
 from bench.stats.looks import LOOKS, MOST_SEEDS, mean_variance
 from bench.stats.verdicts import Verdict
@@ -63,7 +65,10 @@ def report_variants(results: Results) -> Report:
     caption = describe(result)
     columns = _columns(result)
     files = write_tables(result.frame, columns, folder / "table", caption)
-    for figure in result.manifest.figures:
+    m = result.manifest
+    if chosen(TIMM):
+        files.append(write_timm(result.frame, m.size, max(m.batches, default=None), folder / "table-timm.csv"))
+    for figure in m.figures:
         files += FIGURES[figure](result, folder / "figures", results.data)
     return Report(folder, result.frame, columns, caption, files, findings(result))
 
