@@ -32,10 +32,10 @@ NETWORKS = MappingProxyType(
         "smp/linknet-mobilenet_v2": archs.config("smp/linknet-mobilenet_v2"),
     }
 )
-AS_IT_IS = "as it is"
+BASE = "raw weights"
 LEVERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        AS_IT_IS: {},
+        BASE: {},
         "averaged weights": {"ema": 0.99},
         "initial weights by name": {"init": "name"},
         "last weights": {"select": "last"},
@@ -53,8 +53,8 @@ VALIDATIONS = 10  # of every training, so that its end can be told from its midd
 
 
 def pulled(recipe: Recipe, lever: str) -> Recipe:
-    """The recipe with one lever pulled; all recipes are validated equally often over their length."""
-    changes = dict(LEVERS[lever])
+    """The recipe without averaging, one lever pulled; all are validated equally often over their length."""
+    changes = {"ema": None, **LEVERS[lever]}
     for field, factor in changes.items():
         if isinstance(factor, float | int) and field != "ema":
             value = getattr(recipe, field) * factor
@@ -99,15 +99,15 @@ class Pilot:
         return [(n, lever, s) for n in self.networks for block in blocks for s in seeds for lever in block]
 
     def report(self, results: Results) -> Report:
-        """One row a network and lever: score, deviation between seeds, difference to the recipe as it is."""
+        """One row a network and lever: score, deviation between seeds, difference to the base recipe."""
         details = results.manifest.details
         frame = pd.DataFrame(
             [self._row(results.records, details["seeds"], n, v) for n in self.networks for v in self.levers]
         )
         caption = (
-            f"Macro F1 on the test tiles of {details['data']}, {details['steps']} steps as it is, {VALIDATIONS} "
-            "validations a training. Differences are paired by seed, with 95 % intervals of t, not adjusted for their "
-            "number."
+            f"Macro F1 on the test tiles of {details['data']}; the base recipe has {details['steps']} steps, "
+            f"a training {VALIDATIONS} validations. Differences are paired by seed, with 95 % intervals of t, not "
+            "adjusted for their number."
         )
         files = write_tables(frame, COLUMNS, results.folder / "table", caption)
         return Report(results.folder, frame, COLUMNS, caption, files, _sentences(frame, len(details["seeds"])))
@@ -123,15 +123,13 @@ class Pilot:
                 {"status": "failed", "reason": failed[0]} if failed else {"status": "missing", "reason": "not run yet"}
             )
             return row | status
-        base = {seed: records.get(label_of(network, AS_IT_IS, seed)) for seed in own}
-        pairs = [
-            (own[s], r.result) for s, r in base.items() if r is not None and r.status == "ok" and lever != AS_IT_IS
-        ]
+        base = {seed: records.get(label_of(network, BASE, seed)) for seed in own}
+        pairs = [(own[s], r.result) for s, r in base.items() if r is not None and r.status == "ok" and lever != BASE]
         return row | _figures(list(own.values())) | _difference([_test_f1(a) - _test_f1(b) for a, b in pairs])
 
 
 def _cost(lever: str) -> float:
-    """Tiles seen in training, as a multiple of those of the recipe as it is."""
+    """Tiles seen in training, as a multiple of those of the base recipe."""
     return float(LEVERS[lever].get("steps", 1) * LEVERS[lever].get("batch", 1))
 
 
@@ -170,7 +168,7 @@ COLUMNS = [
     Column("deviation", "Deviation between seeds", Format("z.2f", 100.0, "points"), "low"),
     Column("last_fifth", "Last fifth brings", Format("z.2f", 100.0, "points"), "low"),
     Column("rising", "Still rising", Format("z.0f", 100.0, "%"), "low"),
-    Column("cost", "Tiles seen", Format("z.1f", 1.0, "times those as it is"), "low"),
+    Column("cost", "Tiles seen", Format("z.1f", 1.0, "times those of the base"), "low"),
 ]
 
 

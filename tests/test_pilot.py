@@ -8,7 +8,7 @@ from rich.console import Console
 from bench.engine import helpers
 from bench.study import Setting, load_results, plan_study, run_study
 from bench.training.recipe import RECIPES, recipe_named
-from studies.pilot import AS_IT_IS, LEVERS, STUDY, Pilot, pulled
+from studies.pilot import BASE, LEVERS, STUDY, Pilot, pulled
 
 DATA = "terrain:size=32,train=4,val=2,test=2,seed=3"
 
@@ -16,7 +16,7 @@ DATA = "terrain:size=32,train=4,val=2,test=2,seed=3"
 @pytest.mark.parametrize("lever", LEVERS)
 def test_a_lever_changes_its_own_field_and_nothing_else(lever):
     recipe = RECIPES["standard"]
-    own, base = asdict(pulled(recipe, lever)), asdict(pulled(recipe, AS_IT_IS))
+    own, base = asdict(pulled(recipe, lever)), asdict(pulled(recipe, BASE))
     changed = {name for name in own if own[name] != base[name]} - {"eval_every"}
     assert changed == set(LEVERS[lever])
     assert own["steps"] / own["eval_every"] == base["steps"] / base["eval_every"] == 10
@@ -25,7 +25,7 @@ def test_a_lever_changes_its_own_field_and_nothing_else(lever):
 def test_the_pilot_compares_with_the_recipe_as_it_is_and_shows_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(helpers, "usable_cores", lambda: 1)
     quiet = Console(quiet=True)
-    levers = (AS_IT_IS, "averaged weights", "twice the batch")
+    levers = (BASE, "averaged weights", "twice the batch")
     pilot = Pilot(networks=("lale-s1",), levers=levers)
     setting = Setting(data=DATA, recipe=recipe_named("smoke"), seeds=(0, 1), out=tmp_path)
     plan = plan_study(pilot, setting, "pilot")
@@ -38,7 +38,7 @@ def test_the_pilot_compares_with_the_recipe_as_it_is_and_shows_what_is_missing(t
     assert frame.loc["twice the batch", "reason"] == "not run yet"
     records = {label: plan.store.get(cell.key) for label, cell in plan.labelled.items()}
     scores = {n: r.result["test_scores"]["macro_f1"] for n, r in records.items() if r is not None}
-    differences = [scores[f"lale-s1 | averaged weights | {s}"] - scores[f"lale-s1 | {AS_IT_IS} | {s}"] for s in (0, 1)]
+    differences = [scores[f"lale-s1 | averaged weights | {s}"] - scores[f"lale-s1 | {BASE} | {s}"] for s in (0, 1)]
     assert frame.loc["averaged weights", "difference"] == pytest.approx(sum(differences) / 2)
     assert frame.loc["averaged weights", "low"] <= frame.loc["averaged weights", "difference"]
     assert "2 of 6 trainings are missing." in report.findings

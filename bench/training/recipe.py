@@ -185,7 +185,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "smoke": replace(_SHORT, steps=12, eval_every=6, warmup_steps=2, batch=4, crop=32),
         "quick": replace(_SHORT, crop=64),
-        "standard": replace(_SHORT, steps=400, eval_every=100, warmup_steps=20, crop=128),
+        "standard": replace(
+            _SHORT, steps=400, eval_every=40, warmup_steps=20, crop=128, ema=0.99
+        ),  # see studies/pilot.py
         "paper": Recipe(),
     }
 )
