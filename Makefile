@@ -27,7 +27,7 @@ bench-compare: .venv/installed-test  ## hold the last two saved runs against eac
 	set -- $$runs; test $$# -eq 2 || { echo "there are no two saved runs: make bench twice, or RUNS=\"0001 0002\"" >&2; exit 1; }; \
 	$(BIN)/pytest-benchmark compare $$runs --columns=min,median,iqr --sort=fullname --group-by=func
 
-readme: .venv/installed  ## fill the tables of README and docs from the records under results/
+readme: .venv/installed  ## make the table of `choose` and those of README and docs again from the records under results/
 	$(BIN)/python -m bench.cli.readme
 
 docs: .venv/installed  ## build the documentation into build/site

@@ -13,6 +13,7 @@ import typer
 
 from bench.cli import (
     catalogue,
+    choosing,
     data,
     exporting,
     importing,
@@ -65,6 +66,7 @@ app.command("train")(training.train)
 app.command("predict")(scenes.predict)
 app.command("evaluate")(scenes.evaluate)
 app.command("publish")(scenes.publish)
+app.command("choose")(choosing.choose)
 app.command("study")(studying.study)
 app.command("plot")(studying.plot)
 app.command("report")(reporting.report)

@@ -1,9 +1,10 @@
-"""Keep the figures of README and docs those of the records: `python -m bench.cli.readme` fills marked places anew.
+"""Keep figures those of the records: `python -m bench.cli.readme` writes the table of `choose` and fills marked places.
 
 A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` (columns and rows of a study of variants), `<!-- findings
 FOLDER -->` (a study's sentences), `<!-- report FOLDER -->` (its main table and its sentences), `<!-- csv FILE -->` (a
-file of figures that is no study's), `<!-- index FOLDER -->` (the studies and searches in the folder of the page) or
-`<!-- columns -->` (what the columns of tables are); it ends at `<!-- end -->`.
+file of figures that is no study's), `<!-- index FOLDER -->` (the studies and searches in the folder of the page), `<!--
+columns -->` (what the columns of tables are) or `<!-- choose data=NAME land_km2=N gsd=N ... -->` (what `choose
+--records-only` answers; `columns` and `sentences` show less of it); it ends at `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from bench.choose.known import TABLE, table_text
+from bench.choose.reading import gather
 from bench.cli.index import index, reported
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
@@ -25,7 +28,7 @@ from bench.study import load_results
 from bench.study.report import describe
 from bench.study.result import result_of
 
-PLACE = re.compile(r"(<!-- (table|findings|report|csv|index|columns)([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|findings|report|csv|index|columns|choose)([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, root: Path) -> str:
@@ -42,6 +45,8 @@ def _content(kind: str, words: list[str], root: Path) -> str:
         return _columns()
     if not words:
         raise BenchError(f"a place for {kind} in the README names no folder; write <!-- {kind} results/... -->")
+    if kind == "choose":
+        return _choice(dict(word.split("=", 1) for word in words))
     folder = root / words[0]
     if kind == "csv":
         return _csv(folder)
@@ -75,6 +80,19 @@ def _csv(path: Path) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
 
 
+def _choice(asked: dict[str, str]) -> str:
+    from bench.cli.choosing import from_records
+
+    shown, count = asked.pop("columns", "").split(","), int(asked.pop("sentences", "99"))
+    data, gsd, within = asked.pop("data"), float(asked.pop("gsd")), asked.pop("within", None)
+    rows, columns, sentences = from_records(data, gsd, within, **{key: float(value) for key, value in asked.items()})
+    kept = [one for one in columns if one.key in shown or shown == [""]]
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = write_tables(rows, kept, Path(scratch) / "table") if len(rows) else []
+        tables = [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"]
+    return "".join(tables) + "\n" + "".join(f"- {sentence}\n" for sentence in sentences[:count])
+
+
 def _columns() -> str:
     """One row a column: its names in the CSV file and the unit there, its header in tables, and what it is."""
     better = {"high": "higher", "low": "lower", None: ""}
@@ -92,8 +110,11 @@ def pages(root: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Rewrite the pages in the working folder; exit status 1 if `--check` finds that one would change."""
-    stale = []
+    """Rewrite the pages and the table in the working folder; exit status 1 if `--check` finds that one would change."""
+    table = table_text(gather([Path("results")]))
+    if "--check" not in sys.argv[1:]:
+        write_atomically(TABLE, table.encode())
+    stale = [] if TABLE.read_text(encoding="utf-8") == table else [str(TABLE)]
     for path in pages(Path()):
         old = path.read_text(encoding="utf-8")
         new = fill(old, Path())
@@ -101,7 +122,7 @@ def main() -> None:
         if "--check" not in sys.argv[1:]:
             write_atomically(path, new.encode())
     if "--check" in sys.argv[1:] and stale:
-        sys.exit(f"{', '.join(stale)} shows other figures than the records; run python -m bench.cli.readme")
+        sys.exit(f"{', '.join(stale)} differs from the records; run python -m bench.cli.readme")
 
 
 if __name__ == "__main__":

@@ -57,13 +57,13 @@ def comparison_cell(
     def measure(context: CellContext) -> Mapping[str, Any]:
         from bench.speed.measure import Contender, race_isolated
 
-        missing = {name: reason for name, run in runs.items() if (reason := _missing(run.protocol, device))}
-        running = {name: run for name, run in runs.items() if name not in missing}
+        absent = {name: reason for name, run in runs.items() if (reason := missing(run.protocol, device))}
+        running = {name: run for name, run in runs.items() if name not in absent}
         models = {run.config: archs.build(run.config, num_classes, in_channels) for run in running.values()}
         contenders = {name: Contender(models[run.config], size, run.protocol) for name, run in running.items()}
         raced = race_isolated(contenders, device, in_channels)
-        missing |= {name: anonymised(reason) for name, reason in raced.failures.items()}
-        return {"speeds": {name: speed.to_dict() for name, speed in raced.speeds.items()}, "missing": missing}
+        absent |= {name: anonymised(reason) for name, reason in raced.failures.items()}
+        return {"speeds": {name: speed.to_dict() for name, speed in raced.speeds.items()}, "missing": absent}
 
     about = {
         name: {"config": archs.to_dict(run.config), "protocol": run.protocol.to_dict()} for name, run in runs.items()
@@ -84,7 +84,8 @@ def quickest(speeds: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> s
     return max((name for name in names if name in speeds), key=lambda name: speeds[name]["throughput"], default=None)
 
 
-def _missing(protocol: SpeedProtocol, device: str) -> str:
+def missing(protocol: SpeedProtocol, device: str) -> str:
+    """Why the runtime or precision is not to be had on `device`, in a sentence; empty where it is."""
     from bench.speed.runtimes import refuse_missing
 
     try:
