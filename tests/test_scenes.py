@@ -22,6 +22,7 @@ from torch import nn
 import archs
 from bench.cli.app import run
 from bench.data import open_data
+from bench.data.bands import scaled
 from bench.errors import BenchError
 from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.mapping import Mapping, find_scenes, map_scene
@@ -29,6 +30,7 @@ from bench.scenes.output import NO_DATA
 from bench.scenes.source import open_scene
 from bench.scenes.windows import STRIDE, grid, spans
 from bench.speed.protocol import SpeedProtocol
+from bench.speed.quantise import calibration_batches, calibration_images
 from bench.training.checkpoint import save_weights
 from bench.training.trained import committed, open_trained
 
@@ -365,6 +367,58 @@ def test_evaluate_says_what_it_found(tmp_path, capsys):
     assert not report["scenes_known"]
     assert run(["evaluate", str(folder), "--data", str(tiles)]) == 0
     assert "whose scenes are not known" in capsys.readouterr().out
+
+
+def measured(capsys, *options: str) -> dict[str, dict]:
+    command = ["measure", *options, "--size", "32", "--batch", "1", "--threads", "1", "--device", "cpu", "--json"]
+    assert run(command) == 0
+    return {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+
+
+def test_measure_shows_accuracy_beside_a_lower_precision(tmp_path, capsys):
+    folder, tiles = str(trained_folder(tmp_path / "net")), str(tiles_folder(tmp_path / "t", ["c0", "c1", "c2", "c3"]))
+    label_by_fp32(open_trained(folder), tmp_path / "t" / "test")
+    bare = str(archs.save_config(NearConfig(), tmp_path / "bare.json"))
+    rows = measured(capsys, folder, bare, "--data", tiles, "--precision", "bf16", "--delta", "5")
+    assert rows[folder]["fp32_f1"] == 1
+    assert 0.9 < rows[folder]["precision_f1"] < 1
+    assert rows[folder]["precision_verdict"] == "equivalent"
+    assert rows["bare"]["precision_verdict"] == "no trained weights"
+    assert rows["bare"]["throughput"] > 0
+    strange = str(tiles_folder(tmp_path / "strange", ["x", "y"]))
+    rows = measured(capsys, folder, "--data", strange, "--precision", "bf16")
+    assert rows[folder]["precision_verdict"].startswith(f"not scored: {open_data(strange).name} has no class 'c0'")
+    assert "precision_verdict" not in measured(capsys, folder)[folder]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_measure_times_int8_against_a_roofline_of_bytes(runtime, tmp_path, capsys):
+    pytest.importorskip("nncf")
+    folder, tiles = str(trained_folder(tmp_path / "net")), str(tiles_folder(tmp_path / "t", ["c0", "c1", "c2", "c3"]))
+    label_by_fp32(open_trained(folder), tmp_path / "t" / "test")
+    row = measured(capsys, folder, "--data", tiles, "--precision", "int8", "--runtime", runtime)[folder]
+    assert 0.8 < row["precision_f1"] < 1 == row["fp32_f1"]
+    assert row["precision_verdict"] == ("equivalent" if row["precision_f1"] >= 0.99 else "worse")
+    speed = row["speed_batch_1"]
+    assert 0 < speed["ceiling_share_low"] <= 1
+    assert any("of bytes" in kernel for kernel in speed["ceilings"]["macs_per_second"]["int8"])
+    assert speed["compulsory_bytes"] == row["params"] + 32 * 32 * (3 + 4)
+
+
+def test_calibration_images_are_training_tiles_put_together_and_cut(tmp_path):
+    data = open_data(tiles_folder(tmp_path, ["c0", "c1"]))
+    tiles = torch.from_numpy(scaled(data["train"].images.transpose(0, 3, 1, 2), data.bands))
+    torch.testing.assert_close(calibration_images(data, data.bands), tiles, rtol=0, atol=0)
+    (wide,) = calibration_images(data, data.bands, (100, 128))
+    torch.testing.assert_close(wide[:, :64, :64], tiles[0], rtol=0, atol=0)
+    torch.testing.assert_close(wide[:, 64:, 64:], tiles[3][:, :36], rtol=0, atol=0)
+    assert calibration_images(data, data.bands, (32, 48)).shape == (4, 3, 32, 48)
+    assert [len(batch) for batch in calibration_batches(tiles, 6)] == [6]
+    with pytest.raises(BenchError, match="the network takes 2"):
+        calibration_images(data, data.bands[:2])
+    with pytest.raises(BenchError, match="none were given"):
+        calibration_batches(None, 1)
 
 
 def test_a_published_network_loads_as_its_card_says(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bench.speed.energy import RaplMeter, energy_meter, joules_per_image
-from bench.speed.measure import SpeedProtocol
+from bench.speed.measure import Contender, SpeedProtocol
 from bench.speed.sweep import sweep_batches
 
 BRIEF = SpeedProtocol(calls=1, rounds=6, min_seconds=0, max_seconds=0.05, warmup_seconds=0.02, threads=1)
@@ -32,7 +32,7 @@ class Overhead(nn.Module):
 
 def test_a_sweep_doubles_until_throughput_stops_growing():
     models = {"roomy": Overhead(), "tight": Overhead(most=2)}
-    found = sweep_batches(models, dict.fromkeys(models, (4, 4)), BRIEF)
+    found = sweep_batches({label: Contender(model, (4, 4), BRIEF) for label, model in models.items()})
     tight = found["tight"]
     assert [point.batch for point in tight.points] == [1, 2, 4]
     assert tight.best.batch == 2
@@ -46,9 +46,9 @@ def test_a_sweep_doubles_until_throughput_stops_growing():
 
 
 def test_a_sweep_ends_in_time_and_at_the_largest_batch():
-    one = {"net": Overhead()}, {"net": (4, 4)}
-    assert sweep_batches(*one, BRIEF, max_seconds=0)["net"].ended == "the time was up"
-    found = sweep_batches(*one, BRIEF, largest=2)["net"]
+    one = {"net": Contender(Overhead(), (4, 4), BRIEF)}
+    assert sweep_batches(one, max_seconds=0)["net"].ended == "the time was up"
+    found = sweep_batches(one, largest=2)["net"]
     assert (found.ended, len(found.points)) == ("2 is the largest batch tried", 2)
 
 

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import OUTPUT, PROGRESS, DeviceOption, JsonOption, SizeOption, print_json
+from bench.cli.options import (
+    DEFAULT_DATA,
+    OUTPUT,
+    PROGRESS,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    SizeOption,
+    print_json,
+)
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from archs import ArchConfig, InputRule
+    from bench.data import DataSet
+    from bench.speed.measure import Contender
     from bench.speed.protocol import SpeedProtocol
-    from bench.study import Variant
+    from bench.training.trained import TrainedNetwork
 
-COLUMNS = (
-    "variant",
-    "params",
-    "macs",
-    "fvcore_macs",
-    "thop_macs",
-    "storage_bytes",
-    "activations",
-    "launches",
-    "deployed_params",
-    "deployed_macs",
-    "deployed_launches",
-    "peak_inference_bytes",
-    "peak_training_bytes",
-    "latency_ms",
-    "throughput",
-    "ceiling_share",
-    "best_throughput",
-    "best_batch",
-    "joules_per_image",
-)
+COUNTS = (
+    "variant", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "activations", "launches",
+    "deployed_params", "deployed_macs", "deployed_launches", "peak_inference_bytes", "peak_training_bytes",
+)  # fmt: skip
+SPEEDS = (
+    "variant", "latency_ms", "throughput", "ceiling_share", "best_throughput", "best_batch", "joules_per_image",
+    "fp32_f1", "precision_f1", "precision_verdict",
+)  # fmt: skip
 LATENCY = ("latency_ms", "latency_low", "latency_high")
 THROUGHPUT = (
     "throughput", "throughput_low", "throughput_high",
@@ -45,7 +44,13 @@ THROUGHPUT = (
 
 
 def measure(
-    names: Annotated[list[str], typer.Argument(help="Names, patterns (`smp/*`) or saved configs' paths.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names, patterns (`smp/*`), saved configs' paths, or trained networks (a folder that `train` wrote, a "
+            "member of a front, `lale-s1@world`)."
+        ),
+    ],
     size: SizeOption = 256,
     batch: Annotated[int, typer.Option(help="Images a call for throughput; latency is always at batch 1.")] = 8,
     num_classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 7,
@@ -59,7 +64,18 @@ def measure(
             "onnxruntime or openvino (CPU; extras onnx, openvino). Preparing and compiling are timed apart."
         ),
     ] = "eager",
-    precision: Annotated[str, typer.Option(help="fp32, tf32 (GPU), bf16 or fp16; openvino: fp32 or bf16.")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="fp32, tf32 (GPU), bf16 or fp16; onnxruntime: fp32 or int8 (quantised after training, calibrated on "
+            "the training tiles of --data); openvino: fp32, bf16 or int8."
+        ),
+    ] = "fp32",
+    data: DataOption = DEFAULT_DATA,
+    delta: Annotated[
+        float,
+        typer.Option(min=0, help="Points of macro F1 up to which a lower precision counts as equivalent to fp32."),
+    ] = 1.0,
     memory_format: Annotated[str, typer.Option(help="contiguous or channels_last.")] = "contiguous",
     sweep_batches: Annotated[
         bool, typer.Option("--sweep-batches", help="Double the batch until throughput stops growing; keep every point.")
@@ -92,8 +108,9 @@ def measure(
     batch differs from network to network: --sweep-batches finds each network's own.
 
     **Why form, runtime and precision are named.** They move speeds more than most architectures do. Each output is held
-    against the trained network's in fp32 before it is timed, and one that differs is refused. A lower precision is only
-    worth its speed with its accuracy beside it.
+    against the trained network's in fp32 before it is timed, and one that differs is refused. A lower precision
+    is worth its speed only with its accuracy, so trained networks are scored on the test tiles of `--data`, in fp32 and
+    in that precision; of an untrained one the row says that there is none.
 
     **Roofline share.** The device's own best (matrix products, a convolution, copies) is measured in the
     same rounds. No network can do its exact MACs faster, nor read weights and input and write its output faster. The
@@ -101,7 +118,6 @@ def measure(
 
     **Energy** is reported where the hardware counts it, and is otherwise "not reported", never 0.
     """
-    import archs
     from bench.records.environment import environment, resolve_device
     from bench.speed.protocol import SpeedProtocol
     from bench.speed.runtimes import refuse_missing
@@ -111,68 +127,128 @@ def measure(
         precision=precision, memory_format=memory_format, runtime=runtime, form=form, threads=threads
     )
     refuse_missing(protocol, where)
-    variants = _variants(names)
-    rows = {
-        label: _count(variant, (size, size), num_classes, str(where), train_batch)
-        for label, variant in variants.items()
-    }
-    models = {label: archs.build(variant.config, num_classes) for label, variant in variants.items()} if speed else {}
+    networks = _networks(names, num_classes)
+    rows = {label: _count(network, (size, size), str(where), train_batch) for label, network in networks.items()}
     if speed:
-        _time(rows, models, protocol, batch, str(where))
-    if speed and sweep_batches:
-        _sweep(rows, models, protocol, sweep_seconds, str(where))
+        tiles = _tiles(data, precision, networks)
+        contenders = _contenders(networks, rows, protocol, tiles)
+        _time(rows, contenders, batch, str(where))
+        if sweep_batches:
+            _sweep(rows, contenders, sweep_seconds, str(where))
+        if tiles is not None:
+            _score(rows, networks, tiles, protocol, str(where), delta / 100)
     if as_json:
         return print_json({"environment": environment(where), "rows": list(rows.values())})
     return _print(rows, size, batch, num_classes, protocol)
 
 
-def _variants(names: list[str]) -> dict[str, Variant]:
+@dataclass(frozen=True)
+class _Network:
+    """What is measured under one label; `trained`: its weights, if it has some."""
+
+    label: str
+    config: ArchConfig
+    num_classes: int
+    inputs: InputRule
+    trained: TrainedNetwork | None = None
+
+    def build(self) -> nn.Module:
+        import archs
+
+        return self.trained.build() if self.trained else archs.build(self.config, self.num_classes)
+
+
+def _networks(names: list[str], num_classes: int) -> dict[str, _Network]:
+    """Raises BenchError for a trained network of other than three bands, whose images are not those of the others."""
     import archs
+    from bench.scenes.mapping import input_rule
     from bench.study import Variant
+    from bench.training.trained import find_trained
 
-    found = [Variant.named(label) for name in names for label in archs.names(name) or [name]]
-    return {variant.label: variant for variant in found}
+    found = {}
+    for name in names:
+        trained = find_trained(name)
+        if trained is not None and len(trained.bands) != 3:
+            raise BenchError(f"{name} takes {len(trained.bands)} bands, and `measure` compares networks of three")
+        if trained is not None:
+            found[name] = _Network(name, trained.config, len(trained.names), input_rule(trained.config), trained)
+            continue
+        for variant in [Variant.named(label) for label in archs.names(name) or [name]]:
+            found[variant.label] = _Network(variant.label, variant.config, num_classes, variant.inputs)
+    return found
 
 
-def _count(
-    variant: Variant, size: tuple[int, int], num_classes: int, device: str, train_batch: int | None
-) -> dict[str, Any]:
+def _tiles(data: str, precision: str, networks: dict[str, _Network]) -> DataSet | None:
+    """What a lower precision is calibrated and scored on; None where neither is done."""
+    from bench.data import open_data
+
+    if precision == "fp32":
+        return None
+    return open_data(data, ("train", "test") if precision == "int8" else ("test",))
+
+
+def _contenders(
+    networks: dict[str, _Network], rows: dict[str, dict[str, Any]], protocol: SpeedProtocol, tiles: DataSet | None
+) -> dict[str, Contender]:
+    from bench.speed.measure import Contender
+    from bench.speed.quantise import calibration_images
+
+    found = {}
+    for label, network in networks.items():
+        size = tuple(rows[label]["size"])
+        calibration = None
+        if tiles is not None and protocol.precision == "int8":
+            bands = network.trained.bands if network.trained else tiles.bands
+            calibration = calibration_images(tiles, bands, size)
+        found[label] = Contender(network.build(), size, protocol, calibration)
+    return found
+
+
+def _score(
+    rows: dict[str, dict[str, Any]],
+    networks: dict[str, _Network],
+    tiles: DataSet,
+    protocol: SpeedProtocol,
+    device: str,
+    delta: float,
+) -> None:
+    """Macro F1 of fp32 and of the precision, and the verdict."""
+    from bench.scenes.accuracy import accuracy_columns
+
+    for label, row in rows.items():
+        with PROGRESS.status(f"scoring {label} in {protocol.precision} and fp32"):
+            row |= accuracy_columns(networks[label].trained, tiles, protocol, device, delta)
+        row |= {"accuracy_data": f"{tiles.name}, {len(tiles['test'])} test tiles", "accuracy_delta": delta}
+
+
+def _count(network: _Network, size: tuple[int, int], device: str, train_batch: int | None) -> dict[str, Any]:
     """Counts at `size`, or at the one size that the network is tied to."""
     import archs
     from bench.counting.memory import peak_inference_bytes, peak_training_bytes
     from bench.counting.static import refuse_other_output, static_figures
 
-    size = variant.inputs.fixed or size
-    with PROGRESS.status(f"counting {variant.label}"):
-        model = archs.build(variant.config, num_classes)
+    size = network.inputs.fixed or size
+    with PROGRESS.status(f"counting {network.label}"):
+        model = network.build()
         refuse_other_output(model, size)
-        figures = static_figures(model, size, num_classes)
+        figures = static_figures(model, size)
         try:
             figures["peak_inference_bytes"] = peak_inference_bytes(model, size, 1, device)
             if train_batch:
                 figures["peak_training_bytes"] = peak_training_bytes(model, size, train_batch, device)
         except BenchError as error:
             figures["failures"]["memory"] = str(error)
-    return {"variant": variant.label, "family": archs.family_of(variant.config), **figures}
+    return {"variant": network.label, "family": archs.family_of(network.config), **figures}
 
 
-def _time(
-    rows: dict[str, dict[str, Any]],
-    models: dict[str, nn.Module],
-    protocol: SpeedProtocol,
-    batch: int,
-    device: str,
-) -> None:
+def _time(rows: dict[str, dict[str, Any]], contenders: dict[str, Contender], batch: int, device: str) -> None:
     """Latency at batch 1 and throughput at `batch`, each of all networks in one interleaved run."""
-    from bench.speed.measure import Contender, race_isolated
+    from bench.speed.measure import race_isolated
 
     for images in dict.fromkeys((1, batch)):
-        contenders = {
-            label: Contender(model, tuple(rows[label]["size"]), replace(protocol, batch=images))
-            for label, model in models.items()
-        }
-        with PROGRESS.status(f"timing {len(models)} networks, interleaved, {images} image(s) a call"):
-            raced = race_isolated(contenders, device)
+        asked = {label: replace(one, protocol=replace(one.protocol, batch=images)) for label, one in contenders.items()}
+        with PROGRESS.status(f"timing {len(asked)} networks, interleaved, {images} image(s) a call"):
+            raced = race_isolated(asked, device)
         for label, row in rows.items():
             found = raced.speeds.get(label)
             row[f"speed_batch_{images}"] = found.to_dict() if found else None
@@ -183,18 +259,11 @@ def _time(
         row |= {key: (row[f"speed_batch_{batch}"] or {}).get(key) for key in THROUGHPUT}
 
 
-def _sweep(
-    rows: dict[str, dict[str, Any]],
-    models: dict[str, nn.Module],
-    protocol: SpeedProtocol,
-    seconds: float,
-    device: str,
-) -> None:
+def _sweep(rows: dict[str, dict[str, Any]], contenders: dict[str, Contender], seconds: float, device: str) -> None:
     from bench.speed.sweep import sweep_batches
 
-    sizes = {label: tuple(rows[label]["size"]) for label in models}
-    with PROGRESS.status(f"looking for the best batch of {len(models)} networks"):
-        found = sweep_batches(models, sizes, protocol, device, max_seconds=seconds)
+    with PROGRESS.status(f"looking for the best batch of {len(contenders)} networks"):
+        found = sweep_batches(contenders, device, max_seconds=seconds)
     for label, sweep in found.items():
         record = sweep.to_dict()
         rows[label] |= {"sweep": record, **{key: record[key] for key in ("best_batch", "best_throughput")}}
@@ -207,11 +276,9 @@ def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: 
     from bench.report.tables import rich_table
 
     frame = pd.DataFrame(list(rows.values()))
-    caption = (
-        f"{size}x{size}, {num_classes} classes; {protocol.form} form, {protocol.runtime}, {protocol.precision}, "
-        f"{protocol.memory_format}: latency at batch 1, throughput and roofline share at batch {batch}"
-    )
-    OUTPUT.print(rich_table(frame, measured(frame, COLUMNS), caption))
+    OUTPUT.print(rich_table(frame, measured(frame, COUNTS), f"{size}x{size}, {num_classes} classes"))
+    if len(timed := measured(frame, SPEEDS)) > 1:
+        OUTPUT.print(rich_table(frame, timed, _conditions(rows, size, batch, protocol)))
     for row in rows.values():
         if row["size"] != [size, size]:
             height, width = row["size"]
@@ -228,6 +295,20 @@ def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: 
             OUTPUT.print(f"[yellow]{row['variant']}: {counter}: {reason}[/]")
     if any("throughput" in row and row.get("joules_per_image") is None for row in rows.values()):
         OUTPUT.print("[dim]energy: not reported by this hardware, or not to this user[/]")
+
+
+def _conditions(rows: dict[str, dict[str, Any]], size: int, batch: int, protocol: SpeedProtocol) -> str:
+    """Under which the speeds hold, and the scores beside them."""
+    told = (
+        f"{size}x{size}; {protocol.form} form, {protocol.runtime}, {protocol.precision}, {protocol.memory_format}: "
+        f"latency at batch 1, throughput and roofline share at batch {batch}"
+    )
+    scored = next((row for row in rows.values() if "accuracy_data" in row), None)
+    if scored is None:
+        return told
+    calibrated = ", whose training tiles int8 is calibrated on" if protocol.precision == "int8" else ""
+    delta = 100 * scored["accuracy_delta"]
+    return f"{told}. Macro F1 on {scored['accuracy_data']}{calibrated}; equivalent: within {delta:g} points"
 
 
 def _point(point: dict[str, Any]) -> str:

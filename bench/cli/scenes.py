@@ -22,6 +22,7 @@ from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.data import DataSet
+    from bench.scenes.accuracy import PrecisionScore
     from bench.scenes.evaluation import Evaluation
     from bench.scenes.mapping import Map, Mapping
     from bench.training.trained import TrainedNetwork
@@ -175,13 +176,15 @@ def evaluate(
     """
     from bench.data import open_data
     from bench.records.environment import resolve_device
-    from bench.scenes.evaluation import calibration_images, evaluate_trained
+    from bench.scenes.accuracy import PrecisionScore
+    from bench.scenes.evaluation import evaluate_trained
     from bench.speed.protocol import SpeedProtocol
+    from bench.speed.quantise import calibration_images
     from bench.training.trained import open_trained
 
     trained = open_trained(network)
     tiles = open_data(data, ("train", split) if precision == "int8" and split != "train" else (split,))
-    calibration = calibration_images(trained, tiles) if precision == "int8" else None
+    calibration = calibration_images(tiles, trained.bands) if precision == "int8" else None
     layout = "channels_last" if runtime in ("eager", "compile", "autotune") else "contiguous"
     protocol = SpeedProtocol(batch=batch, form=form, runtime=runtime, precision=precision, memory_format=layout)
     names = {key: str(value) for key, value in parse_settings(renamed).items()}
@@ -190,17 +193,17 @@ def evaluate(
     report = {"network": trained.name, "data": tiles.name, "split": split, **_scores(found, tiles)}
     if precision != "fp32":
         plain = SpeedProtocol(batch=batch, form=form)
-        report |= _loss(found, evaluate_trained(trained, tiles, plain, where, split, None, names), delta)
+        exact = evaluate_trained(trained, tiles, plain, where, split, None, names)
+        report |= _against_fp32(PrecisionScore.of(found, exact, delta / 100))
     return print_json(report) if as_json else _print_scores(report)
 
 
-def _loss(found: Evaluation, plain: Evaluation, delta: float) -> dict[str, Any]:
-    """What a lower precision costs on these very tiles: no chance is in it, since the weights are the same."""
-    from bench.training.metrics import scores
-
-    lost = 100 * (scores(found.confusions.sum(0)).macro_f1 - scores(plain.confusions.sum(0)).macro_f1)
-    verdict = "equivalent" if abs(lost) <= delta else "worse" if lost < 0 else "better"
-    judged = {"points_against_fp32": lost, "delta": delta, "verdict_against_fp32": verdict}
+def _against_fp32(found: PrecisionScore) -> dict[str, Any]:
+    judged = {
+        "points_against_fp32": 100 * (found.f1 - found.fp32),
+        "delta": 100 * found.delta,
+        "verdict_against_fp32": found.verdict,
+    }
     return judged | ({"operators_in_float": found.in_float} if found.in_float is not None else {})
 
 

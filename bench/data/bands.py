@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 RANGE_SHARES = (0.001, 0.999)
 """Quantiles that bound a band's range: a few saturated or broken pixels must not decide it."""
@@ -62,6 +62,16 @@ RGB = (
 """Three bands of 8 bits are normalised as ImageNet is, whatever the tiles, since pretrained weights expect that."""
 RGB_NAMES = tuple(band.name for band in RGB)
 RGB_SPECS = tuple(band.spec for band in RGB)
+
+
+def scaled(pixels: Shaped[np.ndarray, "n c h w"], bands: Sequence[Band]) -> Float32[np.ndarray, "n c h w"]:
+    """What a network takes of pixels in the numbers of the file."""
+    figures = np.array([(b.low, b.high - b.low, b.mean, b.deviation) for b in bands]).T
+    low, span, mean, deviation = (row.astype(np.float32).reshape(-1, 1, 1) for row in figures)
+    found = pixels.astype(np.float32)
+    found *= 1 / (span * deviation)
+    found -= low / (span * deviation) + mean / deviation
+    return found
 
 
 def is_rgb(images: np.ndarray) -> bool:

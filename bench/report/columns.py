@@ -218,6 +218,23 @@ COLUMNS = {
             how="Macro F1 of the pixels within 2 % of the image diagonal from a boundary of the truth.",
         ),
         Column(
+            "fp32_f1",
+            "Macro F1, fp32",
+            "percent",
+            how="Macro F1 of the trained network on the test tiles, in fp32.",
+        ),
+        Column(
+            "precision_f1",
+            "Macro F1, this precision",
+            "percent",
+            how="The same network on the same tiles, in the form, runtime and precision of the row.",
+        ),
+        Column(
+            "precision_verdict",
+            "Accuracy against fp32",
+            how="Equivalent within delta, worse or better, on these tiles; or why it was not scored.",
+        ),
+        Column(
             "launches",
             "Kernel launches",
             "count",

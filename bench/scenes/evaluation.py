@@ -14,7 +14,6 @@ from bench.data import DataSet
 from bench.errors import BenchError
 from bench.scenes.predict import WindowNetwork
 from bench.speed.protocol import SpeedProtocol
-from bench.speed.quantise import IMAGES
 from bench.training.metrics import boundary_confusion, confusion
 from bench.training.trained import TrainedNetwork
 
@@ -98,13 +97,6 @@ def evaluate_trained(
         reliabilities.append(_reliability(confidence, predicted, truth, data.classes.ignore_index))
         on_tile(min(first + protocol.batch, len(tiles)), len(tiles))
     return Evaluation(np.concatenate(whole), np.concatenate(near), _sum(reliabilities), tiles.scenes, network.in_float)
-
-
-def calibration_images(trained: TrainedNetwork, data: DataSet, most: int = IMAGES) -> Tensor:
-    """Scaled training tiles (n, c, h, w), evenly spread over the split."""
-    images = data["train"].images
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
-    return trained.scaled(images[chosen].transpose(0, 3, 1, 2))
 
 
 def require_bands(trained: TrainedNetwork, data: DataSet) -> None:

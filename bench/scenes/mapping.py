@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -181,7 +180,7 @@ def _signature(trained: TrainedNetwork, path: Path, how: Mapping, layer: Layer) 
     file = path.stat() if path.is_file() else None
     return {
         "scene": [path.name, file.st_size, file.st_mtime_ns] if file else [path.name],
-        "weights": hashlib.sha256(trained.weights.read_bytes()).hexdigest(),
+        "weights": trained.digest,
         "settings": settings,
         "bands": layer.bands,
     }

@@ -75,10 +75,11 @@ class WindowNetwork:
         self._input = image.to(device, input_type(protocol)).clone(memory_format=layout)
         self.trained = trained
         self.batch, self.seconds, self.windows = protocol.batch, 0.0, 0
-        models = ModelCache(calibration)
+        models = ModelCache()
         with torch.inference_mode():
             expected = model(image.to(device))
-            self._prepared = prepare(models.network(model, self._input, protocol), self._input, protocol, models)
+            ran = models.network(model, self._input, protocol)
+            self._prepared = prepare(ran, self._input, protocol, models, calibration)
             refuse_other_output(trained.name, self._prepared.read(self._prepared.call()), expected, protocol)
 
     @property

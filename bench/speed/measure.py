@@ -28,6 +28,7 @@ from bench.speed.clocks import Clock, clock_for
 from bench.speed.cpu_load import CpuLoad
 from bench.speed.energy import NOT_REPORTED, EnergyMeter, energy_meter, joules_per_image
 from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
+from bench.speed.quantise import calibration_batches
 from bench.speed.roofline import Roofline, RooflineMeter, Work, refuse_impossible, roofline_share
 from bench.speed.rounds import Runner, time_rounds
 from bench.speed.runtimes import ModelCache, input_type, possible_forms, prepare, refuse_missing, refuse_other_output
@@ -156,11 +157,15 @@ def ratio(a: Speed, b: Speed, confidence: float = 0.95) -> Median:
 
 @dataclass(frozen=True)
 class Contender:
-    """A network, the size of its images, and how it is run."""
+    """A network, the size of its images, and how it is run.
+
+    `calibration`: scaled images of that size out of the training data, which int8 needs.
+    """
 
     model: nn.Module
     size: tuple[int, int]
     protocol: SpeedProtocol
+    calibration: Tensor | None = None
 
 
 def measure_speed(
@@ -310,11 +315,11 @@ def _enter(
     """Prepare a contender, hold its output against the trained network's, and warm it up."""
     protocol = contender.protocol
     refuse_missing(protocol, device)
-    x = _input(contender.size, protocol, device, in_channels)
+    x = _input(contender, device, in_channels)
     try:
         start = time.perf_counter()
         ran = models.network(contender.model, x, protocol)
-        ready = prepare(ran, x, protocol, models)
+        ready = prepare(ran, x, protocol, models, contender.calibration)
         with tensor_cores(protocol.precision), torch.inference_mode():
             output = require_logits(ready.read(ready.call()), x).clone()  # the next call may write to the same place
         _wait(output)
@@ -361,10 +366,14 @@ def _wait(output: Tensor) -> None:
         torch.cuda.synchronize(output.device)
 
 
-def _input(size: tuple[int, int], protocol: SpeedProtocol, device: torch.device, in_channels: int) -> Tensor:
-    """Normal noise: zeros would meet shortcuts and denormals that images do not."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(protocol.batch, in_channels, *size, generator=generator)
+def _input(contender: Contender, device: torch.device, in_channels: int) -> Tensor:
+    """Normal noise: zeros would meet shortcuts and denormals that images do not. For int8 images, since the ranges of
+    its integers are those of images."""
+    protocol, size = contender.protocol, contender.size
+    if contender.calibration is not None and protocol.precision == "int8":
+        x = torch.from_numpy(calibration_batches(contender.calibration, protocol.batch)[0])
+    else:
+        x = torch.randn(protocol.batch, in_channels, *size, generator=torch.Generator().manual_seed(0))
     return x.to(device, input_type(protocol)).to(memory_format=MEMORY_FORMATS[protocol.memory_format])
 
 

@@ -9,8 +9,14 @@ import torch
 
 from bench.errors import BenchError
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8")
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.int8,
+}
+PRECISIONS = tuple(DTYPES)
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 RUNTIMES = ("eager", "compile", "autotune", "cudagraphs", "onnxruntime", "openvino")
 FORMS = ("trained", "deployed")

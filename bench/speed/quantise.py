@@ -12,34 +12,60 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bench.data.bands import scaled
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.data import DataSet
+    from bench.data.bands import Band
 
 IMAGES = 64
 """Calibration images, at most."""
 
 
-def calibration_batches(images: Float[Tensor, "n c h w"] | None, batch: int) -> list[Float[np.ndarray, "b c h w"]]:
-    """Calibration images in batches of the one size that the runtime takes.
+def calibration_images(
+    data: DataSet, bands: Sequence[Band], size: tuple[int, int] | None = None
+) -> Float[Tensor, "n c h w"]:
+    """Scaled images of the training split, evenly spread over it.
+
+    Args:
+        bands: what scales them.
+        size: (height, width) of an image, which is put together of neighbouring tiles and cut; None takes tiles.
 
     Raises:
-        BenchError: there are none, or too few for a batch.
+        BenchError: the data have other bands.
     """
-    if images is None or len(images) < batch:
-        given = 0 if images is None else len(images)
-        raise BenchError(
-            f"int8 is calibrated on images of the training data, at least {batch} of them, and {given} were given; "
-            "`evaluate` takes the training tiles and `predict` windows of the scene"
-        )
-    images = images[:IMAGES]
+    tiles = data["train"].images
+    if tiles.shape[-1] != len(bands):
+        raise BenchError(f"{data.name} has {tiles.shape[-1]} bands and the network takes {len(bands)}: give other data")
+    (height, width), (h, w) = size or data.tile_size, data.tile_size
+    rows, columns = -(-height // h), -(-width // w)
+    images = max(1, min(IMAGES, len(tiles) // (rows * columns)))
+    chosen = np.linspace(0, len(tiles) - 1, images * rows * columns).round().astype(int)
+    grid = tiles[chosen].reshape(images, rows, columns, h, w, -1).transpose(0, 5, 1, 3, 2, 4)
+    whole = grid.reshape(images, -1, rows * h, columns * w)[:, :, :height, :width]
+    return torch.from_numpy(np.ascontiguousarray(scaled(whole, bands)))
+
+
+def calibration_batches(images: Float[Tensor, "n c h w"] | None, batch: int) -> list[Float[np.ndarray, "b c h w"]]:
+    """Calibration images in batches of the one size that the runtime takes; too few for one are repeated.
+
+    Raises:
+        BenchError: there are none.
+    """
+    if images is None or not len(images):
+        raise BenchError("int8 is calibrated on images of the training data, and none were given")
+    images = images.repeat(-(-batch // len(images)), 1, 1, 1)[: max(batch, IMAGES)]
     return [images[i : i + batch].numpy() for i in range(0, len(images) - batch + 1, batch)]
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -180,6 +181,8 @@ class RooflineMeter:
 
 def _kernels(device: torch.device, precision: str) -> list[tuple[float, _Probe]]:
     """The fastest product and the fastest convolution, and their rates."""
+    if precision == "int8":
+        return _best(_integer_products())
     with tensor_cores(precision):
         kernels = (_products(device, precision), _convolutions(device, precision))
         return [found for sizes in kernels for found in _best(sizes)]
@@ -189,6 +192,36 @@ def _products(device: torch.device, precision: str) -> Iterator[_Probe]:
     for side in PRODUCTS[_kind(device)]:
         a, b = (_noise((side, side), device, precision) for _ in range(2))
         yield _Probe(f"product of {side}x{side} matrices", side**3, partial(torch.matmul, a, b))
+
+
+def _integer_products() -> Iterator[_Probe]:
+    """ONNX Runtime's product of bytes with sums of 32 bits; PyTorch's own on a CPU is many times slower at some sizes.
+
+    What runs in int8 needs ONNX Runtime (see `bench.speed.runtimes.EXTRAS`), so that it is there.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    for side in PRODUCTS["cpu"]:
+        a = torch.randint(0, 256, (side, side), dtype=torch.uint8).numpy()
+        b = torch.randint(-128, 128, (side, side), dtype=torch.int8).numpy()
+        product = helper.make_graph(
+            [helper.make_node("MatMulInteger", ["a", "b"], ["c"])],
+            "product",
+            [helper.make_tensor_value_info("a", TensorProto.UINT8, [side, side])],
+            [helper.make_tensor_value_info("c", TensorProto.INT32, [side, side])],
+            [helper.make_tensor("b", TensorProto.INT8, b.shape, b.tobytes(), raw=True)],
+        )
+        file = helper.make_model(product, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        session = onnxruntime.InferenceSession(file.SerializeToString(), options, ["CPUExecutionProvider"])
+        name = f"product of {side}x{side} matrices of bytes, ONNX Runtime"
+        yield _Probe(name, side**3, partial(_product, session, a))
+
+
+def _product(session: Any, a: np.ndarray) -> Tensor:
+    return torch.from_numpy(session.run(["c"], {"a": a})[0])
 
 
 def _convolutions(device: torch.device, precision: str) -> Iterator[_Probe]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench.errors import BenchError
@@ -50,14 +51,9 @@ class Prepared:
 
 
 class ModelCache:
-    """Networks and ONNX files that several contenders of one race share: deploying and exporting take seconds.
+    """Networks and ONNX files that several contenders of one race share: deploying and exporting take seconds."""
 
-    Args:
-        calibration: scaled images of the training data (n, c, h, w), which int8 needs.
-    """
-
-    def __init__(self, calibration: Tensor | None = None) -> None:
-        self.calibration = calibration
+    def __init__(self) -> None:
         self._networks: dict[tuple, tuple[nn.Module, nn.Module]] = {}  # with the original, so that its id stays its own
         self._files: dict[tuple, tuple[nn.Module, bytes]] = {}
 
@@ -88,15 +84,26 @@ class ModelCache:
         return self._files[key][1]
 
 
-def prepare(network: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
+def prepare(
+    network: nn.Module,
+    x: Tensor,
+    protocol: SpeedProtocol,
+    models: ModelCache,
+    calibration: Float[Tensor, "n c h w"] | None = None,
+) -> Prepared:
     """Make `network` (of the models) ready to be called on `x` in the protocol's runtime.
+
+    Args:
+        calibration: scaled images of `x`'s size out of the training data, which int8 needs.
 
     Raises:
         BenchError: the runtime is not installed, or not for this device or precision.
     """
     refuse_missing(protocol, x.device)
     with tensor_cores(protocol.precision):
-        return PREPARATIONS[protocol.runtime](network, x, protocol, models)
+        if protocol.runtime in EXPORTED:
+            return EXPORTED[protocol.runtime](models.onnx(network, x), x, protocol.precision, calibration)
+        return IN_TORCH[protocol.runtime](network, x)
 
 
 def refuse_missing(protocol: SpeedProtocol, device: torch.device) -> None:
@@ -117,7 +124,7 @@ def refuse_missing(protocol: SpeedProtocol, device: torch.device) -> None:
         raise BenchError(f"{what} is for NVIDIA GPUs, not for a {device.type}; leave it out, or give --device cuda")
     if runtime in EXTRAS and device.type != "cpu":
         raise BenchError(f"runtime {runtime} is measured on the CPU only; give --device cpu")
-    allowed = ALLOWED.get(runtime, tuple(DTYPES))
+    allowed = ALLOWED.get(runtime, tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point))
     if precision not in allowed:
         raise BenchError(f"runtime {runtime} is measured in {' or '.join(allowed)}, not in {precision}")
 
@@ -158,23 +165,23 @@ def _form(model: nn.Module, size: tuple[int, int], form: str) -> nn.Module:
     return deploy(model, size) if form == "deployed" and not getattr(model, "deployed", False) else copy.deepcopy(model)
 
 
-def _eager(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
+def _eager(model: nn.Module, x: Tensor) -> Prepared:
     return Prepared(lambda: model(x))
 
 
-def _compile(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
+def _compile(model: nn.Module, x: Tensor) -> Prepared:
     compiled = torch.compile(model, dynamic=False)
     return Prepared(lambda: compiled(x))
 
 
-def _autotune(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
+def _autotune(model: nn.Module, x: Tensor) -> Prepared:
     """What the compiler can do if its own time does not matter; on a CPU without Python between the kernels."""
     options: dict[str, Any] = {"max_autotune": True, "freezing": True, "cpp_wrapper": x.device.type == "cpu"}
     compiled = torch.compile(model, dynamic=False, options=options)
     return Prepared(lambda: compiled(x))
 
 
-def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
+def _cudagraphs(model: nn.Module, x: Tensor) -> Prepared:
     """All kernels of a call recorded once and launched together; the output is always in the same place."""
     with torch.cuda.device(x.device):
         side = torch.cuda.Stream()
@@ -189,7 +196,7 @@ def _cudagraphs(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: Mo
     return Prepared(graph.replay, lambda _: output)
 
 
-def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
+def _onnxruntime(file: bytes, x: Tensor, precision: str, calibration: Tensor | None) -> Prepared:
     """The caller's thread and as many others as PyTorch has; they sleep between calls, and leave the next its cores."""
     import onnxruntime
 
@@ -198,41 +205,42 @@ def _onnxruntime(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: M
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    network = models.onnx(model, x)
-    if protocol.precision == "int8":
-        network = quantise_onnx(network, calibration_batches(models.calibration, len(x)))
-    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    if precision == "int8":
+        file = quantise_onnx(file, calibration_batches(calibration, len(x)))
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     feed = {"image": x.contiguous().numpy()}
     return Prepared(lambda: session.run(["logits"], feed)[0], torch.from_numpy)
 
 
-def _openvino(model: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache) -> Prepared:
+def _openvino(file: bytes, x: Tensor, precision: str, calibration: Tensor | None) -> Prepared:
     """One request at a time, all threads on it; in fp32 by the hint too, or some processors would take bf16 unasked."""
     import openvino
 
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "bf16" if protocol.precision == "bf16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
     }
     core = openvino.Core()
-    network = core.read_model(models.onnx(model, x), b"")
-    if protocol.precision == "int8":
-        network = quantise_openvino(network, calibration_batches(models.calibration, len(x)))
+    network = core.read_model(file, b"")
+    if precision == "int8":
+        network = quantise_openvino(network, calibration_batches(calibration, len(x)))
     compiled = core.compile_model(network, "CPU", settings)
     request, image = compiled.create_infer_request(), x.contiguous().numpy()
     return Prepared(
         lambda: request.infer([image], share_inputs=True, share_outputs=True),
         lambda outputs: torch.from_numpy(outputs[0]),
-        float_operators(compiled) if protocol.precision == "int8" else None,
+        float_operators(compiled) if precision == "int8" else None,
     )
 
 
-PREPARATIONS: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol, ModelCache], Prepared]] = {
+IN_TORCH: dict[str, Callable[[nn.Module, Tensor], Prepared]] = {
     "eager": _eager,
     "compile": _compile,
     "autotune": _autotune,
     "cudagraphs": _cudagraphs,
+}
+EXPORTED: dict[str, Callable[[bytes, Tensor, str, Tensor | None], Prepared]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
 }

@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.speed.measure import Contender, Speed, race_isolated
-from bench.speed.protocol import SpeedProtocol
 
 GROWTH = 1.02
 """A larger batch must bring this much more, or the doubling ends; less is lost in the noise of most machines."""
@@ -62,10 +60,9 @@ def _throughput(point: BatchSpeed) -> float:
 
 
 def sweep_batches(
-    models: Mapping[str, nn.Module],
-    sizes: Mapping[str, tuple[int, int]],
-    protocol: SpeedProtocol,
+    contenders: Mapping[str, Contender],
     device: torch.device | str = "cpu",
+    in_channels: int = 3,
     *,
     max_seconds: float = 60.0,
     largest: int = 1024,
@@ -75,16 +72,16 @@ def sweep_batches(
     A network leaves with the first batch that is not `GROWTH` times as fast as its best so far, or that fails (memory
     ends); all leave once `max_seconds` are over.
     """
-    points: dict[str, list[BatchSpeed]] = {label: [] for label in models}
+    points: dict[str, list[BatchSpeed]] = {label: [] for label in contenders}
     ended: dict[str, str] = {}
     batch, start = 1, time.perf_counter()
-    while len(ended) < len(models):
+    while len(ended) < len(contenders):
         going = {
-            label: Contender(model, sizes[label], replace(protocol, batch=batch))
-            for label, model in models.items()
+            label: replace(contender, protocol=replace(contender.protocol, batch=batch))
+            for label, contender in contenders.items()
             if label not in ended
         }
-        for label, point in _points(going, batch, device).items():
+        for label, point in _points(going, batch, device, in_channels).items():
             reason = _end(points[label], point)
             points[label].append(point)
             if reason:
@@ -92,13 +89,15 @@ def sweep_batches(
         batch *= 2
         over = "the time was up" if time.perf_counter() - start > max_seconds else ""
         over = over or (f"{largest} is the largest batch tried" if batch > largest else "")
-        ended |= dict.fromkeys(models.keys() - ended.keys(), over) if over else {}
-    return {label: Sweep(tuple(points[label]), ended[label]) for label in models}
+        ended |= dict.fromkeys(contenders.keys() - ended.keys(), over) if over else {}
+    return {label: Sweep(tuple(points[label]), ended[label]) for label in contenders}
 
 
-def _points(going: dict[str, Contender], batch: int, device: torch.device | str) -> dict[str, BatchSpeed]:
+def _points(
+    going: dict[str, Contender], batch: int, device: torch.device | str, in_channels: int
+) -> dict[str, BatchSpeed]:
     """All in one race, in which one that fails costs the others nothing."""
-    raced = race_isolated(going, device)
+    raced = race_isolated(going, device, in_channels)
     return {label: BatchSpeed(batch, raced.speeds.get(label), raced.failures.get(label, "")) for label in going}
 
 

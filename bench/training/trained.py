@@ -3,6 +3,7 @@
 A folder that `lale-bench train` wrote, a member of a search's front, or `NAME@DATA`, weights that come with the suite.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 import archs
 from archs import ArchConfig
 from bench.data import DataSet
-from bench.data.bands import RGB, Band
+from bench.data.bands import RGB, Band, scaled
 from bench.errors import BenchError
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -48,6 +49,11 @@ class TrainedNetwork:
     trained_on: str
     tile_size: tuple[int, int] | None = None
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights' file."""
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+
     def build(self) -> nn.Module:
         """The network with its weights, in evaluation mode.
 
@@ -62,10 +68,7 @@ class TrainedNetwork:
 
     def scaled(self, pixels: Shaped[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """What the network takes, in float32, of pixels in the numbers of the file."""
-        figures = np.array([(b.low, b.high - b.low, b.mean, b.deviation) for b in self.bands]).T
-        low, span, mean, deviation = (torch.tensor(row, dtype=torch.float32).view(-1, 1, 1) for row in figures)
-        batch = torch.from_numpy(pixels.astype(np.float32))
-        return batch.mul_(1 / (span * deviation)).sub_(low / (span * deviation) + mean / deviation)
+        return torch.from_numpy(scaled(pixels, self.bands))
 
 
 def describe_training(data: DataSet) -> dict[str, Any]:
@@ -110,6 +113,17 @@ def open_trained(network: str) -> TrainedNetwork:
         trained_on=str(meta.get("trained_on", "")),
         tile_size=_pair(meta.get("tile_size")),
     )
+
+
+def find_trained(network: str) -> TrainedNetwork | None:
+    """The trained network, where a name or path means one; None for an architecture's name or a config without weights.
+
+    Raises:
+        BenchError: it means one, which is not there or incomplete.
+    """
+    path = Path(network)
+    saved = path.suffix == ".json" and path.is_file() and weights_beside(path) is not None
+    return open_trained(network) if saved or "@" in network or (path / CONFIG).is_file() else None
 
 
 def committed() -> dict[str, Path]:
