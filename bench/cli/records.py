@@ -1,4 +1,4 @@
-"""`records upgrade`: carry records of an earlier version of the suite over to this one."""
+"""`records`: find out whether records are to be believed, and carry those of an earlier version of the suite over."""
 
 from __future__ import annotations
 
@@ -21,6 +21,33 @@ app = typer.Typer(no_args_is_help=True, help="Look after records.")
 @app.callback()
 def records() -> None:
     """Look after records."""
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A folder of results, as `runs`, or one that holds several such.")],
+    counts: Annotated[bool, typer.Option(help="Count registered networks again and compare.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Check records and the tables made of them, as before a pull request with results; exit status 1 if one fails.
+
+    Keys are those of what the records say; environments are whole and name no host, user or path; scores are those of
+    the confusion matrices, counts those of the counter, rates lie under the roofline; tables show the effects and
+    verdicts that the records give.
+    """
+    from bench.errors import BenchError
+    from bench.study.checking import check_folder
+
+    with PROGRESS.status("reading records") as status:
+        problems = check_folder(folder, counts, lambda done, total: status.update(f"record {done} of {total}"))
+    if as_json:
+        print_json({"problems": problems})
+    for problem in [] if as_json else problems:
+        OUTPUT.print(problem, markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise BenchError(f"{many} in {folder}; measure again what they name, do not edit it")
+    return None if as_json else OUTPUT.print(f"{folder}: no problem found", markup=False, highlight=False)
 
 
 @app.command()
