@@ -99,6 +99,12 @@ def test_published_figures_are_judged_from_package_data(installed, tmp_path):
     assert (tmp_path / "runs" / "claims" / "summary.md").exists()
 
 
+def test_the_committed_results_answer_a_wish(installed, tmp_path):
+    wish = ("--data", "dubai", "--land-km2", "100", "--gsd", "0.5", "--f1", "0.6", "--records-only", "--json")
+    found = json.loads(lale_bench(installed, tmp_path, "choose", *wish))
+    assert "lale-s1" in [row["variant"] for row in found["networks"]]
+
+
 def test_the_tabulated_benchmark_comes_with_it(installed, tmp_path):
     code = "import archs; from studies import tabulated; print(*tabulated.load().expected([archs.config('lale-s1')]))"
     assert 0.2 < float(run(installed, tmp_path, code)) < 0.9

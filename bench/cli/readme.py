@@ -90,7 +90,8 @@ def _choice(asked: dict[str, str]) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         paths = write_tables(rows, kept, Path(scratch) / "table") if len(rows) else []
         tables = [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"]
-    return "".join(tables) + "\n" + "".join(f"- {sentence}\n" for sentence in sentences[:count])
+    said = "".join(f"- {sentence}\n" for sentence in sentences[:count])
+    return "\n".join(part for part in ("".join(tables), said) if part)
 
 
 def _columns() -> str:
