@@ -46,7 +46,7 @@ def test_a_score_that_is_no_share_is_found():
 
 
 def test_a_count_that_the_counter_does_not_give_is_found():
-    record = first("static", having=lambda r: r.about["config"]["family"] == "lale")
+    record = first("static", having=lambda r: r.determinants["config"] == {"family": "lale"})  # lale-s1
     wrong = record.result["params"] + 1
     (problem,) = record_problems(changed(record, "result", params=wrong, params_by_part={}))
     assert problem == f"params is {wrong:,}, but the counter gives {wrong - 1:,}"
