@@ -64,21 +64,20 @@ class Classes:
 def _complaints(classes: Classes) -> list[str]:
     """What is wrong with the table, as ends of a sentence."""
     count, ignore = len(classes.names), classes.ignore_index
-    found = []
-    if not 2 <= count <= 255:
-        found.append(f"has {count} classes; 2 to 255 are possible")
-    if len(classes.colours) != count:
-        found.append(f"has {count} names and {len(classes.colours)} colours; give one colour a name")
-    if len(set(classes.names)) < count:
-        found.append("gives one name to two classes; names must differ")
     every = classes.colours + classes.ignore_colours
-    if len(set(every)) < len(every):
-        found.append("gives one colour to two classes; colours must differ")
-    if any(len(c) != 3 or not all(0 <= v <= 255 for v in c) for c in every):
-        found.append("has a colour that is not three numbers from 0 to 255")
-    if ignore is not None and not count <= ignore <= 255:
-        found.append(f"has ignore_index {ignore}; it must be null or a value from {count} to 255 that no class has")
-    return found
+    rules = {
+        f"has {count} classes; 2 to 255 are possible": 2 <= count <= 255,
+        f"has {count} names and {len(classes.colours)} colours; give one colour a name": len(classes.colours) == count,
+        "gives one name to two classes; names must differ": len(set(classes.names)) == count,
+        "gives one colour to two classes; colours must differ": len(set(every)) == len(every),
+        "has a colour that is not three numbers from 0 to 255": all(
+            len(c) == 3 and all(0 <= v <= 255 for v in c) for c in every
+        ),
+        f"has ignore_index {ignore}; it must be null or a value from {count} to 255 that no class has": (
+            ignore is None or count <= ignore <= 255
+        ),
+    }
+    return [complaint for complaint, holds in rules.items() if not holds]
 
 
 ARAS400K_CLASSES = Classes(

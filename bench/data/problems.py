@@ -63,26 +63,25 @@ def _few_test_tiles(counts: Counts) -> list[Problem]:
 
 def _absent(classes: Classes, totals: Mapping[str, np.ndarray]) -> list[Problem]:
     """Classes without a pixel: anywhere, or in one of train and test only. Nothing is said of parts of a data set."""
-    found = []
-    if "train" in totals and "test" in totals:
-        nowhere = np.sum(list(totals.values()), axis=0)[:-1] == 0
-        found += _lacking(classes, nowhere, "has no pixel in any split", "have no pixel in any split")
-        train, test = totals["train"][:-1] > 0, totals["test"][:-1] > 0
-        if test.any():
-            found += _lacking(
-                classes,
-                train & ~test,
-                "is in train but not in test, so it gets no score of its own",
-                "are in train but not in test, so they get no scores of their own",
-            )
-        if train.any():
-            found += _lacking(
-                classes,
-                test & ~train,
-                "is in test but not in train, so no network can learn it",
-                "are in test but not in train, so no network can learn them",
-            )
-    return found
+    if not {"train", "test"} <= totals.keys():
+        return []
+    nowhere = np.sum(list(totals.values()), axis=0)[:-1] == 0
+    train, test = totals["train"][:-1] > 0, totals["test"][:-1] > 0
+    return [
+        *_lacking(classes, nowhere, "has no pixel in any split", "have no pixel in any split"),
+        *_lacking(
+            classes,
+            train & ~test & test.any(),
+            "is in train but not in test, so it gets no score of its own",
+            "are in train but not in test, so they get no scores of their own",
+        ),
+        *_lacking(
+            classes,
+            test & ~train & train.any(),
+            "is in test but not in train, so no network can learn it",
+            "are in test but not in train, so no network can learn them",
+        ),
+    ]
 
 
 def _lacking(classes: Classes, which: Sequence[bool] | np.ndarray, one: str, several: str) -> list[Problem]:

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import math
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 import archs
 from archs import ArchConfig
+from bench.records.atomic import write_atomically
 from bench.records.environment import user_cache
 from bench.records.source import SourceReader, installed_version
 
@@ -201,9 +201,5 @@ def _cached(key: str) -> str:
 def _keep(key: str, fingerprint: str) -> str:
     """A cache that cannot be written costs time, nothing else."""
     with suppress(OSError):
-        path = _place(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{uuid.uuid4().hex}")
-        draft.write_text(fingerprint, encoding="ascii")
-        draft.replace(path)
+        write_atomically(_place(key), fingerprint.encode())
     return fingerprint

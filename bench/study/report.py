@@ -1,14 +1,13 @@
 """From records to tables, figures and sentences. Nothing here is measured, and nothing is typed by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
+from bench.data import DataSet, open_data
 from bench.data.classes import parse_classes
 from bench.data.folds import fold
 from bench.engine.display import duration
@@ -23,9 +22,6 @@ from bench.stats.verdicts import Verdict
 from bench.study.protocol import Report, Results
 from bench.study.result import Declared, StudyResult, result_of
 from bench.training.schedule import still_rising
-
-if TYPE_CHECKING:
-    from bench.data import DataSet
 
 BENCHMARK_KEYS = (
     "variant", "family", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations",
@@ -192,8 +188,6 @@ def _panels(result: StudyResult, folder: Path, source: str | None) -> list[Path]
 
 
 def _matching_data(result: StudyResult, source: str) -> DataSet:
-    from bench.data import open_data
-
     data = open_data(source)
     if data.fingerprint != result.manifest.data["fingerprint"]:
         raise BenchError(

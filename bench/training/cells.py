@@ -1,28 +1,22 @@
 """Cells of training: one network, one data set, one recipe, one seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 import archs
 from archs import ArchConfig
-from bench.data.bands import RGB
+from bench.data import RGB, DataSet
 from bench.engine import Cell, CellContext, CellFailed
 from bench.records import pack_array
 from bench.records.identity import changed_fields, network_determinants, network_libraries, versions
 from bench.training.curves import curves_folder
-
-if TYPE_CHECKING:
-    from bench.data import DataSet
-    from bench.training.recipe import Recipe
-    from bench.training.trainer import TrainResult
+from bench.training.recipe import Recipe
 
 PANEL_TILES = 4  # test tiles whose predictions are kept, for the panels of image, truth and prediction
 
@@ -91,7 +85,7 @@ def _train(
         test=test,
         curves=curves_folder(*curves, context.scratch.name) if curves else None,
     )
-    figures = _train_figures(result)
+    figures = result.figures()
     if result.status == "failed":
         raise CellFailed(result.reason, figures)
     if test:
@@ -106,8 +100,8 @@ def _data_determinants(data: DataSet) -> dict[str, Any]:
     found: dict[str, Any] = {"fingerprint": data.fingerprint, "tile_size": data.tile_size}
     if data.bands != RGB:
         found["bands"] = [asdict(band) for band in data.bands]
-    if (fold := getattr(data, "fold", None)) is not None:
-        found["fold"] = asdict(fold)
+    if data.fold is not None:
+        found["fold"] = asdict(data.fold)
     return found
 
 
@@ -120,30 +114,6 @@ def _train_cost(config: ArchConfig, recipe: Recipe) -> float:
     """Steps times tiles; the network's own share is unknown before it has been counted."""
     side = recipe.crop or 256
     return recipe.steps * recipe.batch * (side / 64) ** 2
-
-
-def _train_figures(result: TrainResult) -> dict[str, Any]:
-    figures: dict[str, Any] = {
-        "steps": result.steps,
-        "best_step": result.best_step,
-        "history": result.history,
-        "train_seconds": result.seconds,
-        "peak_bytes": result.peak_bytes,
-        "threads": result.threads,
-    }
-    for field in ("val_confusion", "test_confusions", "test_boundary_confusions"):
-        matrix = getattr(result, field)
-        if matrix is not None:
-            figures[field] = pack_array(matrix)
-            figures[f"{field.split('_confusion')[0]}_scores"] = _scores(matrix)
-    return figures
-
-
-def _scores(matrix: np.ndarray) -> dict[str, float]:
-    from bench.training.metrics import scores
-
-    found = scores(matrix if matrix.ndim == 2 else matrix.sum(axis=0))
-    return {"macro_f1": found.macro_f1, "macro_iou": found.macro_iou, "accuracy": found.accuracy}
 
 
 def _panels(model: torch.nn.Module, data: DataSet, recipe: Recipe, device: str) -> dict[str, Any]:

@@ -6,23 +6,18 @@ two seeds. By name they begin alike wherever names and shapes agree.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from archs import ArchConfig
 from bench.training.order import derive_seed, seed_everything
 from bench.training.recipe import Recipe
 
 
-class Config(Protocol):
-    """What `archs` calls a config: it builds its own module."""
-
-    def build(self, num_classes: int, in_channels: int) -> nn.Module: ...
-
-
-def initial_network(config: Config, num_classes: int, in_channels: int, recipe: Recipe, seed: int) -> nn.Module:
+def initial_network(config: ArchConfig, num_classes: int, in_channels: int, recipe: Recipe, seed: int) -> nn.Module:
     """The config's network with its initial weights under `seed`, drawn as the recipe's `init` says."""
     seed_everything(seed)
     if recipe.init == "order":

@@ -1,23 +1,20 @@
 """Where a training's time goes: seconds a step by what is computed, forward and backward apart."""
 
-from __future__ import annotations
-
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from archs import ArchConfig
+from bench.data import DataSet
 from bench.training.evaluate import evaluate
-from bench.training.initial import Config, initial_network
+from bench.training.initial import initial_network
 from bench.training.loop import descend, training_batch
 from bench.training.loss import make_loss
 from bench.training.metrics import boundary_confusion
 from bench.training.recipe import Recipe
 from bench.training.tiles import place_tiles
-
-if TYPE_CHECKING:
-    from bench.data import DataSet
 
 STEPS = 5
 BATCH, VALIDATION, BANDS = "batch and augmentation", "validation", "boundary bands of the test"
@@ -32,7 +29,7 @@ KINDS = (  # the first whose word is in an operator's name, from the innermost o
 )
 
 
-def profile_training(config: Config, data: DataSet, recipe: Recipe) -> dict[str, float]:
+def profile_training(config: ArchConfig, data: DataSet, recipe: Recipe) -> dict[str, float]:
     """Seconds a step of a training on this CPU with the threads of this process, by part, the largest first.
 
     A validation counts by its share of the steps between two of them; the test's boundary bands, which are drawn once,

@@ -47,13 +47,8 @@ def should_stop(recipe: Recipe, validations: Sequence[float]) -> bool:
 
 def waited_since_best(validations: Sequence[float]) -> int:
     """Validations since the (first) best one; one that is not a number is never the best."""
-    best, waited = -math.inf, 0
-    for value in validations:
-        if value > best:
-            best, waited = value, 0
-        else:
-            waited += 1
-    return waited
+    scores = [-math.inf, *(-math.inf if math.isnan(score) else score for score in validations)]
+    return len(validations) - scores.index(max(scores))
 
 
 def gain_of_last_fifth(history: Sequence[Mapping[str, Any]]) -> float:

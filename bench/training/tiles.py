@@ -1,7 +1,5 @@
 """Where the tiles of a split lie while a network is trained: whole on the device if they fit, else read by batch."""
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -12,26 +10,6 @@ from bench.data.dataset import Split
 from bench.training.augment import Stored
 
 Batch = tuple[Stored, UInt8[Tensor, "n h w"]]
-
-
-class Tiles(Protocol):
-    """Images as stored and masks as uint8, decoded once, given by index as tensors on the device."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        ...
-
-    @property
-    def bands(self) -> tuple[Band, ...]:
-        """Of the images' last axis."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def take(self, index: Int64[Tensor, " n"]) -> Batch:
-        """The tiles at `index`, in that order."""
-        ...
 
 
 class HeldTiles:
@@ -67,6 +45,11 @@ class HostTiles:
 
     def _copy(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+Tiles = HeldTiles | HostTiles
+"""Images as stored and masks as uint8, decoded once, given by index as tensors on the device; `size` is (height, width)
+in pixels."""
 
 
 def place_tiles(split: Split, device: torch.device, bands: tuple[Band, ...] = RGB) -> Tiles:

@@ -14,7 +14,9 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from archs import ArchConfig
 from bench.data.dataset import DataSet
+from bench.records import pack_array
 from bench.training.checkpoint import (
     TrainState,
     best_path,
@@ -26,7 +28,7 @@ from bench.training.checkpoint import (
 )
 from bench.training.curves import Curves
 from bench.training.evaluate import evaluate, evaluate_with_boundaries
-from bench.training.initial import Config, initial_network
+from bench.training.initial import initial_network
 from bench.training.loop import LossWatch, descend, seed_step, set_rate, training_batch
 from bench.training.loss import make_loss
 from bench.training.metrics import scores
@@ -65,9 +67,28 @@ class TrainResult:
     threads: list[int]
     """PyTorch's threads: several numbers where the run was resumed with another one"""
 
+    def figures(self) -> dict[str, Any]:
+        """What a record holds of the run: plain JSON, matrices packed."""
+        found: dict[str, Any] = {
+            "steps": self.steps,
+            "best_step": self.best_step,
+            "history": self.history,
+            "train_seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "threads": self.threads,
+        }
+        for name in ("val_confusion", "test_confusions", "test_boundary_confusions"):
+            if (matrix := getattr(self, name)) is not None:
+                pooled = scores(matrix if matrix.ndim == 2 else matrix.sum(axis=0))
+                found[name] = pack_array(matrix)
+                found[f"{name.split('_confusion')[0]}_scores"] = {
+                    score: getattr(pooled, score) for score in ("macro_f1", "macro_iou", "accuracy")
+                }
+        return found
+
 
 def train_config(
-    config: Config,
+    config: ArchConfig,
     data: DataSet,
     recipe: Recipe,
     seed: int,
@@ -117,7 +138,7 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         run = _Run(model, data, recipe, seed, device, folder, also or {})
         with closing(Curves(curves, run.state.history, run.state.step)) as run.curves:
-            reason = run.train(on_step or _silent)
+            reason = run.train(on_step or (lambda *progress: None))
         run.restore_best()
         return run.result(reason, test and not reason)
 
@@ -150,10 +171,6 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     move_all: Any = move
     average = AveragedModel(model, multi_avg_fn=move_all, use_buffers=True)
     return average.requires_grad_(False)
-
-
-def _silent(step: int, total: int, loss: float) -> None:
-    """The progress callback of nobody."""
 
 
 class _Run:
@@ -224,13 +241,10 @@ class _Run:
         step = self.state.step
         return step > 0 and (step % self.recipe.eval_every == 0 or step == self.recipe.steps)
 
-    def _rate(self) -> float:
-        return learning_rate(self.recipe, self.state.step, self.state.validations)
-
     def _step(self) -> None:
         step = self.state.step
         seed_step(self.seed, step)
-        set_rate(self.optimiser, self._rate())
+        set_rate(self.optimiser, learning_rate(self.recipe, step, self.state.validations))
         batch, truth = training_batch(self.tiles, self.recipe, self.seed, step)
         loss, norm = descend(self.model, self.optimiser, self.loss, self.recipe, batch, truth)
         if self.average is not None:

@@ -114,8 +114,5 @@ def check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
 
 def weights_digest(path: Path) -> str:
     """SHA-256 of a weights file: which weights a training started from."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

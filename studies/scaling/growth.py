@@ -1,10 +1,8 @@
 """How cost grows with the side of the image and with the batch: cells, and fits of power laws."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +13,7 @@ from bench.counting.cells import IMAGE_CHANNELS, cost_cell
 from bench.engine import Cell, CellContext
 from bench.records import anonymised
 from bench.records.identity import changed_fields, network_libraries, networks_determinants, versions
-
-if TYPE_CHECKING:
-    from bench.speed.measure import SpeedProtocol
+from bench.speed.protocol import SpeedProtocol
 
 ATTENTION_PRODUCTS = ("bmm", "baddbmm", "scaled_dot_product_attention")  # products of two activations
 CONFIDENCE = 0.95

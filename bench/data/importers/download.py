@@ -32,7 +32,7 @@ def fetch(download: Download, folder: Path, progress: Bytes | None = None) -> Pa
     part = target.with_name(target.name + ".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _receive(download.url, part, progress or _silent)
+        _receive(download.url, part, progress or (lambda done, total: None))
     except (OSError, HTTPException) as error:
         raise _stopped(download.url, part, error) from error
     _check(part, download, target)
@@ -81,7 +81,3 @@ def _stopped(url: str, part: Path, error: Exception) -> BenchError:
     held = part.stat().st_size if part.exists() else 0
     kept = f"{held} bytes are kept in {part}: the same command goes on there" if held else "nothing was fetched"
     return BenchError(f"{url} could not be fetched ({error}); {kept}.")
-
-
-def _silent(done: int, total: int | None) -> None:
-    """The progress callback of nobody."""

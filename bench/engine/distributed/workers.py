@@ -4,16 +4,14 @@ Workers of a file hold locks that the system frees at their death. Workers of a 
 a trial happens under one lock, so a running trial that bears no name was left by a worker that died while it took it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
+import optuna
 from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
@@ -21,49 +19,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.engine.distributed.storage import Heartbeat, is_file, open_storage, opening, server_lock, server_url
 from bench.engine.distributed.trials import WORKER
-
-if TYPE_CHECKING:
-    import optuna
-
-
-class Workers(Protocol):
-    """The workers of one storage."""
-
-    def lock(self) -> contextlib.AbstractContextManager[object]:
-        """Wait until no other worker is in such a block."""
-        ...
-
-    def join(self) -> contextlib.AbstractContextManager[str]:
-        """Be one of the workers while the block runs; gives the name that is put on trials."""
-        ...
-
-    def abandoned(self, study: optuna.Study, trials: Sequence[FrozenTrial], me: str) -> list[FrozenTrial]:
-        """The running trials that nobody works on; to be asked under the lock, between two trials of `me`."""
-        ...
-
-    def beat(self, trial_id: int) -> None:
-        """The first heartbeat for a trial that this worker takes."""
-        ...
-
-    def beating(self, trial_id: int) -> contextlib.AbstractContextManager[None]:
-        """Send heartbeats for a trial while the block runs."""
-        ...
-
-
-def open_shared(url: str | None, folder: Path, heartbeat: Heartbeat) -> tuple[BaseStorage, Workers]:
-    """The storage (see `open_storage`) and its workers; those of a file keep their locks beside it.
-
-    Raises:
-        BenchError: the storage cannot be opened.
-    """
-    if url is None or is_file(url):
-        beside = Path(url.removeprefix("sqlite:///") + ".workers") if url else folder / "workers"
-        workers = FileWorkers(beside)
-        with opening(url or str(folder)), workers.lock():  # two workers may be about to make the tables
-            return open_storage(url, folder), workers
-    storage = open_storage(url, folder, heartbeat)
-    assert isinstance(storage, RDBStorage)
-    return storage, ServerWorkers(server_url(url), storage)
 
 
 @dataclass(frozen=True)
@@ -73,13 +28,13 @@ class FileWorkers:
     folder: Path
 
     def lock(self) -> FileLock:
-        """One lock for all."""
+        """Wait until no other worker is in such a block: one lock for all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock")
 
     @contextlib.contextmanager
     def join(self) -> Iterator[str]:
-        """The name is that of the locked file."""
+        """Be one of the workers while the block runs; gives the name that is put on trials, that of the locked file."""
         name = uuid.uuid4().hex
         with self.lock():
             own = FileLock(self.folder / name)
@@ -91,7 +46,8 @@ class FileWorkers:
             self._remove(name)
 
     def abandoned(self, study: optuna.Study, trials: Sequence[FrozenTrial], me: str) -> list[FrozenTrial]:
-        """Those without a name, or with that of a worker whose lock is free."""
+        """The running trials that nobody works on (ask under the lock, between two trials of `me`): those without
+        a name, or with that of a worker whose lock is free."""
         return [t for t in trials if t.state == TrialState.RUNNING and not self._is_alive(t.user_attrs.get(WORKER), me)]
 
     def _is_alive(self, name: str | None, me: str) -> bool:
@@ -126,16 +82,17 @@ class ServerWorkers:
     storage: RDBStorage
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """A lock of the server's."""
+        """Wait until no other worker is in such a block: a lock of the server's."""
         return server_lock(self.url, "trials")
 
     @contextlib.contextmanager
     def join(self) -> Iterator[str]:
-        """A name that no other worker has."""
+        """Be one of the workers while the block runs; gives the name that is put on trials."""
         yield uuid.uuid4().hex
 
     def abandoned(self, study: optuna.Study, trials: Sequence[FrozenTrial], me: str) -> list[FrozenTrial]:
-        """Those without a name, and those whose last heartbeat is older than the grace period."""
+        """The running trials that nobody works on (ask under the lock, between two trials of `me`): those without
+        a name, and those whose last heartbeat is older than the grace period."""
         stale = set(self._stale(study))
         names = {t.number: t.user_attrs.get(WORKER) for t in trials if t.state == TrialState.RUNNING}
         return [t for t in trials if t.number in names and (names[t.number] in (None, me) or t._trial_id in stale)]
@@ -170,3 +127,22 @@ class ServerWorkers:
         finally:
             stop.set()
             thread.join()
+
+
+Workers = FileWorkers | ServerWorkers
+
+
+def open_shared(url: str | None, folder: Path, heartbeat: Heartbeat) -> tuple[BaseStorage, Workers]:
+    """The storage (see `open_storage`) and its workers; those of a file keep their locks beside it.
+
+    Raises:
+        BenchError: the storage cannot be opened.
+    """
+    if url is None or is_file(url):
+        beside = Path(url.removeprefix("sqlite:///") + ".workers") if url else folder / "workers"
+        workers = FileWorkers(beside)
+        with opening(url or str(folder)), workers.lock():  # two workers may be about to make the tables
+            return open_storage(url, folder), workers
+    storage = open_storage(url, folder, heartbeat)
+    assert isinstance(storage, RDBStorage)
+    return storage, ServerWorkers(server_url(url), storage)
