@@ -35,23 +35,6 @@ class SplitCache:
         """The cache in `folder` (default: `user_cache()`) for tiles read by `table`."""
         return cls((folder or user_cache()) / "tiles", table)
 
-    def split(
-        self,
-        files: Sequence[Path],
-        shape: tuple[int, ...],
-        dtype: np.dtype | type,
-        fill: Callable[[np.ndarray, np.ndarray], str],
-        report: Callable[[int], None],
-    ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray | None]:
-        """Digest, images, masks and counts of the split that these files decode to: as `load` gives them, after
-        `write` where they are not there yet; else `report` is told that all its tiles are done."""
-        digest = self.find(files)
-        if digest is None:
-            digest = self.write(files, shape, dtype, fill)
-        else:
-            report(shape[0])
-        return digest, *self.load(digest)
-
     def find(self, files: Sequence[Path]) -> str | None:
         """The digest of the split that these files decoded to, where the cache still holds it."""
         memo = self._memo(files)
@@ -112,6 +95,30 @@ class SplitCache:
             stat = path.stat()
             key.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return key.hexdigest()
+
+
+def decode(
+    store: SplitCache | None,
+    files: Sequence[Path],
+    shape: tuple[int, ...],
+    dtype: np.dtype | type,
+    fill: Callable[[np.ndarray, np.ndarray], str],
+    report: Callable[[int], None],
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Digest, images, masks and counts (None: not counted) of the split that these files decode to.
+
+    Without a `store`, `fill(images, masks)` decodes into memory. With one, they are as its `load` gives them, after
+    `write` where they are not there yet; else `report` is told that all its tiles are done.
+    """
+    if store is None:
+        images, masks = np.empty(shape, dtype), np.empty(shape[:3], np.uint8)
+        return fill(images, masks), images, masks, None
+    digest = store.find(files)
+    if digest is None:
+        digest = store.write(files, shape, dtype, fill)
+    else:
+        report(shape[0])
+    return digest, *store.load(digest)
 
 
 def count_values(masks: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.bands import Band, BandSpec, is_rgb, measure_bands, rgb_bands
-from bench.data.cache import SplitCache
+from bench.data.cache import SplitCache, decode
 from bench.data.dataset import (
     MEMORY_LIMIT,
     DataSet,
@@ -244,12 +244,9 @@ class _Opening:
         names = tuple(tile.name for tile in tiles)
         shape = (len(tiles), *self.first.shape)
         scenes = scenes_of(names, self.finder)
-        if self.store is None:
-            images, masks = np.empty(shape, self.first.dtype), np.empty(shape[:3], np.uint8)
-            return Split(split, images, masks, names, self._fill(tiles, images, masks), scenes)
         files = [path for tile in tiles for path in (tile.image, tile.mask)]
         fill = partial(self._fill, tiles)
-        digest, images, masks, counted = self.store.split(files, shape, self.first.dtype, fill, self.report)
+        digest, images, masks, counted = decode(self.store, files, shape, self.first.dtype, fill, self.report)
         return Split(split, images, masks, names, digest, scenes, counted)
 
     def bands(self, parts: Sequence[Split]) -> tuple[Band, ...]:

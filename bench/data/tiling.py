@@ -42,14 +42,18 @@ class Cut:
     def __post_init__(self) -> None:
         if self.size is None:
             return
-        if self.size < 1:
-            raise BenchError(f"The tile size is {self.size}; it must be at least 1 pixel.")
-        if not 0 <= self.overlap < self.size:
-            raise BenchError(f"The overlap is {self.overlap} pixels; 0 to {self.size - 1} are possible.")
-        if len(self.split) != 3 or min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
-            raise BenchError(f"The split is {self.split}; it must be three shares for train, val, test that add to 1.")
-        if not 0 <= self.max_ignored <= 1:
-            raise BenchError(f"The limit of ignored pixels is {self.max_ignored}; it must be a share from 0 to 1.")
+        shares = len(self.split) == 3 and min(self.split) >= 0 and abs(sum(self.split) - 1) <= 1e-6
+        rules = {
+            f"The tile size is {self.size}; it must be at least 1 pixel.": self.size >= 1,
+            f"The overlap is {self.overlap} pixels; 0 to {self.size - 1} are possible.": 0 <= self.overlap < self.size,
+            f"The split is {self.split}; it must be three shares for train, val, test that add to 1.": shares,
+            f"The limit of ignored pixels is {self.max_ignored}; it must be a share from 0 to 1.": (
+                0 <= self.max_ignored <= 1
+            ),
+        }
+        for complaint, holds in rules.items():
+            if not holds:
+                raise BenchError(complaint)
 
 
 @dataclass(frozen=True)

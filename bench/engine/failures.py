@@ -4,7 +4,7 @@ import errno
 import gc
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,17 @@ def found_no_memory(record: Record) -> bool:
 
 def is_full_disk(error: BaseException | None) -> bool:
     """Whether the disk had no room: that is no property of the cell, so the run stops and nothing is recorded."""
+    return any(
+        (isinstance(one, OSError) and one.errno in _FULL) or any(text in str(one) for text in _FULL_TEXT)
+        for one in chain(error)
+    )
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came of: the first need not tell, since libraries wrap what they meet."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        if any(text in str(error) for text in _FULL_TEXT):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def free_memory() -> None:

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.engine.cells import Cell, CellContext, Outcome, StudyInterrupted
 from bench.engine.display import Display
 from bench.engine.failures import Failure, describe, found_no_memory, free_memory, is_full_disk
-from bench.engine.helpers import Helpers
+from bench.engine.helpers import Helpers, Teller
 from bench.engine.planning import seconds_per_cost
 from bench.errors import BenchError
 from bench.records import Record, RecordStore, plain_json, private_parts
@@ -62,14 +62,8 @@ def run_cells(
     return [run.outcome(cell) for cell in cells]
 
 
-class Shown(Protocol):
-    """What a run tells of itself: `Display`, or in a helper `bench.engine.helpers.Teller`."""
-
-    def begin(self, key: str, label: str, left_s: float | None = None) -> None: ...
-    def step(self, key: str, done: int, total: int, note: str) -> None: ...
-    def drop(self, key: str) -> None: ...
-    def end(self, key: str, line: str) -> None: ...
-    def wait(self, held: int) -> None: ...
+Shown = Display | Teller
+"""What a run tells of itself: to people, or in a helper to the process that started it."""
 
 
 class Run:

@@ -1,11 +1,12 @@
 """What a study is: a question, cells under a setting, and a report of their records."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
+from rich.table import Table
 
 from bench.engine import Cell
 from bench.records import Record
@@ -14,10 +15,6 @@ from bench.report.tables import rich_table
 from bench.stats.verdicts import DELTA
 from bench.study.manifest import Manifest
 from bench.training.recipe import RECIPES, Recipe
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
 
 WEIGHTS = "weights"
 """Folder of kept weights, beside that of the records: `<key of the training>.safetensors`."""
@@ -61,7 +58,7 @@ class Setting:
         return {key: value.to_dict() if isinstance(value, Recipe) else value for key, value in kept.items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], data: str, out: Path) -> Setting:
+    def from_dict(cls, values: Mapping[str, Any], data: str, out: Path) -> "Setting":
         """The setting of `to_dict`, with this host's data source and output folder."""
         given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         if "recipe" in given:

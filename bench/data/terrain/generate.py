@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.cache import SplitCache
+from bench.data.cache import SplitCache, decode
 from bench.data.classes import ARAS400K_CLASSES
 from bench.data.dataset import DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.terrain.land import plan
@@ -84,24 +84,17 @@ class _Part:
 
     def open(self, cache: Path | None, report: TileReport) -> Split:
         if self.count * self.size**2 < KEPT_FROM:
-            return self._generated(report)
-        store = SplitCache.of(cache, f"terrain {self} numpy {np.__version__}")
+            return self._decoded(None, report)
         try:
-            return self._kept(store, report)
+            return self._decoded(SplitCache.of(cache, f"terrain {self} numpy {np.__version__}"), report)
         except (BenchError, OSError):  # a cache that is full or read-only costs time, no more
-            return self._generated(report)
+            return self._decoded(None, report)
 
-    def _kept(self, store: SplitCache, report: TileReport) -> Split:
-        """The split from the cache, generated into it first where it is not there yet."""
+    def _decoded(self, store: SplitCache | None, report: TileReport) -> Split:
+        """The split, from the cache where there is one, generated where it is not there yet."""
         shape = (self.count, self.size, self.size, 3)
-        digest, images, masks, counted = store.split(SOURCES, shape, np.uint8, partial(self._fill, report), report)
+        digest, images, masks, counted = decode(store, SOURCES, shape, np.uint8, partial(self._fill, report), report)
         return Split(self.split, np.array(images), np.array(masks), self._names(), digest, self._scenes(), counted)
-
-    def _generated(self, report: TileReport) -> Split:
-        images = np.empty((self.count, self.size, self.size, 3), np.uint8)
-        masks = np.empty((self.count, self.size, self.size), np.uint8)
-        digest = self._fill(report, images, masks)
-        return Split(self.split, images, masks, self._names(), digest, self._scenes())
 
     def _fill(self, report: TileReport, images: np.ndarray, masks: np.ndarray) -> str:
         """Generate into the arrays; the split's digest."""

@@ -21,6 +21,7 @@ from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from bench.engine.failures import chain
 from bench.errors import BenchError
 
 T = TypeVar("T")
@@ -161,7 +162,7 @@ def is_outage(error: BaseException) -> bool:
     """Whether a server could not be reached or broke off, rather than refused; a file is never away."""
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-    for one in _chain(error):
+    for one in chain(error):
         if isinstance(one, DBAPIError) and isinstance(one.orig, sqlite3.Error):
             return False
         if isinstance(one, OperationalError | InterfaceError | PendingRollbackError):
@@ -173,15 +174,8 @@ def is_outage(error: BaseException) -> bool:
 
 def is_locked(error: BaseException) -> bool:
     """Whether another program holds the lock of an SQLite file."""
-    found = [getattr(one, "orig", one) for one in _chain(error)]  # SQLAlchemy keeps what it wraps there
+    found = [getattr(one, "orig", one) for one in chain(error)]  # SQLAlchemy keeps what it wraps there
     return any(isinstance(one, sqlite3.OperationalError) and "locked" in str(one) for one in found)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came of: the first need not tell, since Optuna and SQLAlchemy wrap what they meet."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _broke_off(error: BaseException | None) -> bool:
