@@ -1,8 +1,10 @@
 """How much faster than the papers' code can the same function run: forms, runtimes and precisions, interleaved.
 
 The reference is LALE-S1 as the papers' code runs it: RMSNorm and StarReLU written out, the trained form, eager,
-contiguous. Beside it stands the fastest CNN of the papers, Linknet, in its own runtimes. A lower precision is reported
-apart, as long as its accuracy is not shown beside it.
+contiguous, with the weights trained on `world` that come with the suite. Beside it stands the fastest CNN of the
+papers, Linknet, in its own runtimes. Each run of LALE-S1 in a lower precision is scored on the test tiles beside fp32,
+and counts towards the targets only where it is equivalent. Linknet has no trained weights here: it may use any
+precision.
 """
 
 from __future__ import annotations
@@ -14,19 +16,24 @@ from typing import Any, ClassVar, NamedTuple
 import pandas as pd
 
 import archs
+from bench.data import DataSet, open_data
 from bench.engine import Cell
 from bench.records import Record
 from bench.report.columns import Column, Format, column
 from bench.report.tables import write_tables
+from bench.scenes.accuracy import NO_WEIGHTS, PrecisionScore, accuracy_cell, unscored
 from bench.speed.comparison import RunConfig, comparison_cell, quickest, recorded_ratio
 from bench.speed.cpu_load import TOLERABLE
 from bench.speed.protocol import SpeedProtocol
+from bench.stats import DELTA
 from bench.study import Layout, Report, Results, Setting
+from bench.training.trained import find_trained
 
 REFERENCE = "lale-s1, as published"
+NETWORK = "lale-s1@world"
 BASELINE = "smp/linknet-efficientnet_b0"
 SIZE = (256, 256)
-NUM_CLASSES = 7
+DATA = "world"
 TORCH = ("eager", "compile", "autotune")
 TARGETS = {"best": 5.0, "baseline": 2.5, "torch": 3.0}
 
@@ -42,21 +49,25 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    REFERENCE: Run("lale-s1", "trained", "eager"),
-    "lale-s1, compiled": Run("lale-s1", "trained", "compile", "fp32", "channels_last"),
-    "lale-s1, OpenVINO": Run("lale-s1", "trained", "openvino"),
-    "lale-s1 deployed": Run("lale-s1", "deployed", "eager", "fp32", "channels_last"),
-    "lale-s1 deployed, compiled": Run("lale-s1", "deployed", "compile", "fp32", "channels_last"),
-    "lale-s1 deployed, autotuned": Run("lale-s1", "deployed", "autotune", "fp32", "channels_last"),
-    "lale-s1 deployed, ONNX Runtime": Run("lale-s1", "deployed", "onnxruntime"),
-    "lale-s1 deployed, OpenVINO": Run("lale-s1", "deployed", "openvino"),
-    "lale-s1 deployed, OpenVINO bf16": Run("lale-s1", "deployed", "openvino", "bf16"),
+    REFERENCE: Run(NETWORK, "trained", "eager"),
+    "lale-s1, compiled": Run(NETWORK, "trained", "compile", "fp32", "channels_last"),
+    "lale-s1, OpenVINO": Run(NETWORK, "trained", "openvino"),
+    "lale-s1 deployed": Run(NETWORK, "deployed", "eager", "fp32", "channels_last"),
+    "lale-s1 deployed, compiled": Run(NETWORK, "deployed", "compile", "fp32", "channels_last"),
+    "lale-s1 deployed, autotuned": Run(NETWORK, "deployed", "autotune", "fp32", "channels_last"),
+    "lale-s1 deployed, ONNX Runtime": Run(NETWORK, "deployed", "onnxruntime"),
+    "lale-s1 deployed, OpenVINO": Run(NETWORK, "deployed", "openvino"),
+    "lale-s1 deployed, OpenVINO bf16": Run(NETWORK, "deployed", "openvino", "bf16"),
+    "lale-s1 deployed, ONNX Runtime int8": Run(NETWORK, "deployed", "onnxruntime", "int8"),
+    "lale-s1 deployed, OpenVINO int8": Run(NETWORK, "deployed", "openvino", "int8"),
     "linknet": Run(BASELINE, "trained", "eager"),
     "linknet deployed, compiled": Run(BASELINE, "deployed", "compile", "fp32", "channels_last"),
     "linknet deployed, autotuned": Run(BASELINE, "deployed", "autotune", "fp32", "channels_last"),
     "linknet deployed, ONNX Runtime": Run(BASELINE, "deployed", "onnxruntime"),
     "linknet deployed, OpenVINO": Run(BASELINE, "deployed", "openvino"),
     "linknet deployed, OpenVINO bf16": Run(BASELINE, "deployed", "openvino", "bf16"),
+    "linknet deployed, ONNX Runtime int8": Run(BASELINE, "deployed", "onnxruntime", "int8"),
+    "linknet deployed, OpenVINO int8": Run(BASELINE, "deployed", "openvino", "int8"),
 }
 
 TIMES = Format("z.2f", 1.0, "×", interval="[]")
@@ -69,6 +80,7 @@ COLUMNS = [
     column("latency_ms"),
     column("throughput"),
     Column("speedup", "Throughput relative to LALE-S1 as published", TIMES, "high", "speedup_low", "speedup_high"),
+    *(column(key) for key in ("fp32_f1", "precision_f1", "precision_verdict")),
     column("ceiling_share"),
     Column("output_difference", "Output difference", Format(".1e")),
     column("joules_per_image"),
@@ -78,7 +90,7 @@ KEYS = tuple(key for one in COLUMNS for key in (one.key, one.low, one.high) if k
 
 @dataclass(frozen=True)
 class Deployment:
-    """The study: one comparison a batch size, all runs in the same rounds.
+    """The study: one comparison a batch size, all runs in the same rounds; then the accuracy of each lower precision.
 
     Attributes:
         batches: of images a call.
@@ -88,7 +100,7 @@ class Deployment:
         seconds: of timed calls in a comparison at most, once there are enough rounds.
     """
 
-    uses: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ("delta",)
 
     name: str = "deployment"
     question: str = "How much faster than the papers' code can the same function run?"
@@ -99,23 +111,37 @@ class Deployment:
     seconds: float = 40.0
 
     def layout(self, setting: Setting) -> Layout:
-        """One cell a batch."""
-        return Layout({f"batch {batch}": self._cell(batch, setting.device) for batch in self.batches})
+        """A cell of speed for each batch, and one of accuracy for each trained run that is not in fp32."""
+        tiles = open_data(DATA)
+        speeds = {f"batch {batch}": self._cell(batch, tiles, setting.device) for batch in self.batches}
+        trained = {network: find_trained(network) for network in dict.fromkeys(run.network for run in RUNS.values())}
+        scored = {
+            accuracy_label(name): accuracy_cell(
+                weights, tiles, self._protocol(1, run), accuracy_label(name), setting.device
+            )
+            for name, run in RUNS.items()
+            if run.precision != "fp32" and (weights := trained[run.network]) is not None
+        }
+        details = {"classes": tiles.classes.num_classes, "data": tiles.name, "test_tiles": len(tiles["test"])}
+        return Layout({**speeds, **scored}, details=details)
 
     def report(self, results: Results) -> Report:
         """A table of all runs, and a sentence for each ratio that the study is about."""
-        labels, records = results.manifest.cells, results.records
-        frame = pd.DataFrame([row for label in labels for row in _rows(label, records.get(label))])
+        records = results.records
+        labels = [label for label in results.manifest.cells if label.startswith("batch ")]
+        accuracy = _accuracy(results)
+        frame = pd.DataFrame([row for label in labels for row in _rows(label, records.get(label), accuracy)])
         kept = [one for one in COLUMNS if one.key != "joules_per_image" or frame[one.key].notna().any()]
-        caption = self._caption(records)
+        caption = self._caption(results)
         files = write_tables(frame, kept, results.folder / "table", caption)
-        done = {label: record for label, record in records.items() if record.status == "ok"}
-        findings = [sentence for label, record in done.items() for sentence in _findings(label, record)]
+        done = {label: records[label] for label in labels if label in records and records[label].status == "ok"}
+        findings = [sentence for label, record in done.items() for sentence in _findings(label, record, accuracy)]
         return Report(results.folder, frame, kept, caption, files, findings)
 
-    def _cell(self, batch: int, device: str) -> Cell:
-        runs = {label: RunConfig(archs.config(run.network), self._protocol(batch, run)) for label, run in RUNS.items()}
-        return comparison_cell(runs, f"race at batch {batch}", self.size, NUM_CLASSES, device)
+    def _cell(self, batch: int, tiles: DataSet, device: str) -> Cell:
+        runs = {label: _run_config(run, self._protocol(batch, run)) for label, run in RUNS.items()}
+        classes = tiles.classes.num_classes
+        return comparison_cell(runs, f"race at batch {batch}", self.size, classes, device, tiles=tiles)
 
     def _protocol(self, batch: int, run: Run) -> SpeedProtocol:
         return SpeedProtocol(
@@ -123,23 +149,57 @@ class Deployment:
             threads=self.threads, calls=3, rounds=self.rounds, max_seconds=self.seconds, warmup_seconds=2.0,
         )  # fmt: skip
 
-    def _caption(self, records: Mapping[str, Record]) -> str:
-        kinds = sorted({record.environment.get("device_kind", "") for record in records.values()} - {""})
+    def _caption(self, results: Results) -> str:
+        details, setting = results.manifest.details, results.manifest.setting
+        kinds = sorted({record.environment.get("device_kind", "") for record in results.records.values()} - {""})
         where = f" on {' and '.join(kinds)}" if kinds else ""
+        scored = (
+            f" Macro F1 on the {details['test_tiles']} test tiles of {details['data']}, whose training tiles int8 is "
+            f"calibrated on; equivalent: within {100 * setting.get('delta', DELTA):g} points."
+            if "test_tiles" in details
+            else ""
+        )
         return (
-            f"{self.size[0]}x{self.size[1]}, {NUM_CLASSES} classes, CPU threads: {self.threads}{where}. All runs of a "
-            "batch size are timed in the same rounds. Medians with 95 % intervals; the roofline share is of the rates "
-            "that the device reached in those rounds."
+            f"{self.size[0]}x{self.size[1]}, {details.get('classes', 7)} classes, CPU threads: {self.threads}{where}. "
+            "All runs of a batch size are timed in the same rounds. Medians with 95 % intervals; the roofline share is "
+            f"of the rates that the device reached in those rounds.{scored}"
         )
 
 
-def _rows(label: str, record: Record | None) -> list[dict[str, Any]]:
+def accuracy_label(name: str) -> str:
+    """Label of the cell in which a run is scored."""
+    return f"accuracy: {name}"
+
+
+def _run_config(run: Run, protocol: SpeedProtocol) -> RunConfig:
+    trained = find_trained(run.network)
+    return RunConfig(trained.config if trained else archs.config(run.network), protocol, trained)
+
+
+def _accuracy(results: Results) -> dict[str, dict[str, Any]]:
+    """Of each run that is not in fp32: macro F1, that of fp32 and the verdict, or why there is none."""
+    delta = results.manifest.setting.get("delta", DELTA)
+    found = {}
+    for name in (name for name, run in RUNS.items() if run.precision != "fp32"):
+        record = results.records.get(accuracy_label(name))
+        if accuracy_label(name) not in results.manifest.cells:
+            found[name] = unscored(NO_WEIGHTS)
+        elif record is None or record.status != "ok":
+            found[name] = unscored("not scored yet" if record is None else f"not scored: {record.reason}")
+        else:
+            found[name] = PrecisionScore(record.result["fp32_f1"], record.result["f1"], delta).columns()
+    return found
+
+
+def _rows(label: str, record: Record | None, accuracy: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row a run; runs that were not timed keep the reason."""
     result = record.result if record is not None and record.status == "ok" else {}
     status = ("missing", "not measured yet") if record is None else (record.status, record.reason)
     speeds, rows = result.get("speeds", {}), []
-    for name, run in RUNS.items():
+    entered = RUNS if record is None else record.determinants["entries"]
+    for name, run in ((name, run) for name, run in RUNS.items() if name in entered):
         row = {**dict.fromkeys(KEYS), "batch": int(label.split()[-1]), "variant": name, **run._asdict()}
+        row |= accuracy.get(name, {})
         if name in speeds:
             ratio = recorded_ratio(speeds, name, REFERENCE)
             row |= {key: speeds[name][key] for key in KEYS if key in speeds[name]}
@@ -151,21 +211,36 @@ def _rows(label: str, record: Record | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _findings(label: str, record: Record) -> list[str]:
-    """The three ratios that have a target, then what bf16 does."""
+def _findings(label: str, record: Record, accuracy: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The three ratios that have a target, then what lower precisions do."""
     speeds = record.result["speeds"]
-    full = [name for name, run in RUNS.items() if run.precision == "fp32"]
-    own = [name for name in full if RUNS[name].network != BASELINE]
-    best, theirs = quickest(speeds, own), quickest(speeds, [name for name in full if name not in own])
+    own = [name for name, run in RUNS.items() if run.network != BASELINE and _counts(name, accuracy)]
+    theirs = quickest(speeds, [name for name, run in RUNS.items() if run.network == BASELINE])
+    best = quickest(speeds, own)
     torch_only = quickest(speeds, [name for name in own if RUNS[name].runtime in TORCH])
     load = _foreign_load(record)
     found = [f"{label}: {load}"] if load else []
     for target, fast, slow in (("best", best, REFERENCE), ("baseline", best, theirs), ("torch", torch_only, REFERENCE)):
         if fast and slow and fast != slow:
             found.append(f"{label}: {fast} has {_against_target(speeds, fast, slow, TARGETS[target], bool(load))}.")
-    low = [name for name in speeds if RUNS[name].precision == "bf16"]
-    ratios = {name: _times(speeds, name, name.removesuffix(" bf16")) for name in low}
-    return found + [f"{label}: {name} has {ratio} of fp32; F1 not measured." for name, ratio in ratios.items()]
+    for name in (name for name in speeds if name in accuracy):
+        exact = name.removesuffix(f" {RUNS[name].precision}")
+        if exact in speeds:
+            found.append(f"{label}: {name} has {_times(speeds, name, exact)} of fp32; {_scored(accuracy[name])}.")
+    return found
+
+
+def _counts(name: str, accuracy: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a run of ours counts towards a target: in fp32, or where it is as accurate."""
+    return name not in accuracy or accuracy[name]["precision_verdict"] in ("equivalent", "better")
+
+
+def _scored(row: Mapping[str, Any]) -> str:
+    if row["fp32_f1"] is None:
+        return f"accuracy: {row['precision_verdict']}"
+    return (
+        f"macro F1 {100 * row['precision_f1']:.1f} % against {100 * row['fp32_f1']:.1f} %: {row['precision_verdict']}"
+    )
 
 
 def _foreign_load(record: Record) -> str:

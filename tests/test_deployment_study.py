@@ -17,14 +17,16 @@ from bench.study import Manifest, Results, Setting
 from studies import deployment
 from studies.deployment import REFERENCE, RUNS, STUDY, Run
 
+OURS = deployment.NETWORK, True
 TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16, stem_width=8)
 BRIEF = SpeedProtocol(calls=1, rounds=6, min_seconds=0, max_seconds=0.1, warmup_seconds=0.05, threads=1)
 
 
 def test_every_run_of_the_study_can_be_asked_for():
     cells = STUDY.layout(Setting()).cells
-    assert list(cells) == ["batch 1", "batch 8"]
-    for label, batch in zip(cells, (1, 8), strict=True):
+    scored = [f"accuracy: {name}" for name, run in RUNS.items() if (run.network, run.precision != "fp32") == OURS]
+    assert list(cells) == ["batch 1", "batch 8", *scored] and len(scored) == 3
+    for label, batch in (("batch 1", 1), ("batch 8", 8)):
         runs = cells[label].determinants["entries"]
         assert list(runs) == list(RUNS)
         assert {run["protocol"].get("batch", 1) for run in runs.values()} == {batch}
@@ -71,12 +73,57 @@ def test_a_race_is_recorded_and_reported(tmp_path, monkeypatch):
     assert {path.name for path in found.files} == {"table.csv", "table.md"}
 
 
+def test_a_lower_precision_counts_only_where_it_is_as_accurate(tmp_path):
+    names = [name for name, run in RUNS.items() if (run.network, run.precision != "fp32") == OURS]
+    accurate, lost, _ = names
+    scored = {accurate: {"fp32_f1": 0.562, "f1": 0.565}, lost: {"fp32_f1": 0.562, "f1": 0.551}}
+    records = {
+        f"accuracy: {name}": Record(
+            key=name, kind="accuracy", status="ok", determinants={}, result=result, environment={}, seconds=0
+        )
+        for name, result in scored.items()
+    }
+    cells = {"batch 1": "a", **{f"accuracy: {name}": name for name in names}}
+    manifest = Manifest("deployment", "?", "deployment", {"device": "cpu", "delta": 0.01}, cells)
+    found = deployment._accuracy(Results(manifest, records, tmp_path))
+    assert [found[name]["precision_verdict"] for name in names] == ["equivalent", "worse", "not scored yet"]
+    assert found["linknet deployed, OpenVINO int8"]["precision_verdict"] == "no trained weights"
+    assert [deployment._counts(name, found) for name in (REFERENCE, *names)] == [True, True, False, False]
+
+    speeds = {name: _speed(1.0) for name in RUNS} | {lost: _speed(0.01), accurate: _speed(0.1)}
+    timed = Record(
+        key="a",
+        kind="race",
+        status="ok",
+        determinants={"entries": dict.fromkeys(RUNS)},
+        result={"speeds": speeds, "missing": {}},
+        environment={"usable_cores": 8},
+        seconds=0,
+    )
+    sentences = deployment._findings("batch 1", timed, found)
+    assert (
+        f"batch 1: {accurate} has 10.00 [10.00, 10.00] times the throughput of {REFERENCE}; target 5×: met."
+        in sentences
+    )
+    assert not any(lost in sentence and "target" in sentence for sentence in sentences)
+    assert any(lost in sentence and "macro F1 55.1 % against 56.2 %: worse" in sentence for sentence in sentences)
+    assert any("linknet" in sentence and "accuracy: no trained weights" in sentence for sentence in sentences)
+    rows = {row["variant"]: row for row in deployment._rows("batch 1", timed, found)}
+    assert rows[accurate]["precision_f1"] == 0.565
+    assert all(row["precision_verdict"] for name, row in rows.items() if RUNS[name].precision != "fp32")
+
+
+def _speed(seconds: float) -> dict:
+    blocks = [seconds * 1e3] * 8
+    return {"protocol": {"batch": 1}, "block_rounds_ms": blocks, "threads": 1, "throughput": 1 / seconds}
+
+
 def _findings_with(record: Record, cores: int, other_cores: float) -> list[str]:
     result = copy.deepcopy(record.result)
     for speed in result["speeds"].values():
         speed["other_cores"] = other_cores
     environment = {**record.environment, "usable_cores": cores}
-    return deployment._findings("batch 1", replace(record, result=result, environment=environment))
+    return deployment._findings("batch 1", replace(record, result=result, environment=environment), {})
 
 
 def test_cores_of_others_are_what_is_busy_without_us(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 import archs
 from bench.counting.cells import IMAGE_CHANNELS
@@ -15,17 +16,50 @@ from bench.errors import BenchError
 from bench.records import anonymised
 from bench.records.identity import changed_fields, network_determinants
 from bench.speed.protocol import SpeedProtocol
+from bench.speed.quantise import IMAGES, calibration_images
 from bench.stats.medians import Median, median_interval
+
+if TYPE_CHECKING:
+    from bench.data import DataSet
+    from bench.training.trained import TrainedNetwork
 
 PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "onnx", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A network and how it is run."""
+    """A network and how it is run.
+
+    `trained`: the network with its weights; without it the weights are those that it is built with.
+    """
 
     config: archs.ArchConfig
     protocol: SpeedProtocol
+    trained: TrainedNetwork | None = None
+
+    def build(self, num_classes: int, in_channels: int) -> nn.Module:
+        """The network, with its weights if it has some, else for so many classes and bands."""
+        return self.trained.build() if self.trained else archs.build(self.config, num_classes, in_channels)
+
+    def determinants(self, num_classes: int, in_channels: int, tiles: DataSet | None) -> dict[str, Any]:
+        """What a record of its speed depends on, but for the machine."""
+        if self.trained is not None:
+            num_classes, in_channels = len(self.trained.names), len(self.trained.bands)
+        found = {
+            **network_determinants(self.config, num_classes, in_channels),
+            "protocol": changed_fields(self.protocol),
+        }
+        if self.trained is not None:
+            found["weights"] = self.trained.digest
+        if tiles is not None and self.protocol.precision == "int8":
+            found["calibration"] = {"data": tiles.fingerprint, "images": IMAGES}
+        return found
+
+    def calibration(self, tiles: DataSet | None, size: tuple[int, int]) -> Tensor | None:
+        """What int8 is calibrated on; None for other precisions."""
+        if tiles is None or self.protocol.precision != "int8":
+            return None
+        return calibration_images(tiles, self.trained.bands if self.trained else tiles.bands, size)
 
 
 def comparison_cell(
@@ -35,23 +69,21 @@ def comparison_cell(
     num_classes: int,
     device: str,
     in_channels: int = IMAGE_CHANNELS,
+    tiles: DataSet | None = None,
 ) -> Cell:
     """One interleaved run of `runs`, in their order. Those whose runtime or precision is not to be had here are left
-    out, with the reason in the record's `missing`."""
+    out, with the reason in the record's `missing`.
+
+    `tiles`: int8 is calibrated on those of the training split.
+    """
     from bench.records.environment import device_kind
 
     determinants = {
-        "entries": {
-            name: {
-                **network_determinants(run.config, num_classes, in_channels),
-                "protocol": changed_fields(run.protocol),
-            }
-            for name, run in runs.items()
-        },
+        "entries": {name: run.determinants(num_classes, in_channels, tiles) for name, run in runs.items()},
         "order": list(runs),
         "size": size,
         "device": device_kind(device),
-        "versions": _versions(),
+        "versions": _versions(int8=any(run.protocol.precision == "int8" for run in runs.values())),
     }
 
     def measure(context: CellContext) -> Mapping[str, Any]:
@@ -59,8 +91,11 @@ def comparison_cell(
 
         absent = {name: reason for name, run in runs.items() if (reason := missing(run.protocol, device))}
         running = {name: run for name, run in runs.items() if name not in absent}
-        models = {run.config: archs.build(run.config, num_classes, in_channels) for run in running.values()}
-        contenders = {name: Contender(models[run.config], size, run.protocol) for name, run in running.items()}
+        models = {(run.config, run.trained): run.build(num_classes, in_channels) for run in running.values()}
+        contenders = {
+            name: Contender(models[run.config, run.trained], size, run.protocol, run.calibration(tiles, size))
+            for name, run in running.items()
+        }
         raced = race_isolated(contenders, device, in_channels)
         absent |= {name: anonymised(reason) for name, reason in raced.failures.items()}
         return {"speeds": {name: speed.to_dict() for name, speed in raced.speeds.items()}, "missing": absent}
@@ -95,11 +130,11 @@ def missing(protocol: SpeedProtocol, device: str) -> str:
     return ""
 
 
-def _versions() -> dict[str, str]:
+def _versions(int8: bool) -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, "nncf") if int8 else PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
