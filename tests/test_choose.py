@@ -223,7 +223,8 @@ def test_without_a_speed_a_limit_of_time_is_not_met():
 def test_recorded_speeds_are_marked(where, here):
     found = answer(PAIR, SET, wish(within=1e9), here=here)
     assert {offer.where for offer in found.chosen} == {where}
-    assert "Recorded times: a processor, 2 threads." in words.sentences(found)
+    told = [*words.sentences(found), *words.frame(found)["where"]]
+    assert any("a processor, 2 threads" in text for text in told)
     assert all(("time" in offer.unsettled(found.wish)) == (where in (THREADS, ELSEWHERE)) for offer in found.chosen)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.choose.answer import HERE, Answer, Offer
+from bench.choose.answer import HERE, RECORD, Answer, Offer
 from bench.choose.candidates import NOT_COMPARED
 from bench.choose.known import NOT_TRAINED
 from bench.engine.display import duration
@@ -31,7 +31,7 @@ def frame(found: Answer) -> pd.DataFrame:
 
 
 def columns(found: Answer, rows: pd.DataFrame) -> list[Column]:
-    """What the table shows: of what is not known in any row, and of a single training or origin, nothing."""
+    """What the table shows: of what is not known in any row, and of the training where all have one, nothing."""
     unit, scale = _unit(found)
     all_columns = [
         column("variant"),
@@ -50,8 +50,8 @@ def columns(found: Answer, rows: pd.DataFrame) -> list[Column]:
         Column("kwh", "Energy", Format(".3g", 1.0, "kWh"), "low"),
         Column("where", "Timed"),
     ]
-    alike = [key for key in ("training", "where") if len(set(rows[key])) <= 1]
-    return [one for one in all_columns if one.key not in alike and not rows[one.key].map(is_missing).all()]
+    left_out = ["training"] if len(set(rows["training"])) == 1 else []
+    return [one for one in all_columns if one.key not in left_out and not rows[one.key].map(is_missing).all()]
 
 
 def sentences(found: Answer) -> list[str]:
@@ -99,7 +99,7 @@ def _row(found: Answer, offer: Offer, verdict: str, scenes: str) -> dict[str, An
         "storage_bytes": offer.bytes,
         "params": offer.params,
         "kwh": None if offer.joules is None else offer.joules / JOULES_A_KWH,
-        "where": offer.where,
+        "where": _machine(offer) if offer.where == RECORD else offer.where,
         "machine": _machine(offer),
     }
 
@@ -167,7 +167,7 @@ def _conditions(found: Answer) -> list[str]:
         f"F1: test tiles of {found.data.name} ({found.data.fingerprint[:12]}) after {' or '.join(trainings)}; 95 % "
         f"intervals over trainings. {found.data.scope}".rstrip(),
     ]
-    recorded = sorted({_machine(offer) for offer in found.chosen if offer.where != HERE} - {""})
+    recorded = sorted({_machine(offer) for offer in found.chosen if offer.where not in (HERE, RECORD)} - {""})
     return said + ([f"Recorded times: {'; '.join(recorded)}."] if recorded else [])
 
 
