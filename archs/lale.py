@@ -4,8 +4,6 @@
 parameters, storage and MACs meet every published digit. Where several designs fit, the choice is a field here.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -92,7 +90,7 @@ class LALEConfig:
         """The decoder's share of the fields."""
         return MLPDecoderConfig(self.decoder_width, self.fusion, self.decoder_norm, self.decoder_act, self.dropout)
 
-    def build_encoder(self, in_channels: int) -> LALEEncoder:
+    def build_encoder(self, in_channels: int) -> "LALEEncoder":
         """The encoder alone: four maps of strides 4, 8, 16, 32."""
         return LALEEncoder(self, in_channels)
 

@@ -1,7 +1,5 @@
 """The search space of LALE: between which values each field may move, and the rules between fields."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from archs.layers import ACTIVATIONS, NORMS

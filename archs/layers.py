@@ -3,8 +3,6 @@
 Maps are `(N, C, H, W)` throughout; a norm named here normalises over the channels of a map.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -5,8 +5,6 @@ score, to the deviation between seeds (which decides how many trainings a verdic
 done when it ended. Four networks, so that no lever is chosen for one kind alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType

@@ -4,8 +4,6 @@
 be worked out on paper.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

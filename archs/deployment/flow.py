@@ -4,8 +4,6 @@ Nothing is computed, so any network that runs without reading a tensor's values 
 around its operators does. A value is one state of one tensor: an operator that writes in place makes a new value.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field

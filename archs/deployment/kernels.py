@@ -4,8 +4,6 @@ What multiplies or shifts channels in front of a 1x1 convolution goes into its w
 kernel where there is one (CUDA; a compiler makes its own), and of StarReLU a relu and a square.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

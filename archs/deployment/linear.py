@@ -5,8 +5,6 @@ convolution, bias included, and projection, mixing and a batch norm behind it mu
 each map, run at that map's own resolution (or after the resize, of a map finer than the sum); the results are added.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

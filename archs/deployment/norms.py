@@ -4,8 +4,6 @@ In evaluation such a norm is `scale * x + shift` for each channel. Which of them
 `archs.deployment.search`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ A norm goes *before*, into the layers whose outputs (or their sum) it reads, whe
 norm would have put its shift, so that no bias can stand for it).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What a network has and its logits do not need: auxiliary heads, dropout, and work on the way to nothing."""
 
-from __future__ import annotations
-
 from typing import Any, NoReturn
 
 import torch

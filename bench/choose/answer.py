@@ -1,7 +1,5 @@
 """The networks that meet a wish, in order, and what keeps the others from it. Nothing is timed here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 

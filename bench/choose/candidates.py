@@ -1,7 +1,5 @@
 """The networks that have a score on a data set, and what studies say of one against another."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 A table of the committed results lies inside the package (`committed`), so that an installed suite knows them too.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -180,7 +178,7 @@ class Known:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Known:
+    def from_dict(cls, document: Mapping[str, Any]) -> "Known":
         """What `to_dict` made plain."""
         return cls(tuple(map(_study_from, document["studies"])), tuple(map(_speed_from, document["speeds"])))
 

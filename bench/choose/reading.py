@@ -1,7 +1,5 @@
 """What studies and their records know, read from the folders of results."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How long a network takes for the land: from its throughput, recorded or raced here, and the windows of the land."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +39,7 @@ class Land:
     useful: float
 
     @classmethod
-    def of(cls, pixels: float, data: KnownSet) -> Land:
+    def of(cls, pixels: float, data: KnownSet) -> "Land":
         """The windows that `predict` lays by default for networks trained on the tiles of `data`."""
         length = min(LARGEST_SCENE, max(1, round(pixels**0.5)))
         found = tiling(length, length, data.tile_size)

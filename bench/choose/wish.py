@@ -1,7 +1,5 @@
 """What is asked for: so much land at a pixel size, and limits."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The application: its commands, what is common to all, and how errors leave it."""
 
-from __future__ import annotations
-
 import errno
 import io
 import runpy

@@ -1,7 +1,5 @@
 """Options that several commands share, and what their text stands for."""
 
-from __future__ import annotations
-
 import ast
 import json
 import sys

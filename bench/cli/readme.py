@@ -7,8 +7,6 @@ columns -->` (what the columns of tables are) or `<!-- choose data=NAME land_km2
 --records-only` answers; `columns` and `sentences` show less of it); it ends at `<!-- end -->`.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import shlex

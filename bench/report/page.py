@@ -3,8 +3,6 @@
 It takes plain data; `lale-bench report` gathers them from the folders of studies and searches.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -6,8 +6,6 @@ window alone answers. What is nearer to a window's border than half of (overlap 
 sees less of the scene there.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Hard budgets, and the sentence for one that nothing keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property

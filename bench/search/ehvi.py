@@ -12,8 +12,6 @@ so thousands of feasible candidates are compared at once. The idea of the expect
 Emmerich et al., 2006 (IEEE TEVC 10(4)); that known costs leave one uncertain dimension is what makes it closed here.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -231,7 +229,7 @@ class _Process:
         noise = self._model.kernel_.k2.noise_level * self._scores.std() ** 2
         return mean, np.sqrt(np.clip(deviation**2 - noise, 0, None))
 
-    def believing(self, points: np.ndarray) -> _Process:
+    def believing(self, points: np.ndarray) -> "_Process":
         """The same process, had these points been scored as it predicts."""
         scores = np.concatenate([self._scores, self._model.predict(points)])
         return _Process(np.concatenate([self._points, points]), scores, self._model.kernel_)

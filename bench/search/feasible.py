@@ -4,8 +4,6 @@ Nothing infeasible is ever proposed, so no trial is refused: a refused trial tea
 again may never end. What a sampler draws outside the budget is moved to a feasible point close to it.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ stand beside the rungs as rankings that cost nothing: a rung that does not beat 
 scheme is that of Jamieson and Talwalkar, 2016 (AISTATS), with Pareto ranks in place of a single loss.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

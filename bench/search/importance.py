@@ -1,7 +1,5 @@
 """Which of the searched fields the score depends on, as far as the trials can tell."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

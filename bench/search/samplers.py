@@ -1,7 +1,5 @@
 """Samplers by name, each wrapped so that all it proposes is feasible, new where possible, and repeatable."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Any config of the registry can be searched: its class may offer a space with rul
 `archs.searchable`); for every other the values stand in a small file (`read_values`).
 """
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """In words: how a searched config differs from the one that it is held against, and what that costs and brings."""
 
-from __future__ import annotations
-
 from dataclasses import fields, is_dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Cells of speed: several networks in one interleaved measurement."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

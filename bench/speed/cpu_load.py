@@ -5,8 +5,6 @@ suffer from that very differently (OpenMP's barriers more than task queues), so 
 measurements are no longer those of the networks.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -4,8 +4,6 @@ A counter that is absent reads as nothing at all, never as 0. RAPL counts a whol
 is in the figure; on most machines only an administrator may read it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ What is reported is the median over rounds with its interval, so one bad moment 
 round by round (`ratio`).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -10,8 +10,6 @@ The rates have a clock of their own, which stops when a value of the result has 
 does not wait for the device cannot hide by making both fast.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field

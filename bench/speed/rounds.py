@@ -1,7 +1,5 @@
 """Rounds: each network has its turn in each, in an order that rotates, until enough is known."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from statistics import median

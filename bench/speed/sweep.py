@@ -1,7 +1,5 @@
 """Throughput at the best batch: larger and larger batches until it stops growing."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The compulsory work of a call: what no runtime can leave out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

@@ -4,8 +4,6 @@ They show what a record's history holds, and the loss of every step. They determ
 record with and without them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ configs. Two surrogates give the F1, a Gaussian process and a forest, because a 
 process may have an advantage on the first.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar

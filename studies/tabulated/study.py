@@ -5,8 +5,6 @@ configs are spread evenly over the logarithm of their MACs; some are trained wit
 between trainings. The surrogate's error is measured on configs that it has not seen.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
