@@ -47,28 +47,38 @@ def read_raster(path: Path) -> np.ndarray:
 
     Raises `BenchError` where rasterio is not installed, and rasterio's own `RasterioError` for a broken file.
     """
-    with _rasterio(path).open(path, driver="GTiff") as source:
+    with _without_notes().open(path, driver="GTiff") as source:
         return np.ascontiguousarray(np.moveaxis(source.read(), 0, -1))
 
 
 def write_raster(path: Path, pixels: np.ndarray, names: tuple[str, ...]) -> None:
     """Write (H, W, B) losslessly, with the bands' names. Raises `BenchError` where rasterio is not installed."""
     height, width, bands = pixels.shape
-    with _rasterio(path).open(
+    with _without_notes().open(
         path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=pixels.dtype, compress="deflate"
     ) as target:
         target.write(np.moveaxis(pixels, -1, 0))
         target.descriptions = names
 
 
-def _rasterio(path: Path) -> Any:
+def require_rasterio() -> Any:
+    """The package rasterio.
+
+    Raises:
+        BenchError: it is not installed.
+    """
     try:
         import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
+        import rasterio.errors
     except ImportError:
         raise BenchError(
-            f"{path} is a TIFF of many bands or of more than 8 bits, which rasterio reads and writes; install it with: "
+            "GeoTIFF, and TIFF of many bands or of more than 8 bits, need rasterio, which is not installed: "
             "pip install 'lale-bench[geo]'"
         ) from None
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # a tile needs no place on the map
+    return rasterio
+
+
+def _without_notes() -> Any:
+    rasterio = require_rasterio()
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)  # a tile needs no place
     return rasterio

@@ -20,9 +20,10 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import UInt8
 
+from bench.data.geotiff import require_rasterio
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
-from bench.scenes.source import CACHE_BYTES, Georeference, require_rasterio
+from bench.scenes.source import CACHE_BYTES, Georeference
 
 NO_DATA = 255
 """Class index of pixels where the scene holds no data."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from bench.data.geotiff import require_rasterio
 from bench.errors import BenchError
 
 GEO_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2"})
@@ -148,20 +149,6 @@ def _raster(path: Path) -> Iterator[Scene]:
                 yield RasterScene(path, source)
         except rasterio.errors.RasterioError as error:
             raise BenchError(f"{path.name} cannot be read ({_said(error)}): it is damaged, or no raster") from error
-
-
-def require_rasterio() -> Any:
-    """The package rasterio.
-
-    Raises:
-        BenchError: it is not installed.
-    """
-    try:
-        import rasterio
-        import rasterio.errors
-    except ImportError:
-        raise BenchError("GeoTIFF needs rasterio, which is not installed: pip install 'lale-bench[geo]'") from None
-    return rasterio
 
 
 def _picture(path: Path) -> PictureScene:
