@@ -12,7 +12,6 @@ from bench.cli.options import (
     OUTPUT,
     JsonOption,
     SetOption,
-    SizeOption,
     parse_settings,
     print_json,
     writable_file,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from archs import ArchConfig
 
-DEFAULT_CLASSES, DEFAULT_CHANNELS = 7, 3
+DEFAULT_CLASSES = 7
 
 
 def export(
@@ -46,7 +45,9 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Write `config.json` and `weights.safetensors` here.", callback=writable_folder)
     ] = None,
-    size: SizeOption = 256,
+    size: Annotated[
+        int | None, typer.Option(help="Side in pixels of an image; by default that of the training tiles, else 256.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Images a call of the ONNX network.")] = 1,
     num_classes: Annotated[int | None, typer.Option("--classes", help="Else as the config says, or 7.")] = None,
     deployed: Annotated[
@@ -59,7 +60,8 @@ def export(
 
     The ONNX file is run by ONNX Runtime on random images and must give the same logits as the network as it was
     trained (within 1e-4 of the largest), or it is not written. It takes `image`, float32 (batch, bands, H, W), in the
-    range that training used, and gives `logits`.
+    range that training used, and gives `logits`. Its metadata name classes and bands and what scales these, so that
+    `predict` and `evaluate` take the file.
     """
     import archs
     from bench.speed.export import export_onnx
@@ -77,7 +79,7 @@ def export(
         )
     config = archs.config(saved or name, **parse_settings(settings))
     about = _about(saved, num_classes)
-    channels = len(about["bands"]) if "bands" in about else DEFAULT_CHANNELS
+    channels = len(about["bands"])
     model = archs.build(config, about["num_classes"], channels).eval()
     if source is not None:
         load_weights(model, source)
@@ -85,8 +87,9 @@ def export(
     if out is not None:
         report["files"] += [str(path) for path in _save(config, model, out, about)]
     if onnx is not None:
-        form = archs.deploy(model, (size, size)) if deployed else model
-        exported = export_onnx(form, onnx, (size, size), batch, in_channels=channels, reference=model)
+        sides = (size, size) if size else tuple(about.get("tile_size", (256, 256)))
+        form = archs.deploy(model, sides) if deployed else model
+        exported = export_onnx(form, onnx, sides, batch, in_channels=channels, reference=model, about=about)
         report["files"].append(str(onnx))
         report["onnx"] = {"bytes": exported.bytes, "difference": exported.difference, "agreement": exported.agreement}
     return print_json(report) if as_json else _print(report)
@@ -104,11 +107,15 @@ def _saved_config(name: str) -> Path | None:
 
 def _about(saved: Path | None, num_classes: int | None) -> dict[str, Any]:
     """What the saved file says of classes and bands; its classes are dropped where another number is asked for."""
+    from bench.data.bands import RGB
+
     found = json.loads(saved.read_text(encoding="utf-8")) if saved and saved.is_file() else {}
     about = {key: found[key] for key in ("trained_on", "classes", "tile_size", "bands", "credit") if key in found}
     known = found.get("num_classes", DEFAULT_CLASSES)
     if num_classes not in (None, known):
         about.pop("classes", None)
+    if "bands" not in about:
+        about["bands"] = [band.to_dict() for band in RGB]
     return {"num_classes": num_classes or known, **about}
 
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 NetworkArgument = Annotated[
     str,
     typer.Argument(
-        help="A folder that `train` wrote, a member of a search's front (`front/NAME.json`), or a network whose "
-        "weights come with the suite, as `NAME@world`."
+        help="A folder that `train` wrote, a member of a search's front (`front/NAME.json`), an ONNX file that "
+        "`export` wrote, or a network whose weights come with the suite, as `NAME@world`."
     ),
 ]
 FormOption = Annotated[str, typer.Option(help="`deployed` or `trained`.")]
@@ -134,7 +134,17 @@ def _report(found: Map) -> dict[str, Any]:
         "km2_per_s": rate * found.pixel_area / 1e6 if found.pixel_area else None,
         "network_share_processed": timing.network_seconds / timing.seconds,
         "network_share_useful": rate / bare if bare else None,
+        "peak_mib": _peak_mib(),
     }
+
+
+def _peak_mib() -> int | None:
+    """Most memory that this process has held so far, PyTorch included; None where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("VmHWM:")), None)
 
 
 def _sentence(found: Map) -> str:
@@ -143,10 +153,11 @@ def _sentence(found: Map) -> str:
         return f"{found.path} is there already"
     land = f", {report['km2_per_s']:,.3g} km2/s" if report["km2_per_s"] else ""
     share = report["network_share_useful"]
+    memory = f"; {report['peak_mib']:,} MiB of memory at most" if report["peak_mib"] else ""
     ratio = f" ({share:.0%} of it over useful pixels)" if share else ""
     return (
         f"{found.path}, {found.size[1]} x {found.size[0]} px: {report['pixels_per_s']:,.0f} px/s{land}; "
-        f"{report['network_share_processed']:.0%} of the time in the network{ratio}"
+        f"{report['network_share_processed']:.0%} of the time in the network{ratio}{memory}"
     )
 
 

@@ -12,6 +12,7 @@ import torch
 
 import archs
 from bench.counting import count_macs, count_params
+from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 from bench.training.trained import CONFIG, WEIGHTS, TrainedNetwork, open_trained
 
@@ -39,6 +40,8 @@ def publish(trained: TrainedNetwork, folder: Path) -> TrainedNetwork:
     """
     from safetensors.torch import load_file, save
 
+    if trained.weights.suffix != ".safetensors":
+        raise BenchError(f"{trained.name} holds no weights that could be passed on: give the folder of its training")
     folder.mkdir(parents=True, exist_ok=True)
     halved = {
         name: value.half() if value.is_floating_point() else value for name, value in load_file(trained.weights).items()

@@ -86,16 +86,16 @@ def evaluate_trained(
     tiles = data[split]
     network = WindowNetwork(trained, data.tile_size, protocol, device, calibration)
     whole, near, reliabilities = [], [], []
-    for first in range(0, len(tiles), protocol.batch):
-        images = tiles.images[first : first + protocol.batch].transpose(0, 3, 1, 2)
-        truth = torch.from_numpy(np.ascontiguousarray(tiles.masks[first : first + protocol.batch]))
+    for first in range(0, len(tiles), network.batch):
+        images = tiles.images[first : first + network.batch].transpose(0, 3, 1, 2)
+        truth = torch.from_numpy(np.ascontiguousarray(tiles.masks[first : first + network.batch]))
         shares = network(trained.scaled(images)).softmax(1)
         confidence, winner = shares.max(1)
         predicted = labels[winner]
         whole.append(confusion(predicted, truth, data.classes.num_classes, data.classes.ignore_index))
         near.append(boundary_confusion(predicted, truth, data.classes.num_classes, data.classes.ignore_index))
         reliabilities.append(_reliability(confidence, predicted, truth, data.classes.ignore_index))
-        on_tile(min(first + protocol.batch, len(tiles)), len(tiles))
+        on_tile(min(first + network.batch, len(tiles)), len(tiles))
     return Evaluation(np.concatenate(whole), np.concatenate(near), _sum(reliabilities), tiles.scenes, network.in_float)
 
 

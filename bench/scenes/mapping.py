@@ -159,7 +159,9 @@ def _require_bands(trained: TrainedNetwork, scene: Scene) -> None:
 
 
 def input_rule(config: ArchConfig) -> InputRule:
-    """What an architecture says of its input; any size where the config is of no registered entry."""
+    """What an architecture, or a file, says of its input; any size where the config is of no registered entry."""
+    if isinstance(rule := getattr(config, "inputs", None), InputRule):
+        return rule
     rules = (archs.entry(name).inputs for name in archs.names() if archs.entry(name).config == config)
     return next(rules, InputRule())
 

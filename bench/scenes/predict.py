@@ -68,6 +68,7 @@ class WindowNetwork:
     ) -> None:
         from bench.speed.runtimes import ModelCache, input_type, prepare, refuse_other_output
 
+        protocol = trained.suited(protocol, side)
         model = trained.build().to(device)
         image = _example(protocol.batch, len(trained.bands), side, calibration)
         # A copy of its own, in the layout that the runtime reads: what is written into it later must reach the runtime.
@@ -78,6 +79,7 @@ class WindowNetwork:
         models = ModelCache()
         with torch.inference_mode():
             expected = model(image.to(device))
+            _require_logits(trained, expected, image)
             ran = models.network(model, self._input, protocol)
             self._prepared = prepare(ran, self._input, protocol, models, calibration)
             refuse_other_output(trained.name, self._prepared.read(self._prepared.call()), expected, protocol)
@@ -96,6 +98,15 @@ class WindowNetwork:
         self.seconds += time.perf_counter() - start
         self.windows += self.batch
         return logits
+
+
+def _require_logits(trained: TrainedNetwork, found: Tensor, image: Tensor) -> None:
+    wanted = (len(image), len(trained.names), *image.shape[2:])
+    if tuple(found.shape) != wanted:
+        raise BenchError(
+            f"{trained.name} gives {' x '.join(map(str, found.shape))} numbers where its classes and the image ask for "
+            f"{' x '.join(map(str, wanted))}: a class a pixel is needed"
+        )
 
 
 def _example(batch: int, bands: int, side: tuple[int, int], calibration: Tensor | None) -> Float[Tensor, "n c h w"]:

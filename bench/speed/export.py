@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,8 @@ TOLERANCE = 1e-4
 """Largest difference between ONNX Runtime's logits and torch's, as a share of the largest logit. In single precision
 two orders of the same sums differ by about 1e-6; a wrong operator differs by far more than this."""
 CHECKED_IMAGES = 2
+METADATA = "lale-bench"
+"""Entry of an ONNX file's metadata: classes, bands and what scales them, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ def export_onnx(
     *,
     in_channels: int = 3,
     reference: nn.Module | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Write a network as ONNX and run the file on random images: it exists afterwards only if it computes the same.
 
@@ -58,17 +64,21 @@ def export_onnx(
         in_channels: channels of an image.
         reference: the network whose output the file must give; `model` itself if None. For a deployed network give
             the one that was deployed, and the whole way is checked.
+        about: what `config.json` says of classes and bands; it goes into the file's metadata, so that the file alone
+            can be run on new land.
 
     Raises:
         BenchError: the extra `onnx` is not installed, the network cannot be exported, or the file computes something
             else (beyond `TOLERANCE`).
     """
-    _require_onnx()
+    require_onnx()
     image = torch.randn(batch, in_channels, *size, generator=torch.Generator().manual_seed(0))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(draft_name(path) + ".onnx")
     try:
         _write(model.eval(), image, draft)
+        if about is not None:
+            _describe(draft, about)
         difference, agreement = _compare(draft, (reference or model).eval(), batch, in_channels, size)
         if not difference <= TOLERANCE:
             raise BenchError(
@@ -81,7 +91,8 @@ def export_onnx(
     return Exported(path, path.stat().st_size, difference, agreement)
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
+    """Raise `BenchError` unless the packages of the extra `onnx` are installed."""
     from importlib.util import find_spec
 
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
@@ -105,6 +116,14 @@ def _write(model: nn.Module, image: Tensor, path: Path) -> None:
             )
     except Exception as error:  # the exporter raises whatever its parts raise
         raise BenchError(f"the network cannot be exported to ONNX: {_reason(error)}") from error
+
+
+def _describe(path: Path, about: Mapping[str, Any]) -> None:
+    import onnx
+
+    file = onnx.load(path)
+    onnx.helper.set_model_props(file, {METADATA: json.dumps(about)})
+    onnx.save(file, path)
 
 
 def _reason(error: BaseException) -> str:

@@ -75,6 +75,8 @@ class ModelCache:
         """The network as an ONNX file for inputs of `x`'s shape, checked (see `bench.speed.export`)."""
         from bench.speed.export import export_onnx
 
+        if isinstance(file := getattr(network, "onnx", None), bytes):
+            return file  # it is one (`bench.training.exported`)
         key = (id(network), tuple(x.shape))
         if key not in self._files:
             with tempfile.TemporaryDirectory() as folder:

@@ -1,14 +1,17 @@
 """A trained network as files: config, weights, classes, and how its pixels are scaled.
 
-A folder that `lale-bench train` wrote, a member of a search's front, or `NAME@DATA`, weights that come with the suite.
+A folder that `lale-bench train` wrote, a member of a search's front, `NAME@DATA`, weights that come with the suite, or
+an exported ONNX file.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +23,9 @@ from archs import ArchConfig
 from bench.data import DataSet
 from bench.data.bands import RGB, Band, scaled
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.speed.protocol import SpeedProtocol
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 
@@ -66,6 +72,10 @@ class TrainedNetwork:
         load_weights(model, self.weights)
         return model.eval()
 
+    def suited(self, protocol: SpeedProtocol, side: tuple[int, int]) -> SpeedProtocol:
+        """The protocol as far as this network can be run by it on images of a size; any, where it is PyTorch's."""
+        return protocol
+
     def scaled(self, pixels: Shaped[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """What the network takes, in float32, of pixels in the numbers of the file."""
         return torch.from_numpy(scaled(pixels, self.bands))
@@ -89,30 +99,44 @@ def open_trained(network: str) -> TrainedNetwork:
 
     Args:
         network: a folder with `config.json` and `weights.safetensors`, the path of a saved config with weights of the
-            same name beside it, or `NAME@DATA`.
+            same name beside it, `NAME@DATA`, or an ONNX file that `export` wrote.
 
     Raises:
         BenchError: there is none, or what is there is incomplete.
     """
+    if network.endswith(".onnx"):
+        from bench.training.exported import open_exported
+
+        return open_exported(Path(network))
     path = _config_path(network)
     config = archs.load_config(path)
     meta = json.loads(path.read_text(encoding="utf-8"))
     weights = weights_beside(path)
     if weights is None:
         raise BenchError(f"{network} has no weights beside its config: train it, or give the folder of its training")
-    classes = meta.get("classes") or _unnamed(int(meta.get("num_classes", 7)))
-    bands = tuple(Band(**band) for band in meta["bands"]) if "bands" in meta else RGB
     return TrainedNetwork(
         name=network if "@" in network else path.parent.name if path.name == CONFIG else path.stem,
         path=path,
         config=config,
         weights=weights,
-        names=tuple(str(row["name"]) for row in classes),
-        colours=tuple((int(r), int(g), int(b)) for r, g, b in (row["rgb"] for row in classes)),
-        bands=bands,
-        trained_on=str(meta.get("trained_on", "")),
-        tile_size=_pair(meta.get("tile_size")),
+        **described(meta),
     )
+
+
+def described(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `TrainedNetwork` that `describe_training` wrote down.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are others.
+    """
+    classes = meta.get("classes") or _unnamed(int(meta.get("num_classes", 7)))
+    return {
+        "names": tuple(str(row["name"]) for row in classes),
+        "colours": tuple((int(r), int(g), int(b)) for r, g, b in (row["rgb"] for row in classes)),
+        "bands": tuple(Band(**band) for band in meta["bands"]) if "bands" in meta else RGB,
+        "trained_on": str(meta.get("trained_on", "")),
+        "tile_size": _pair(meta.get("tile_size")),
+    }
 
 
 def find_trained(network: str) -> TrainedNetwork | None:
@@ -151,7 +175,7 @@ def _config_path(network: str) -> Path:
     at_hand = f" or one of {', '.join(known)}" if known else ""
     raise BenchError(
         f"{network} is no trained network: give a folder that `lale-bench train` wrote, a member of a search's front "
-        f"(front/NAME.json){at_hand}"
+        f"(front/NAME.json), an ONNX file that `export` wrote{at_hand}"
     )
 
 

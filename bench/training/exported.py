@@ -1,0 +1,154 @@
+"""An ONNX file that `lale-bench export` wrote, as a trained network: ONNX Runtime stands where PyTorch did.
+
+What a network needs beside its weights (classes, and what scales its bands) is read from the file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archs import InputRule
+from bench.errors import BenchError
+from bench.speed.export import METADATA, require_onnx
+from bench.speed.protocol import SpeedProtocol
+from bench.training.trained import TrainedNetwork, described
+
+IN_TORCH = ("compile", "autotune", "cudagraphs")
+
+
+class OnnxNetwork(nn.Module):
+    """A network that ONNX Runtime runs on the CPU; `onnx` is its file, which other runtimes take as it is."""
+
+    deployed = True
+
+    def __init__(self, file: bytes) -> None:
+        super().__init__()
+        self.onnx = file
+
+    @cached_property
+    def _session(self) -> Any:
+        return _session(self.onnx)
+
+    def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        return torch.from_numpy(self._session.run(["logits"], {"image": image.contiguous().numpy()})[0])
+
+    def __deepcopy__(self, memo: dict) -> OnnxNetwork:
+        return self  # it has no state
+
+
+@dataclass(frozen=True)
+class OnnxConfig:
+    """What an ONNX file takes: None where the file leaves a number open."""
+
+    family: ClassVar[str] = "onnx"
+    file: Path
+    batch: int | None
+    size: tuple[int, int] | None
+
+    @property
+    def inputs(self) -> InputRule:
+        """The size of an image."""
+        return InputRule(fixed=self.size)
+
+    def build(self, num_classes: int, in_channels: int) -> nn.Module:
+        """The network of the file, whatever is asked for."""
+        return OnnxNetwork(self.file.read_bytes())
+
+
+@dataclass(frozen=True)
+class ExportedNetwork(TrainedNetwork):
+    """A trained network of which there is an ONNX file alone; `weights` and `path` are that file."""
+
+    config: OnnxConfig
+
+    def build(self) -> nn.Module:
+        return OnnxNetwork(self.weights.read_bytes())
+
+    def suited(self, protocol: SpeedProtocol, side: tuple[int, int]) -> SpeedProtocol:
+        """ONNX Runtime unless OpenVINO is asked for, and the file's own batch.
+
+        Raises:
+            BenchError: the file takes another size, or a runtime of PyTorch is asked for.
+        """
+        if self.config.size not in (None, side):
+            taken, given = (f"{height} x {width}" for height, width in (self.config.size or side, side))
+            raise BenchError(
+                f"{self.name} takes images of {taken} px and these are of {given} px: export the network again with "
+                "--size, or give the folder of its training"
+            )
+        if protocol.runtime in IN_TORCH:
+            raise BenchError(
+                f"{self.name} is an ONNX file, which {protocol.runtime} cannot run: give --runtime onnxruntime or "
+                "openvino, or the folder of its training"
+            )
+        runtime = "onnxruntime" if protocol.runtime == "eager" else protocol.runtime
+        batch = self.config.batch or protocol.batch
+        return replace(protocol, runtime=runtime, form="deployed", memory_format="contiguous", batch=batch)
+
+
+def open_exported(path: Path) -> ExportedNetwork:
+    """The network of an ONNX file with the metadata that `lale-bench export --onnx` writes.
+
+    Raises:
+        BenchError: there is no such file, it is no network from an image to logits, or it does not say what it needs.
+    """
+    require_onnx()
+    try:
+        session = _session(path.read_bytes())
+    except Exception as error:  # ONNX Runtime has a class of its own for each of its failures
+        raise BenchError(f"{path} cannot be read as ONNX ({str(error).strip().splitlines()[0]})") from None
+    fields = described(_metadata(path, session.get_modelmeta().custom_metadata_map))
+    batch, size = _shapes(path, session, len(fields["bands"]), len(fields["names"]))
+    return ExportedNetwork(path.name, path, weights=path, config=OnnxConfig(path, batch, size), **fields)
+
+
+def _session(file: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def _metadata(path: Path, found: dict[str, str]) -> dict[str, Any]:
+    try:
+        about = json.loads(found[METADATA])
+        described(about)
+    except (KeyError, TypeError, ValueError):
+        raise BenchError(
+            f"{path.name} does not say which classes it has and how its pixels are scaled: `lale-bench export --onnx` "
+            f"writes that as metadata; into a file of your own put an entry `{METADATA}`, JSON of the form "
+            '{"num_classes": 2, "classes": [{"name": "water", "rgb": [0, 0, 255]}, ...], "bands": [{"name": "red", '
+            '"low": 0, "high": 255, "mean": 0.5, "deviation": 0.25}, ...]}, with onnx.helper.set_model_props'
+        ) from None
+    return about
+
+
+def _shapes(path: Path, session: Any, bands: int, classes: int) -> tuple[int | None, tuple[int, int] | None]:
+    """Batch and size of the input, None where they are open.
+
+    Raises:
+        BenchError: input and output are not (batch, bands, H, W) and (batch, classes, H, W).
+    """
+    image, logits = ([(one.name, one.shape) for one in ends] for ends in (session.get_inputs(), session.get_outputs()))
+    named = [name for name, _ in image] == ["image"] and [name for name, _ in logits] == ["logits"]
+    if not named or len(image[0][1]) != 4 or len(logits[0][1]) != 4:
+        raise BenchError(
+            f"{path.name} takes {dict(image)} and gives {dict(logits)}; it must take one `image` (batch, bands, H, W) "
+            "and give `logits` (batch, classes, H, W)"
+        )
+    (batch, channels, height, width), (_, outputs, *_) = image[0][1], logits[0][1]
+    for what, said, has in (("bands", bands, channels), ("classes", classes, outputs)):
+        if isinstance(has, int) and has != said:
+            raise BenchError(f"{path.name} has {has} {what} and its metadata name {said}: one of them is wrong")
+    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return batch if isinstance(batch, int) else None, size
