@@ -11,6 +11,7 @@ import archs
 from bench.cli.app import run as run_command
 from bench.errors import BenchError
 from bench.speed import export
+from bench.speed.quantise import quantise_onnx
 from bench.training.checkpoint import load_weights, save_weights
 from bench.training.trained import open_trained
 
@@ -45,6 +46,26 @@ def test_a_deployed_network_is_exported_whole(tmp_path):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert [(i.name, i.shape) for i in session.get_inputs()] == [("image", [2, 3, 64, 48])]
     assert [(o.name, o.shape) for o in session.get_outputs()] == [("logits", [2, 7, 64, 48])]
+
+
+@needs_onnx
+def test_onnx_runtime_leaves_no_convolution_sum_or_activation_in_float(tmp_path):
+    """Of the LALE whose norm folds and whose activation fuses; at its size, since small layers are left alone."""
+    import onnx
+    import onnxruntime
+
+    torch.manual_seed(0)
+    model = archs.create("lale-s1", norm="batchrms", act="relu", decoder_act="relu").eval()
+    export.export_onnx(archs.deploy(model), tmp_path / "net.onnx", (64, 64), reference=model)
+    images = [torch.randn(1, 3, 64, 64).numpy() for _ in range(2)]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "ran.onnx")
+    options.log_severity_level = 3  # it warns that the file it writes is for this machine
+    onnxruntime.InferenceSession(
+        quantise_onnx((tmp_path / "net.onnx").read_bytes(), images), options, providers=["CPUExecutionProvider"]
+    )
+    kinds = {node.op_type for node in onnx.load(tmp_path / "ran.onnx").graph.node}
+    assert {"QLinearConv", "QLinearAdd"} <= kinds and kinds.isdisjoint({"Conv", "Relu", "Add", "ReduceMean", "Pow"})
 
 
 @needs_onnx

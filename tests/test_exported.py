@@ -12,11 +12,11 @@ from bench.cli.app import run
 from bench.data import open_data
 from bench.errors import BenchError
 from bench.scenes.evaluation import evaluate_trained
+from bench.scenes.exported import open_network
 from bench.scenes.mapping import Mapping, map_scene
 from bench.speed.export import METADATA
 from bench.speed.protocol import SpeedProtocol
 from bench.training.checkpoint import save_weights
-from bench.training.trained import open_trained
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -68,7 +68,7 @@ def picture(path, height, width):
 
 
 def test_the_file_says_what_the_folder_said(folder):
-    trained, exported = open_trained(str(folder)), open_trained(str(folder / "net.onnx"))
+    trained, exported = open_network(str(folder)), open_network(str(folder / "net.onnx"))
     for field in ("names", "colours", "bands", "tile_size", "trained_on"):
         assert getattr(exported, field) == getattr(trained, field)
     assert (exported.config.batch, exported.config.size) == (2, (64, 64))
@@ -78,7 +78,7 @@ def test_a_scene_is_mapped_alike(folder, tmp_path):
     picture(tmp_path / "scene.png", 150, 100)
     how = Mapping(overlap=32, blend=16)
     maps = [
-        np.asarray(Image.open(map_scene(open_trained(str(net)), tmp_path / "scene.png", tmp_path / out, how).path))
+        np.asarray(Image.open(map_scene(open_network(str(net)), tmp_path / "scene.png", tmp_path / out, how).path))
         for net, out in ((folder, "torch.png"), (folder / "net.onnx", "onnx.png"))
     ]
     assert (maps[0] == maps[1]).mean() > 0.999  # logits differ by the rounding of sums
@@ -87,7 +87,7 @@ def test_a_scene_is_mapped_alike(folder, tmp_path):
 
 def test_it_is_scored_alike_whatever_the_batch(folder):
     data, protocol = open_data(DATA), SpeedProtocol(batch=8, form="deployed")
-    found = [evaluate_trained(open_trained(str(net)), data, protocol) for net in (folder, folder / "net.onnx")]
+    found = [evaluate_trained(open_network(str(net)), data, protocol) for net in (folder, folder / "net.onnx")]
     agree = np.minimum(found[0].confusions, found[1].confusions).sum() / found[0].confusions.sum()
     assert agree > 0.999 and found[0].confusions.shape == found[1].confusions.shape
 
@@ -108,7 +108,7 @@ def test_a_file_of_a_stranger_with_open_sizes_runs_at_each(tmp_path):
     path, weight = pointwise(tmp_path / "open.onnx", TWO)
     pixels = picture(tmp_path / "scene.png", 130, 97)
     found = np.asarray(
-        Image.open(map_scene(open_trained(path), tmp_path / "scene.png", tmp_path / "m.png", Mapping(window=64)).path)
+        Image.open(map_scene(open_network(path), tmp_path / "scene.png", tmp_path / "m.png", Mapping(window=64)).path)
     )
     logits = (pixels / 255 - 0.5) / 0.25 @ weight[:, :, 0, 0].T  # (H, W, classes)
     clear = abs(logits[..., 0] - logits[..., 1]) > 1e-3
@@ -128,19 +128,19 @@ def test_a_file_of_a_stranger_with_open_sizes_runs_at_each(tmp_path):
 def test_what_a_file_lacks_is_said_in_a_sentence(tmp_path, changes, sentence):
     path, _ = pointwise(tmp_path / "net.onnx", **{"about": TWO, **changes})
     with pytest.raises(BenchError, match=sentence):
-        open_trained(path)
+        open_network(path)
 
 
 def test_a_broken_file_and_none_at_all(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     for name in ("broken.onnx", "missing.onnx"):
         with pytest.raises(BenchError, match=f"{name} cannot be read"):
-            open_trained(str(tmp_path / name))
+            open_network(str(tmp_path / name))
 
 
 def test_another_size_and_runtimes_of_pytorch_are_refused(tmp_path):
     path, _ = pointwise(tmp_path / "fixed.onnx", TWO, size=(64, 64))
-    exported = open_trained(path)
+    exported = open_network(path)
     with pytest.raises(BenchError, match=r"takes images of 64 x 64 px and these are of 32 x 32 px: export"):
         exported.suited(SpeedProtocol(batch=1), (32, 32))
     with pytest.raises(BenchError, match="which compile cannot run: give --runtime onnxruntime or openvino"):

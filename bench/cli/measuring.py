@@ -48,7 +48,7 @@ def measure(
         list[str],
         typer.Argument(
             help="Names, patterns (`smp/*`), saved configs' paths, or trained networks (a folder that `train` wrote, a "
-            "member of a front, `lale-s1@world`)."
+            "member of a front, `NAME@world`)."
         ),
     ],
     size: SizeOption = 256,

@@ -76,14 +76,14 @@ def predict(
     goes on. A scene that cannot be mapped is named with the reason, and the others go on.
     """
     from bench.records.environment import resolve_device
+    from bench.scenes.exported import open_network
     from bench.scenes.mapping import Mapping, find_scenes, output_path
-    from bench.training.trained import open_trained
 
     scenes = find_scenes(scene)
     many = len(scenes) > 1 or Path(scene).is_dir()
     one_file = output_path(scenes[0], out, many, georeferenced=True) == out
     writable_file(out) if one_file else writable_folder(out)
-    trained = open_trained(network)
+    trained = open_network(network)
     how = Mapping(window, overlap, blend, batch, form, runtime, precision, str(resolve_device(device)), probabilities)
     reports = [_map_one(trained, path, out, how, many, overwrite) for path in scenes]
     if as_json:
@@ -189,11 +189,11 @@ def evaluate(
     from bench.records.environment import resolve_device
     from bench.scenes.accuracy import PrecisionScore
     from bench.scenes.evaluation import evaluate_trained
+    from bench.scenes.exported import open_network
     from bench.speed.protocol import SpeedProtocol
     from bench.speed.quantise import calibration_images
-    from bench.training.trained import open_trained
 
-    trained = open_trained(network)
+    trained = open_network(network)
     tiles = open_data(data, ("train", split) if precision == "int8" and split != "train" else (split,))
     calibration = calibration_images(tiles, trained.bands) if precision == "int8" else None
     layout = "channels_last" if runtime in ("eager", "compile", "autotune") else "contiguous"
@@ -238,11 +238,11 @@ def publish(
     from bench.scenes.card import publish as copy
     from bench.scenes.card import write_card
     from bench.scenes.evaluation import evaluate_trained
+    from bench.scenes.exported import open_network
     from bench.speed.protocol import SpeedProtocol
-    from bench.training.trained import open_trained
 
     tiles = open_data(data, ("test",))
-    trained = copy(open_trained(network), out)
+    trained = copy(open_network(network), out)
     found = evaluate_trained(trained, tiles, SpeedProtocol(batch=8), resolve_device(device))
     card = write_card(trained, {"data": tiles.name, "split": "test", **_scores(found, tiles)}, out)
     OUTPUT.print(str(card), markup=False, highlight=False)

@@ -20,6 +20,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.scenes.exported import ExportedNetwork
 from bench.scenes.output import NO_DATA, Draft
 from bench.scenes.source import Scene
 from bench.scenes.windows import Grid, Span
@@ -68,7 +69,8 @@ class WindowNetwork:
     ) -> None:
         from bench.speed.runtimes import ModelCache, input_type, prepare, refuse_other_output
 
-        protocol = trained.suited(protocol, side)
+        if isinstance(trained, ExportedNetwork):
+            protocol = trained.suited(protocol, side)
         model = trained.build().to(device)
         image = _example(protocol.batch, len(trained.bands), side, calibration)
         # A copy of its own, in the layout that the runtime reads: what is written into it later must reach the runtime.

@@ -76,7 +76,7 @@ class ModelCache:
         from bench.speed.export import export_onnx
 
         if isinstance(file := getattr(network, "onnx", None), bytes):
-            return file  # it is one (`bench.training.exported`)
+            return file  # it is one (`bench.scenes.exported`)
         key = (id(network), tuple(x.shape))
         if key not in self._files:
             with tempfile.TemporaryDirectory() as folder:

@@ -1,17 +1,14 @@
 """A trained network as files: config, weights, classes, and how its pixels are scaled.
 
-A folder that `lale-bench train` wrote, a member of a search's front, `NAME@DATA`, weights that come with the suite, or
-an exported ONNX file.
+A folder that `lale-bench train` wrote, a member of a search's front, or `NAME@DATA`, weights that come with the suite.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +20,6 @@ from archs import ArchConfig
 from bench.data import DataSet
 from bench.data.bands import RGB, Band, scaled
 from bench.errors import BenchError
-
-if TYPE_CHECKING:
-    from bench.speed.protocol import SpeedProtocol
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 
@@ -72,10 +66,6 @@ class TrainedNetwork:
         load_weights(model, self.weights)
         return model.eval()
 
-    def suited(self, protocol: SpeedProtocol, side: tuple[int, int]) -> SpeedProtocol:
-        """The protocol as far as this network can be run by it on images of a size; any, where it is PyTorch's."""
-        return protocol
-
     def scaled(self, pixels: Shaped[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """What the network takes, in float32, of pixels in the numbers of the file."""
         return torch.from_numpy(scaled(pixels, self.bands))
@@ -99,15 +89,11 @@ def open_trained(network: str) -> TrainedNetwork:
 
     Args:
         network: a folder with `config.json` and `weights.safetensors`, the path of a saved config with weights of the
-            same name beside it, `NAME@DATA`, or an ONNX file that `export` wrote.
+            same name beside it, or `NAME@DATA`.
 
     Raises:
         BenchError: there is none, or what is there is incomplete.
     """
-    if network.endswith(".onnx"):
-        from bench.training.exported import open_exported
-
-        return open_exported(Path(network))
     path = _config_path(network)
     config = archs.load_config(path)
     meta = json.loads(path.read_text(encoding="utf-8"))

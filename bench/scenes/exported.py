@@ -19,7 +19,7 @@ from archs import InputRule
 from bench.errors import BenchError
 from bench.speed.export import METADATA, require_onnx
 from bench.speed.protocol import SpeedProtocol
-from bench.training.trained import TrainedNetwork, described
+from bench.training.trained import TrainedNetwork, described, open_trained
 
 IN_TORCH = ("compile", "autotune", "cudagraphs")
 
@@ -92,6 +92,15 @@ class ExportedNetwork(TrainedNetwork):
         runtime = "onnxruntime" if protocol.runtime == "eager" else protocol.runtime
         batch = self.config.batch or protocol.batch
         return replace(protocol, runtime=runtime, form="deployed", memory_format="contiguous", batch=batch)
+
+
+def open_network(network: str) -> TrainedNetwork:
+    """The trained network that a user names: what `open_trained` takes, or an ONNX file.
+
+    Raises:
+        BenchError: there is none, or what is there is incomplete.
+    """
+    return open_exported(Path(network)) if network.endswith(".onnx") else open_trained(network)
 
 
 def open_exported(path: Path) -> ExportedNetwork:
