@@ -98,6 +98,15 @@ def test_a_study_of_ones_own_in_a_file(tmp_path, capsys):
     assert "depth 2" in page and "data:image/" in page  # with pictures of its data
 
 
+@pytest.mark.slow
+def test_a_search_ends_by_naming_its_report(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    recipe = [word for change in ("steps=3", "eval_every=3", "crop=16") for word in ("--recipe", change)]
+    assert run(["search", *SMOKE, *recipe, "--trials", "2", "--seeds", "1", "--size", "64", "--name", "mine"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert "mine-front" in Path("runs/mine/report.html").read_text(encoding="utf-8")
+
+
 def test_a_dry_run_names_the_cells_and_measures_nothing(tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
     assert run(["study", "own.py", *SMOKE, "--seeds", "2", "--dry-run", "--json"]) == 0

@@ -190,9 +190,9 @@ def names(page):
 
 
 def test_every_section_is_there(page):
-    wanted = ["Front", "Table", "Effects", "Per class", "Learning curves", "Predictions", "Search", "claims"]
+    wanted = ["Front", "Table", "Findings and conditions", "Effects", "Per class", "Learning curves", "Predictions"]
     found = [link.text for link in all_of(page, "nav a")]
-    assert found == [*wanted, "Conditions", "What failed"]
+    assert found == [*wanted, "Search", "claims", "What failed"]
     assert "out of memory" in all_of(page, "#failures")[0].text and "NaN" in all_of(page, "#failures")[0].text
     assert "better" in all_of(page, "#effects table")[0].text
 

@@ -144,7 +144,18 @@ def search(
         heartbeat=Heartbeat(grace),
         rungs=parse_rungs(halving) if halving else (),
     )
-    return _print(run_and_report(plan, setting, console=PROGRESS), as_json)
+    report = run_and_report(plan, setting, console=PROGRESS)
+    _print(report, as_json)
+    return None if as_json else _write_page(report, data)
+
+
+def _write_page(report: SearchReport, data: str) -> None:
+    """The search and the study of its front as one HTML file."""
+    from bench.cli.reporting import write_report_page
+
+    folders = [report.folder, *([report.final.folder] if report.final else [])]
+    path = write_report_page(folders, report.folder / "report.html", [data], report.folder.name)
+    OUTPUT.print(f"[dim]to look at in a browser: {escape(str(path))}[/]")
 
 
 @app.command("show")

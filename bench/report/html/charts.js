@@ -114,7 +114,9 @@ function mark(kind, x, y, size, colour) {
   return s("polygon", { points: shape.map(([a, b]) => `${x + a * size},${y + b * size}`).join(" "), ...looks });
 }
 
-const FAMILIES = [...new Set([...DATA.rows, ...DATA.searches.flatMap((one) => one.trials)].map((r) => r.family))].sort();
+const MET = [...DATA.rows, ...DATA.searches.flatMap((one) => one.trials)];
+const named = (rows) => rows.map((r) => r.family).sort();
+const FAMILIES = [...new Set([...named(MET.filter((r) => given(r.f1))), ...named(MET)])];  // with a score first, as in the figures
 const looks = (family) => {
   const i = Math.max(0, FAMILIES.indexOf(family));
   return { colour: COLOURS[i % 7], kind: MARKS[(i + Math.floor(i / 7)) % 7] };

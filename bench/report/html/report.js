@@ -210,8 +210,8 @@ function others() {
     one.rows.length ? table(one.rows, one.columns, { label: one.name }) : null);
 }
 
-function conditions() {
-  const home = section("conditions", "Conditions");
+function findings() {
+  const home = section("findings", "Findings and conditions");
   for (const study of DATA.studies) add(home, h("h3", {}, study.name), h("p", {}, study.question), h("p", { class: "small" }, study.caption),
     study.speed ? h("p", { class: "small" }, "Speed: " + study.speed) : null, h("ul", {}, study.findings.map((line) => h("li", {}, line))));
 }
@@ -223,5 +223,5 @@ function failures() {
     : h("p", {}, "Nothing failed and nothing was skipped."));
 }
 
-[networks, effects, perClass, curves, panels, searches, others, conditions, failures].forEach((draw) => draw());
+[networks, findings, effects, perClass, curves, panels, searches, others, failures].forEach((draw) => draw());
 main.append(h("p", { class: "small" }, DATA.made));
