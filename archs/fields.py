@@ -1,5 +1,6 @@
 """What the fields of configs may hold. Each check raises `ArchError`: the field, its value, and what is possible."""
 
+from collections.abc import Collection
 from typing import Any
 
 from archs.errors import ArchError
@@ -11,6 +12,14 @@ def require(holds: bool, config: Any, field: str, possible: str) -> None:
     """Refuse the value of a field unless the rule for it holds."""
     if not holds:
         raise ArchError(f"{config.family} {field}={getattr(config, field)!r} is not possible; give {possible}")
+
+
+def require_choice(config: Any, field: str, choices: Collection[str]) -> None:
+    """The name of one of several possibilities."""
+    value = getattr(config, field)
+    if value not in choices:
+        named = ", ".join(choices)
+        raise ArchError(f"{config.family} {field}={value!r} is not possible; choose one of {named}")
 
 
 def require_positive(config: Any, *fields: str) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.decoders.mlp import MLPDecoderConfig
-from archs.errors import ArchError
+from archs.fields import require, require_choice, require_positive, require_rates, require_stages
 from archs.layers import (
     ACTIVATIONS,
     ATTENTIONS,
@@ -21,7 +21,6 @@ from archs.layers import (
     drop_path_rates,
     make_act,
     make_norm,
-    require_choice,
 )
 from archs.searchable import ClosedFormCost, SearchSpace
 from archs.segmenter import Segmenter, pair
@@ -57,34 +56,20 @@ class LALEConfig:
     drop_path: float = 0.0  # at the last block, rising linearly from 0
 
     def __post_init__(self) -> None:
-        require_choice("stem", self.stem, STEMS)
-        require_choice("norm", self.norm, NORMS)
-        require_choice("act", self.act, ACTIVATIONS)
-        require_choice("attention", self.attention, ATTENTIONS)
-        self._check_stages()
-        for field in ("mixer_kernel", "mlp_kernel"):
-            if getattr(self, field) < 1 or getattr(self, field) % 2 == 0:
-                raise ArchError(f"{field}={getattr(self, field)} is not possible; give an odd number, such as 3 or 7")
-        for field in ("stem_width", "mixer_expansion", "mlp_expansion", "head_width"):
-            if getattr(self, field) < 1:
-                raise ArchError(f"{field}={getattr(self, field)} is not possible; give at least 1")
-        if not 0.0 <= self.drop_path < 1.0:
-            raise ArchError(f"drop_path={self.drop_path} is not possible; give a rate from 0 to below 1")
+        require_choice(self, "stem", STEMS)
+        require_choice(self, "norm", NORMS)
+        require_choice(self, "act", ACTIVATIONS)
+        require_choice(self, "attention", ATTENTIONS)
+        require_stages(self, 4, "widths", "depths")
+        kernels = ("mixer_kernel", "mlp_kernel")
+        require_positive(self, "stem_width", *kernels, "mixer_expansion", "mlp_expansion", "head_width")
+        for field in kernels:
+            require(getattr(self, field) % 2 == 1, self, field, "an odd number, such as 3 or 7")
+        require_rates(self, "drop_path")
+        require(0 <= self.conv_stages <= 4, self, "conv_stages", "0 to 4")
+        divide = all(width % self.head_width == 0 for width in self.widths[self.conv_stages :])
+        require(divide, self, "widths", f"the attention stages multiples of head_width={self.head_width}")
         self.decoder_config()  # checks the decoder's fields
-
-    def _check_stages(self) -> None:
-        for field in ("widths", "depths"):
-            values = getattr(self, field)
-            if len(values) != 4 or min(values) < 1:
-                raise ArchError(f"{field}={values} is not possible; give four numbers of at least 1, one a stage")
-        if not 0 <= self.conv_stages <= 4:
-            raise ArchError(f"conv_stages={self.conv_stages} is not possible; give 0 to 4")
-        wrong = [width for width in self.widths[self.conv_stages :] if width % self.head_width]
-        if wrong:
-            raise ArchError(
-                f"widths={self.widths}: the attention stages need multiples of head_width={self.head_width}; "
-                f"change {wrong[0]} or the head width"
-            )
 
     def decoder_config(self) -> MLPDecoderConfig:
         """The decoder's share of the fields."""

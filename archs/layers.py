@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archs.errors import ArchError
 from archs.gradients import RMSNormFunction, StarReLUFunction, by_hand
 
 
@@ -184,12 +183,6 @@ def _dense(gradient: Tensor) -> Tensor:
     """A gradient that is a slice of a concatenation, laid out on its own: on a CPU the resize's backward pass is
     over ten times slower on the slice, a fifth of a whole training step of LALE."""
     return gradient.contiguous(memory_format=torch.channels_last) if gradient.stride(1) == 1 else gradient
-
-
-def require_choice(field: str, value: str, choices: dict | tuple) -> None:
-    """Raise `ArchError` naming the field and the possible values unless `value` is one of them."""
-    if value not in choices:
-        raise ArchError(f"{field}={value!r} is not possible; choose one of {', '.join(map(str, choices))}")
 
 
 def drop_path_rates(maximum: float, blocks: int) -> list[float]:

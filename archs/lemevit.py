@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
-from archs.fields import require_positive, require_rates, require_stages
-from archs.layers import ATTENTIONS, DropPath, attend, drop_path_rates, require_choice
+from archs.fields import require_choice, require_positive, require_rates, require_stages
+from archs.layers import ATTENTIONS, DropPath, attend, drop_path_rates
 from archs.registry import Provenance
 
 PROVENANCE = Provenance(
@@ -47,7 +47,7 @@ class LeMeViTConfig:
     attention: str = "fused"  # or "explicit": the same function, but counters differ on it
 
     def __post_init__(self) -> None:
-        require_choice("attention", self.attention, ATTENTIONS)
+        require_choice(self, "attention", ATTENTIONS)
         require_stages(self, 5, "depths", "widths")
         require_positive(self, "mlp_ratio", "meta_tokens", "head_width")
         require_rates(self, "drop_path")

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
-from archs.fields import require, require_positive, require_rates, require_stages
-from archs.layers import ACTIVATIONS, ATTENTIONS, DropPath, drop_path_rates, make_act, require_choice
+from archs.fields import require, require_choice, require_positive, require_rates, require_stages
+from archs.layers import ACTIVATIONS, ATTENTIONS, DropPath, drop_path_rates, make_act
 from archs.lwga import GPA, RLA, SMA, make_sga
 from archs.padding import pad_to_multiple
 
@@ -40,8 +40,8 @@ class LWGANetConfig:
     classifier_width: int = 1280  # between pooling and the classifier
 
     def __post_init__(self) -> None:
-        require_choice("act", self.act, ACTIVATIONS)
-        require_choice("attention", self.attention, ATTENTIONS)
+        require_choice(self, "act", ACTIVATIONS)
+        require_choice(self, "attention", ATTENTIONS)
         require_stages(self, 4, "depths")
         require_positive(self, "stem_width", "sma_kernel", "mlp_ratio", "head_width", "classifier_width")
         require_rates(self, "drop_path")

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
+from archs.fields import require_choice
 from archs.padding import pad_edges
 from archs.registry import Entry, InputRule, Provenance, nearest, register_resolver
 
@@ -60,8 +61,7 @@ class SMPConfig:
     pretrained: bool = False
 
     def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            raise ArchError(f"decoder={self.decoder!r} is not possible; choose one of {', '.join(DECODERS)}")
+        require_choice(self, "decoder", DECODERS)
 
     def build(self, num_classes: int, in_channels: int) -> "SMPModel":
         """The network; random weights unless `pretrained`.

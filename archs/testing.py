@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from archs.errors import ArchError
+from archs.fields import sides
 from archs.meta import build_on_meta
 from archs.registry import ArchConfig, Check, InputRule, override
 from archs.saved import from_dict, to_dict
@@ -295,9 +296,7 @@ class ArchitectureTestCase(ShapeTestCase):
     def thin_size(self) -> tuple[int, int]:
         """Height and width that the thin network takes: its own where it is tied to one, else the smallest usual."""
         own = getattr(self.thin_config(), "image_size", None) if self.inputs.fixed else None
-        if own is None:
-            return self.smallest()
-        return (own, own) if isinstance(own, int) else tuple(own)
+        return sides(own, self.smallest())
 
     def least(self) -> tuple[int, int]:
         """The smallest image that the rule allows."""

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archs.fields import require_positive, require_rates
-from archs.layers import ACTIVATIONS, NORMS, make_act, make_norm, require_choice, resize
+from archs.fields import require_choice, require_positive, require_rates
+from archs.layers import ACTIVATIONS, NORMS, make_act, make_norm, resize
 
 FUSIONS = ("concat", "sum")
 
@@ -35,9 +35,9 @@ class MLPDecoderConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        require_choice("decoder fusion", self.fusion, FUSIONS)
-        require_choice("decoder norm", self.norm, NORMS)
-        require_choice("decoder act", self.act, ACTIVATIONS)
+        require_choice(self, "fusion", FUSIONS)
+        require_choice(self, "norm", NORMS)
+        require_choice(self, "act", ACTIVATIONS)
         require_positive(self, "width")
         require_rates(self, "dropout")
 

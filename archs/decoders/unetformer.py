@@ -15,8 +15,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from archs.errors import ArchError
-from archs.fields import require, require_positive, require_rates
-from archs.layers import ATTENTIONS, require_choice, resize
+from archs.fields import require, require_choice, require_positive, require_rates
+from archs.layers import ATTENTIONS, resize
 from archs.padding import pad_to_multiple, reflect_pad
 
 STRIDES = (4, 8, 16, 32)
@@ -36,7 +36,7 @@ class UNetFormerConfig:
     attention: str = "explicit"  # or "fused": the same function, but counters differ on it
 
     def __post_init__(self) -> None:
-        require_choice("unetformer attention", self.attention, ATTENTIONS)
+        require_choice(self, "attention", ATTENTIONS)
         require_positive(self, "width", "heads", "window", "mlp_ratio")
         require_rates(self, "dropout")
         divides = self.width % 16 == 0 and self.width % self.heads == 0
