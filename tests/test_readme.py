@@ -68,6 +68,15 @@ def test_a_page_opens_with_its_question_and_is_in_the_index(page):
     assert f"]({Path(page).name})" in PAGES["docs/index.md"]
 
 
+def test_the_large_scene_is_made_as_its_page_says(tmp_path, monkeypatch):
+    rasterio = pytest.importorskip("rasterio")
+    monkeypatch.chdir(tmp_path)
+    exec(example("docs/scenes.md", "large_scene.py").replace("20_000, 500", "600, 200"), {})
+    with rasterio.open("large.tif") as scene:
+        assert (scene.shape, scene.count, scene.crs.to_epsg()) == ((600, 600), 3, 32633)
+        assert len(set(scene.read(1).ravel())) > 10
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/extending.md"])
 def test_the_architecture_of_the_pages_counts(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
