@@ -12,12 +12,14 @@ import archs
 from bench.errors import BenchError
 from bench.records import Record
 from bench.search import Budget, SearchPlan, run_search
+from bench.search.space import config_key
 from bench.stats.pareto import hypervolume_2d
 from bench.study import Setting, load_results, plan_study, run_study, write_report
 from studies import tabulated
 from studies.samplers.contest import UNFILTERED, hypervolume_of_chosen
 from studies.samplers.study import Samplers
-from studies.tabulated.benchmark import Scope, deviations_of, noise_of
+from studies.tabulated.benchmark import FOLDER, TABLE, Scope, points_of
+from studies.tabulated.noise import Noise, deviations_of, noise_of
 from studies.tabulated.report import Training, noise_sentence, report_tabulated
 from studies.tabulated.study import STUDY as TABULATION
 
@@ -82,30 +84,73 @@ def test_the_surrogate_knows_configs_that_were_not_trained(folder):
 
 def test_noise_is_that_of_seeds_and_an_observation_repeats(folder):
     benchmark = tabulated.load(folder)
-    assert benchmark.noise == pytest.approx(NOISE, rel=0.3)
+    assert benchmark.noise.typical == pytest.approx(NOISE, rel=0.3)
     seen = [benchmark.observe(S1, seed) for seed in range(400)]
-    assert np.std(seen) == pytest.approx(benchmark.noise, rel=0.15)
+    assert np.std(seen) == pytest.approx(benchmark.noise.drawn(config_key(S1)), rel=0.15)
     assert np.mean(seen) == pytest.approx(benchmark.expected([S1])[0], abs=0.002)
     assert benchmark.observe(S1, 7) == seen[7]
     with pytest.raises(BenchError, match="no config of the table was trained with two seeds"):
         noise_of(pd.DataFrame({"config_key": ["a", "b"], "f1": [0.1, 0.2]}))
 
 
+def drawn_table(deviations, seeds=3):
+    """Trainings of as many configs as there are deviations; a seed's share is the same for all of them."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.05, seeds)
+    return pd.DataFrame(
+        {"config_key": f"config {i}", "seed": seed, "f1": 0.5 + shared[seed] + rng.normal(0, deviation)}
+        for i, deviation in enumerate(deviations)
+        for seed in range(seeds)
+    )
+
+
+def test_one_config_that_goes_astray_does_not_make_the_others_noisy():
+    quiet = np.full(29, 0.01)
+    alike, wild = noise_of(drawn_table([*quiet, 0.01])), noise_of(drawn_table([*quiet, 0.1]))
+    assert alike.typical == pytest.approx(0.01, rel=0.2)
+    assert wild.typical == pytest.approx(alike.typical, rel=0.25) and wild.freedom < alike.freedom
+    assert wild.configs["config 29"] > 3 * wild.typical
+    assert max(wild.configs[f"config {i}"] for i in range(29)) < 2 * wild.typical
+    pooled = float(np.sqrt((deviations_of(drawn_table([*quiet, 0.1])) ** 2).mean()))
+    assert pooled > 1.5 * wild.typical  # what all configs would have got before
+
+
+def test_simulated_trainings_vary_as_the_trained_configs_do():
+    """Deviations of configs that were never trained have the distribution of those that were; known ones keep theirs."""
+    noise = Noise(typical=0.02, freedom=4.0, configs={"known": 0.05})
+    assert noise.drawn("known") == noise.expected("known") == 0.05
+    assert noise.expected("new") == 0.02
+    drawn = np.array([noise.drawn(f"config {i}") for i in range(4000)])
+    assert noise.drawn("config 7") == drawn[7]
+    chi_squared = 4.0 * (0.02 / drawn) ** 2
+    assert chi_squared.mean() == pytest.approx(4.0, rel=0.05) and chi_squared.var() == pytest.approx(8.0, rel=0.12)
+
+
+def test_a_mean_weighs_by_its_own_noise(folder):
+    """The surrogate's variance of a config's mean: its own deviation over its trainings, not one for all."""
+    benchmark = tabulated.load(folder)
+    first = benchmark.table["config_key"].iloc[0]
+    calm = replace(benchmark.noise, configs=benchmark.noise.configs | {first: 1e-4})
+    before = points_of(benchmark.scope, benchmark.table, benchmark.noise)[2]
+    after = points_of(benchmark.scope, benchmark.table, calm)[2]
+    assert after[0] == pytest.approx(1e-8 / 4) and (after[1:] == before[1:]).all()
+    assert before[-1] == pytest.approx(benchmark.noise.typical**2)  # trained once
+
+
 def test_the_report_says_which_noise_is_meant():
-    """One config that varies much more than the others moves the pooled figure, and not that of the median config."""
-    spread = {"a": 0.01, "b": 0.01, "c": 0.01, "wild": 0.10}
-    rows = [
-        {"config_key": key, "seed": seed, "f1": 0.5 + sign * size}
-        for i, (key, size) in enumerate(spread.items())
-        for seed, sign in enumerate(np.roll([-1, 0, 1], i))
-    ]
-    table = pd.DataFrame(rows)
-    each, noise = deviations_of(table), noise_of(table)
-    assert each["wild"] == each.max() and each.median() < noise < each.max()
+    table = drawn_table([0.01] * 9 + [0.1])
+    noise, plain = noise_of(table), deviations_of(table)
     sentence = noise_sentence(table, noise)
-    assert f"{100 * noise:.2f} points pooled over the 4 configs" in sentence
-    assert f"{100 * each.median():.2f} in the median config" in sentence
-    assert f"{100 * each.max():.2f} in the one that varies most" in sentence
+    assert f"{100 * noise.typical:.2f} points in the typical config" in sentence
+    assert f"to {100 * max(noise.configs.values()):.2f} in the 10 that were trained more than once" in sentence
+    assert f"from {100 * plain.min():.2f} to {100 * plain.max():.2f}" in sentence
+
+
+def test_the_shipped_noise_is_that_of_the_shipped_table():
+    shipped = tabulated.load().noise
+    again = noise_of(pd.read_csv(FOLDER / TABLE).query("status == 'ok'"))
+    assert (again.typical, again.freedom) == pytest.approx((shipped.typical, shipped.freedom))
+    assert dict(again.configs) == pytest.approx(dict(shipped.configs))
 
 
 def test_a_search_over_a_table_trains_nothing_and_finds_better(folder, tmp_path):
@@ -180,5 +225,5 @@ def test_the_shipped_study_draws_as_many_configs_as_it_says():
 
 def test_the_shipped_benchmark_loads_in_a_line():
     benchmark = tabulated.load()
-    assert 0.2 < benchmark.expected([S1])[0] < 0.9 and benchmark.noise > 0
+    assert 0.2 < benchmark.expected([S1])[0] < 0.9 and benchmark.noise.typical > 0
     assert len(benchmark.table["config_key"].unique()) >= 200

@@ -51,12 +51,12 @@ def contest_cell(benchmark: Tabulated, contest: Contest, sampler: str, seed: int
     """One search with one sampler.
 
     Its result: `hypervolume` (F1 times GMACs) of the front and `macs` (sum over the configs trained), each a list with
-    one entry an evaluation; `seconds` of all proposals; the number of `infeasible` proposals, which are not trained."""
+    one entry an evaluation; `seconds` of CPU time of all proposals; the number of `infeasible` proposals, which are not trained."""
     determinants = {
         "table": {key: value for key, value in benchmark.about.items() if key != "name"},
         "rows": len(benchmark.table),
         "model": benchmark.model,
-        "noise": benchmark.noise,
+        "noise": {"typical": benchmark.noise.typical, "freedom": benchmark.noise.freedom},
         "base": archs.to_dict(benchmark.scope.base, defaults=False),
         "floor": benchmark.scope.low_gmacs,
         "contest": {**asdict(contest), "budget": asdict(contest.budget)},
@@ -85,15 +85,15 @@ class _Search:
             self.study.set_metric_names(list(OBJECTIVES))
 
     def run(self, context: CellContext) -> dict[str, Any]:
-        from time import perf_counter
+        from time import process_time
 
         observed, costs, configs, spent, seconds = [], [], [], [], []
         with quiet():
             for step in range(self.contest.evaluations):
-                began = perf_counter()
+                began = process_time()
                 trial = self.study.ask()
                 config = self.benchmark.space.suggest(trial)
-                seconds.append(perf_counter() - began)
+                seconds.append(process_time() - began)
                 f1 = self._evaluate(trial, config)
                 observed.append(f1)
                 costs.append(self.price(config).macs)

@@ -27,7 +27,7 @@ COLUMNS = [
     Column("model", "F1 from"),
     Column("sampler", "Sampler"),
     *[Column(f"at_{at}", f"{at} evaluations", UNIT, "high", f"low_{at}", f"high_{at}") for at in AT],
-    Column("seconds", "Time per proposal", Format("z.2f", 1.0, "s"), "low"),
+    Column("seconds", "CPU time per proposal", Format("z.2f", 1.0, "s"), "low"),
     Column("infeasible", "Over budget", Format("z.0f", 100.0, "%"), "low"),
 ]
 

@@ -2,7 +2,7 @@
 
 Comparing samplers takes thousands of evaluations, each of which would be a training. Here a model fitted to a few
 hundred trainings predicts the F1 of any config of a space, and an observation adds the noise between trainings of one
-config with other seeds (as in NAS-Bench-301: Zela et al. 2022, arXiv 2008.09777). The surrogate's error was measured on
+config with other seeds, see `studies.tabulated.noise` (as in NAS-Bench-301: Zela et al. 2022, arXiv 2008.09777). The surrogate's error was measured on
 trainings that it had not seen, and is stored beside it.
 """
 
@@ -13,7 +13,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,11 @@ from bench.search.evaluate import Score
 from bench.search.pricing import Pricer
 from bench.search.space import Space, config_key
 from bench.search.spaces import space_of
+from studies.tabulated.noise import Noise, seed_effects
 
 FOLDER = Path(__file__).resolve().parent
 FILE, TABLE = "benchmark.json", "table.csv"
-FORMAT = "lale-bench tabulated 1"
+FORMAT = "lale-bench tabulated 2"
 FOLDS = 10
 SURROGATES = {"gp": "Gaussian process", "forest": "forest"}
 """A sampler that models F1 by one of them should also be tried on the other."""
@@ -157,7 +158,7 @@ class Tabulated:
     Attributes:
         scope: the space and how costs are counted.
         table: one row a training: the point by dimension name, seed, f1, params, macs, config_key.
-        noise: standard deviation of the F1 between trainings of one config, pooled over configs, see `noise_of`.
+        noise: between trainings of one config.
         fits: the error of every model.
         model: the one that predicts.
         about: data, recipe, environment, as JSON.
@@ -165,7 +166,7 @@ class Tabulated:
 
     scope: Scope
     table: pd.DataFrame
-    noise: float
+    noise: Noise
     fits: tuple[Fit, ...]
     model: str
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -182,8 +183,7 @@ class Tabulated:
 
     @cached_property
     def _surrogate(self) -> Callable[[np.ndarray], np.ndarray]:
-        features, means, counts = points_of(self.scope, self.table)
-        return fit(self.model, features, means, self.noise**2 / counts)
+        return fit(self.model, *points_of(self.scope, self.table, self.noise))
 
     def expected(self, configs: Sequence[Any]) -> np.ndarray:
         """(configs,) the mean macro F1 of the trainings of each, 0 to 1."""
@@ -195,8 +195,9 @@ class Tabulated:
 
     def observe(self, config: Any, seed: int) -> float:
         """The macro F1 of one training: the same for the same config and seed."""
-        digest = hashlib.sha256(f"{config_key(config)} {seed}".encode()).digest()
-        noise = np.random.default_rng(list(digest)).normal(0.0, self.noise)
+        key = config_key(config)
+        digest = hashlib.sha256(f"{key} {seed}".encode()).digest()
+        noise = np.random.default_rng(list(digest)).normal(0.0, self.noise.drawn(key))
         return float(np.clip(self.expected([config])[0] + noise, 0.0, 1.0))
 
     # What follows makes it an `Evaluator` of `bench.search`, for searches that train nothing.
@@ -204,7 +205,7 @@ class Tabulated:
     @property
     def determinants(self) -> Mapping[str, Any]:
         """The table and the model."""
-        return {"tabulated": dict(self.about), "model": self.model, "noise": self.noise}
+        return {"tabulated": dict(self.about), "model": self.model, "noise": asdict(self.noise)}
 
     def latency_ms(self, config: Any) -> float:
         """Not known.
@@ -243,70 +244,20 @@ def load(folder: Path | str = FOLDER, model: str = "") -> Tabulated:
     chosen = model or min(fits, key=lambda one: one.rmse).model
     if chosen not in MODELS:
         raise BenchError(f"there is no surrogate {chosen!r}; possible: {', '.join(MODELS)}")
-    return Tabulated(Scope.from_dict(document["scope"]), table, document["noise"], fits, chosen, document["about"])
+    scope, noise = Scope.from_dict(document["scope"]), Noise(**document["noise"])
+    return Tabulated(scope, table, noise, fits, chosen, document["about"])
 
 
-def points_of(scope: Scope, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features, mean F1 and number of trainings of each config of a table, in order of first appearance."""
+def points_of(scope: Scope, table: pd.DataFrame, noise: Noise) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, mean F1 and its variance by the noise, of each config of a table, in order of first appearance."""
     names = [dimension.name for dimension in scope.space.dimensions]
     table = table.assign(f1=table["f1"] - table["seed"].map(seed_effects(table)).fillna(0.0))
     groups = table.groupby("config_key", sort=False)
     first = groups[names].first()
     configs = [scope.space.config({name: int(row[name]) for name in names}) for row in first.to_dict("records")]
-    return scope.features(configs), groups["f1"].mean().to_numpy(), groups["f1"].count().to_numpy()
-
-
-def noise_of(table: pd.DataFrame) -> float:
-    """Standard deviation of the F1 of trainings of one config, pooled over those that were trained more than once.
-
-    What all trainings of a seed share (the same tiles in the same order) is left out: a search trains its candidates
-    with one seed, so it does not change their order.
-
-    A pooled deviation follows the few configs that vary most: it lies above that of most configs (see
-    `deviations_of`), and a held-out error may lie below it, since most configs vary less. The surrogate's weights and
-    the simulated trainings use it all the same: it makes a search harder, never easier, than the typical config would,
-    and it is part of what identifies the recorded contest of samplers, whose every search another value would void.
-
-    Raises:
-        BenchError: none was trained more than once, or too few to separate the effect of a seed from that of a config.
-    """
-    repeated = _repeated(table)
-    if repeated.empty:
-        raise BenchError("no config of the table was trained with two seeds, so the noise is not known")
-    freedom = len(repeated) - repeated["config_key"].nunique() - (repeated["seed"].nunique() - 1)
-    if freedom < 1:
-        raise BenchError("too few configs of the table were trained with two seeds, so the noise is not known")
-    left = _without_seed_effects(table)
-    left -= left.groupby(repeated["config_key"]).transform("mean")
-    return float(np.sqrt((left**2).sum() / freedom))
-
-
-def deviations_of(table: pd.DataFrame) -> pd.Series:
-    """By config that was trained more than once, the standard deviation of its F1, without the effects of seeds."""
-    return _without_seed_effects(table).groupby(_repeated(table)["config_key"]).std()
-
-
-def _without_seed_effects(table: pd.DataFrame) -> pd.Series:
-    repeated = _repeated(table)
-    return repeated["f1"] - repeated["seed"].map(seed_effects(table))
-
-
-def seed_effects(table: pd.DataFrame) -> dict[int, float]:
-    """By seed, how much higher its trainings score than those of the mean seed: least squares of F1 = config + seed
-    over the configs that were trained more than once."""
-    repeated = _repeated(table)
-    if repeated.empty:
-        return {}
-    seeds = sorted(repeated["seed"].unique())
-    columns = np.stack([(repeated["seed"] == seed).to_numpy(float) for seed in seeds], axis=1)
-    centred = pd.DataFrame(columns).groupby(repeated["config_key"].to_numpy()).transform("mean").to_numpy()
-    scores = repeated["f1"] - repeated.groupby("config_key")["f1"].transform("mean")
-    effects = np.linalg.lstsq(columns - centred, scores.to_numpy(), rcond=None)[0]
-    return {int(seed): float(effect) for seed, effect in zip(seeds, effects - effects.mean(), strict=True)}
-
-
-def _repeated(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["config_key"].duplicated(keep=False)]
+    f1, counts = groups["f1"].mean(), groups["f1"].count()
+    variance = np.array([noise.expected(key) ** 2 for key in f1.index]) / counts
+    return scope.features(configs), f1.to_numpy(), variance.to_numpy()
 
 
 def fit(model: str, features: np.ndarray, f1: np.ndarray, variance: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -337,14 +288,14 @@ def fit(model: str, features: np.ndarray, f1: np.ndarray, variance: np.ndarray) 
     return process.predict
 
 
-def held_out(scope: Scope, table: pd.DataFrame, model: str, noise: float) -> np.ndarray:
+def held_out(scope: Scope, table: pd.DataFrame, model: str, noise: Noise) -> np.ndarray:
     """(configs,) F1 predicted for each config of a table by a surrogate that has not seen it, in `FOLDS` parts."""
-    features, f1, counts = points_of(scope, table)
+    features, f1, variance = points_of(scope, table, noise)
     predicted = np.empty(len(f1))
     part = np.random.default_rng(0).permutation(len(f1)) % FOLDS
     for fold in range(FOLDS):
         out = part == fold
-        predicted[out] = fit(model, features[~out], f1[~out], noise**2 / counts[~out])(features[out])
+        predicted[out] = fit(model, features[~out], f1[~out], variance[~out])(features[out])
     return predicted
 
 

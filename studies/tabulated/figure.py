@@ -21,7 +21,7 @@ def draw_tabulated(
     Args:
         table: one row a training.
         predicted, f1: (configs,) 0 to 1, in the order in which configs first appear.
-        noise: standard deviation of one config's trainings, pooled over configs.
+        noise: standard deviation between trainings of the typical config.
         fit: the errors of the surrogate, see `studies.tabulated.benchmark.Fit`.
         stem: path without an ending.
 
@@ -43,7 +43,7 @@ def draw_tabulated(
         note = (
             f"Right: each config predicted by a {SURROGATES[fit.model]} fitted without it; R² {fit.r2:.2f}, RMSE "
             f"{100 * fit.rmse:.2f} points, Kendall's τ {fit.tau:.2f}. Band: ± two standard deviations between "
-            "trainings of one config, pooled over configs."
+            "trainings of the typical config."
         )
         return save(figure, stem, [note])
 

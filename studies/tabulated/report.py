@@ -26,12 +26,11 @@ from studies.tabulated.benchmark import (
     SURROGATES,
     Fit,
     Scope,
-    deviations_of,
     held_out,
     judge,
-    noise_of,
     points_of,
 )
+from studies.tabulated.noise import Noise, deviations_of, noise_of
 
 FEWEST = 30  # configs below which no surrogate is fitted
 POINTS = Format("z.2f", 100.0, "points")
@@ -65,7 +64,7 @@ def report_tabulated(
         columns = [Column("config_key", "Config"), Column("seed", "Seed", "count"), Column("f1", "F1", "percent")]
         return Report(folder, table, columns, said, files, [said])
     about, noise = _about(records), noise_of(good)
-    _, f1, _ = points_of(scope, good)
+    _, f1, _ = points_of(scope, good, noise)
     predicted = {model: held_out(scope, good, model, noise) for model in MODELS}
     fits = [judge(model, values, f1) for model, values in predicted.items()]
     best = min(fits, key=lambda fit: fit.rmse)
@@ -77,7 +76,7 @@ def report_tabulated(
         f"{about['name']}. {noise_sentence(good, noise)}"
     )
     files += write_tables(frame, COLUMNS, folder / "fits", caption)
-    files += draw_tabulated(good, predicted[best.model], f1, noise, best, folder / "tabulated")
+    files += draw_tabulated(good, predicted[best.model], f1, noise.typical, best, folder / "tabulated")
     return Report(folder, frame, COLUMNS, caption, files, _sentences(table, frame, best, noise))
 
 
@@ -118,11 +117,11 @@ def _about(records: Mapping[str, Record]) -> dict[str, Any]:
     return {**json.loads(found.pop()), "torch": torch, "name": name}
 
 
-def _document(scope: Scope, noise: float, fits: list[Fit], about: Mapping[str, Any]) -> bytes:
+def _document(scope: Scope, noise: Noise, fits: list[Fit], about: Mapping[str, Any]) -> bytes:
     document = {
         "format": FORMAT,
         "scope": scope.to_dict(),
-        "noise": noise,
+        "noise": asdict(noise),
         "fits": [asdict(fit) for fit in fits],
         "about": about,
     }
@@ -150,7 +149,7 @@ def _tau(values: Any, f1: Any) -> dict[str, float]:
     return {key: found[key] for key in ("tau", "low", "high")}
 
 
-def _sentences(table: pd.DataFrame, frame: pd.DataFrame, best: Fit, noise: float) -> list[str]:
+def _sentences(table: pd.DataFrame, frame: pd.DataFrame, best: Fit, noise: Noise) -> list[str]:
     lost = table[table["status"] != "ok"]
     macs = frame[frame["ranked_by"] == "MACs alone"].iloc[0]
     sentences = [
@@ -163,13 +162,13 @@ def _sentences(table: pd.DataFrame, frame: pd.DataFrame, best: Fit, noise: float
     return sentences
 
 
-def noise_sentence(table: pd.DataFrame, noise: float) -> str:
-    """Which noise is which: pooled over configs, of the median config, of the one that varies most."""
-    each = deviations_of(table)
-    share = each.max() ** 2 / (each**2).sum() if each.any() else 0.0
+def noise_sentence(table: pd.DataFrame, noise: Noise) -> str:
+    """Which noise is which: of the typical config, of single ones, before and after they are shrunk towards it."""
+    plain, shrunk = deviations_of(table), list(noise.configs.values())
     return (
         "Standard deviation between trainings of one config, without what all trainings of a seed share: "
-        f"{100 * noise:.2f} points pooled over the {len(each)} configs that were trained more than once (it feeds "
-        f"the surrogate and the simulated trainings), {100 * each.median():.2f} in the median config, "
-        f"{100 * each.max():.2f} in the one that varies most, which makes {share:.0%} of the pooled variance."
+        f"{100 * noise.typical:.2f} points in the typical config, and {100 * min(shrunk):.2f} to "
+        f"{100 * max(shrunk):.2f} in the {len(shrunk)} that were trained more than once, shrunk towards it from "
+        f"{100 * plain.min():.2f} to {100 * plain.max():.2f}. A simulated training has the deviation of its config, or "
+        f"one drawn from the configs' distribution (scaled inverse chi squared, {noise.freedom:.1f} degrees of freedom)."
     )
