@@ -12,6 +12,7 @@ from test_official import official
 
 import archs
 from bench.cli.app import run
+from bench.cli.training import run_name
 from bench.counting import count_macs
 from bench.training.checkpoint import save_weights
 
@@ -123,6 +124,31 @@ def test_an_architecture_of_ones_own_trains_and_its_weights_load_again(tmp_path,
     assert json.loads(capsys.readouterr().out)["steps"] == 4
     assert run([*command, "--out", "two", "--weights", "one/weights.safetensors"]) == 0
     assert json.loads((tmp_path / "one" / "config.json").read_text())["config"] == {"family": "one-conv", "kernel": 3}
+
+
+def test_each_run_of_train_has_a_folder_of_its_own(tmp_path, capsys):
+    (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
+    command = ["--plugin", "plugin.py", "train", "one-conv", *SMOKE, "--json"]
+    others = ([], ["--seed", "1"], ["--recipe", "steps=4"], ["--set", "kernel=1"])
+
+    def folder(*more):
+        assert run([*command, *more]) == 0
+        return json.loads(capsys.readouterr().out)["folder"]
+
+    folders = [folder(*other) for other in others]
+    weights = ["--weights", f"{folders[0]}/weights.safetensors"]
+    folders.append(folder(*weights))
+    assert len(set(folders)) == len(folders)
+    assert folders[0].startswith("runs/train/one-conv-terrain-smoke-0")
+    assert folder(*weights) == folders[-1]  # the same run goes on in its folder
+    assert run([*command, *weights, "--out", folders[0]]) == 1  # a folder that was named is another run's
+    assert "is of another run" in capsys.readouterr().err
+
+
+def test_a_run_is_called_after_its_network_data_budget_and_seed():
+    assert run_name(["lale-s1", "world", "standard", "0"], [None, None]) == "lale-s1-world-standard-0"
+    names = {run_name(["a/b", "my land", "quick", "0"], [one]) for one in ("x", ["y"], "z")}
+    assert len(names) == 3 and all(name.startswith("a_b-my_land-quick-0-") for name in names)
 
 
 def test_measure_counts_what_it_is_given(capsys):

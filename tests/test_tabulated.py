@@ -116,7 +116,7 @@ def test_one_config_that_goes_astray_does_not_make_the_others_noisy():
 
 
 def test_simulated_trainings_vary_as_the_trained_configs_do():
-    """Deviations of configs that were never trained have the distribution of those that were; known ones keep theirs."""
+    """Deviations of configs never trained have the distribution of those that were; known ones keep theirs."""
     noise = Noise(typical=0.02, freedom=4.0, configs={"known": 0.05})
     assert noise.drawn("known") == noise.expected("known") == 0.05
     assert noise.expected("new") == 0.02

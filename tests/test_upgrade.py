@@ -2,13 +2,15 @@
 
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import optuna
 import pytest
+from postgres import Server
 
 import archs
 from bench.cli.app import run
+from bench.engine.distributed import open_storage, quiet
 from bench.errors import BenchError
 from bench.records import Record, RecordStore, record_key
 from bench.records import upgrade as upgrade_module
@@ -237,3 +239,97 @@ def test_record_keys_are_those_of_their_determinants(folder):
     for record in RecordStore(folder / "records").all():
         assert record.key == record_key(record.kind, record.determinants)
         assert isinstance(record, Record)
+
+
+DATA = "terrain:size=32,train=4,val=2,test=2"
+
+
+@pytest.fixture(params=["search.db", "search.journal", "server"])
+def storage(request, folder):
+    """The URL of a storage in the folder, or on a server."""
+    if request.param != "server":
+        (folder / request.param).unlink()
+        return str(folder / request.param) if "journal" in request.param else f"sqlite:///{folder / request.param}"
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed: pip install '.[postgres]'")
+    server = Server()
+    request.addfinalizer(server.remove)
+    return server.url
+
+
+@contextmanager
+def opened(storage, folder):
+    with quiet():
+        found = open_storage(storage, folder)
+        yield found
+        found.remove_session()
+        if isinstance(found, optuna.storages.RDBStorage):
+            found.engine.dispose()
+
+
+def begun(folder, storage, budget):
+    """A search as schema 1 began and kept it: its name today, its name then, its job today."""
+    from dataclasses import replace
+
+    from bench.data import open_data
+    from bench.search import SearchPlan
+    from bench.search.jobs import search_job
+    from bench.search.run import SearchSetting
+    from bench.search.study import search_name
+
+    plan = SearchPlan(archs.config("lale-s1"), ("widths", "depths"), budget=budget, sampler="random", trials=3)
+    setting = SearchSetting(DATA, replace(recipe_named("quick"), steps=70), (1,), (32, 32), out=folder)
+    evaluator = setting.evaluator(open_data(DATA, splits=("train", "val")))
+    asked = dict(evaluator.determinants) | {"data": "0" * 32, "recipe": setting.recipe.to_dict()}
+    timed = budget.max_latency_ms is not None
+    today, then = ["lale-" + "2" * 12] * 2 if timed else [search_name(plan, evaluator, one) for one in (None, asked)]
+    with opened(storage, folder) as kept:
+        study = optuna.create_study(study_name=then, storage=kept)
+        study.set_user_attr("job", {**search_job(plan, setting, asked), "trials": 3})
+        record = next((folder / "records" / "train").iterdir()).stem
+        study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"record": record}))
+    return today, then, {**search_job(plan, setting, evaluator.determinants), "trials": 3}, evaluator.determinants
+
+
+def test_a_search_goes_on_under_the_name_that_it_has_today(folder, storage, capsys):
+    from bench.search import Budget
+
+    today, then, job, determinants = begun(folder, storage, Budget(max_gmacs=0.006))
+    _, timed, *_ = begun(folder, storage, Budget(max_gmacs=0.006, max_latency_ms=1e9))
+    (folder / "search").mkdir()
+    (folder / "search" / "search.json").write_text(json.dumps({"search": then}))
+    assert today != then
+    command = ["records", "upgrade", str(folder), "--data", DATA]
+    command += ["--storage", storage] if storage.startswith("postgresql") else []
+    fingerprints = {"0" * 32: determinants["data"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.cli.records._fingerprints", lambda source: fingerprints)
+        assert run(command) == 0
+        first = capsys.readouterr().out
+        with opened(storage, folder) as kept:
+            study = optuna.load_study(study_name=today, storage=kept)
+            assert study.user_attrs["job"] == json.loads(json.dumps(job))
+            assert study.trials[0].user_attrs["record"] in set(new_keys(folder).values())
+            names = {summary.study_name for summary in optuna.get_all_study_summaries(kept)}
+            assert {today, timed} <= names and then not in names
+        assert json.loads((folder / "search" / "search.json").read_text()) == {"search": today}
+        assert f"the search {timed} keeps its name: it limits latency" in first
+        assert run(command) == 0
+        assert "0 records carried over; 0 other files changed" in capsys.readouterr().out
+    if storage.startswith("postgresql"):
+        kept = json.loads((folder.with_name("runs-schema-1") / "server.json").read_text())
+        assert then in kept.values() and kept[then]["asked"]["data"] == "0" * 32
+
+
+def test_a_search_that_was_begun_again_since_keeps_both(folder, capsys):
+    from bench.search import Budget
+
+    storage = str(folder / "search.journal")
+    today, then, _, determinants = begun(folder, storage, Budget(max_gmacs=0.006))
+    with opened(storage, folder) as kept:
+        optuna.create_study(study_name=today, storage=kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.cli.records._fingerprints", lambda source: {"0" * 32: determinants["data"]})
+        assert run(["records", "upgrade", str(folder), "--data", DATA]) == 0
+    with opened(storage, folder) as kept:
+        assert {today, then} <= {one.study_name for one in optuna.get_all_study_summaries(kept)}
+    assert f"there is a search {today} already" in capsys.readouterr().out.replace("\n", " ")

@@ -14,6 +14,7 @@ from bench.cli.options import OUTPUT, PROGRESS, JsonOption, print_json
 
 if TYPE_CHECKING:
     from bench.data import DataSet
+    from bench.records.upgrade import Upgraded
 
 app = typer.Typer(no_args_is_help=True, help="Look after records.")
 
@@ -57,6 +58,10 @@ def upgrade(
         list[str] | None,
         typer.Option(help="A data set that trainings in the folder were made on, as a study takes it; repeatable."),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="A server's database with searches whose records are in the folder: `postgresql://...`."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Carry over the records of schema 1, and their keys in manifests, tables, weights and search storages.
@@ -64,7 +69,8 @@ def upgrade(
     Manifests of studies and surveys in the formats before become those of today, so that `plot` opens their folders.
     Every file that changes is copied to `FOLDER-schema-1` first. A record is carried over where the network and the
     data are known to be the same as when it was measured; the others are kept aside, and their cells measured again.
-    The command may be interrupted, and be run again, with more `--data` or other versions of libraries.
+    Searches get the names that they have today, so that they go on. No worker may be at work on them meanwhile. The
+    command may be interrupted, and be run again, with more `--data` or other versions of libraries.
     """
     from bench.records.upgrade import upgrade_folder
     from bench.study.former import upgrade_manifests
@@ -74,6 +80,7 @@ def upgrade(
     with PROGRESS.status("upgrading") as status:
         done = upgrade_folder(folder, fingerprints, lambda i, n: status.update(f"record {i} of {n}"))
         upgrade_manifests(done)
+        _upgrade_searches(done, storage)
     if as_json:
         return print_json(
             {
@@ -89,6 +96,27 @@ def upgrade(
     if done.backup.exists():
         OUTPUT.print(f"the files as they were: {done.backup}", markup=False, highlight=False)
     return None
+
+
+def _upgrade_searches(done: Upgraded, server: str | None) -> None:
+    """Today's keys and names in the storages of the folder, and on a server.
+
+    Raises:
+        BenchError: the server's database cannot be opened.
+    """
+    from bench.engine.distributed.storage import opening, server_url
+    from bench.records.storages import storages_in
+    from bench.records.upgrade import keep_copy, keep_texts, replace_keys, replace_on_server
+    from bench.search.former import note_names
+
+    for path, url in storages_in(done.folder):
+        note_names(url, done, lambda name, job, path=path: keep_copy(path, done))
+    if server is not None:
+        note_names(server, done, lambda name, job: keep_texts(done, {name: job}))
+    replace_keys(done)
+    if server is not None:
+        with opening(server):
+            replace_on_server(server_url(server), done)
 
 
 def _fingerprints(source: str) -> dict[str, str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from bench.data import DataSet
     from bench.training.recipe import Recipe
 
+RUNS = Path("runs/train")
+
 
 def train(
     name: Annotated[str, typer.Argument(help="An architecture's name, or the path of a saved config.")],
@@ -42,8 +48,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, tile order and augmentation.")] = 0,
     device: DeviceOption = "auto",
     out: Annotated[
-        Path, typer.Option(help="Folder of weights, config and checkpoints.", callback=writable_folder)
-    ] = Path("runs/train"),
+        Path | None,
+        typer.Option(
+            help="Folder of weights, config and checkpoints; one a run in `runs/train` by default.",
+            callback=writable_folder,
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Start from these weights: ours, smp's, or an official checkpoint.")
     ] = None,
@@ -58,6 +68,7 @@ def train(
     """Train one network and score it on the test tiles.
 
     Writes `weights.safetensors` (best by validation), `config.json` and checkpoints; killed, the same command goes on.
+    Without `--out` each run has a folder of its own, called after network, data, budget and seed.
     """
     import archs
     from bench.data.folds import open_fold
@@ -85,6 +96,10 @@ def train(
     if weights is not None:
         PROGRESS.print(start_from(model, weights), markup=False, highlight=False)
         also["start"] = weights_digest(weights)
+    out = out or RUNS / run_name(
+        [name, tiles.name, budget, str(seed)],
+        [settings, recipe_settings, fold, also.get("start"), data != tiles.name and tiles.fingerprint],
+    )
     out.mkdir(parents=True, exist_ok=True)
     with Display(1, console=PROGRESS, what="trainings") as display:
         display.begin(name, name)
@@ -107,6 +122,7 @@ def train(
     found = scores(result.test_confusions.sum(axis=0))
     report: dict[str, Any] = {
         "name": name,
+        "folder": str(out),
         "data": tiles.name,
         "fold": fold,
         "steps": result.steps,
@@ -126,6 +142,14 @@ def train(
     if log:
         OUTPUT.print(f"[dim]training curves: tensorboard --logdir {out / CURVES}[/]")
     return OUTPUT.print(f"[dim]weights and config: {out}[/]")
+
+
+def run_name(words: Sequence[str], others: Sequence[Any]) -> str:
+    """The folder of a run: words that people know it by, and a digest of whatever else was asked for, if anything."""
+    name = re.sub(r"[^\w.+-]+", "_", "-".join(words)).strip("_.")
+    if not any(others):
+        return name
+    return f"{name}-{hashlib.sha256(json.dumps(others).encode()).hexdigest()[:4]}"
 
 
 def _profile(config: ArchConfig, tiles: DataSet, recipe: Recipe, as_json: bool) -> None:

@@ -29,7 +29,7 @@ from bench.records.canonical import SCHEMA, canonical_json
 from bench.records.fingerprint import config_parts
 from bench.records.identity import network_determinants, network_libraries, versions
 from bench.records.record import Record, schema_of
-from bench.records.storages import STORAGES, replace_in_storage
+from bench.records.storages import Changes, replace_in_database, replace_in_storage, storages_in
 
 OLD = 1
 ASIDE = ".schema-1"
@@ -98,7 +98,7 @@ def upgrade_folder(
     for i, path in enumerate(old):
         _carry_over(path, done)
         progress(i + 1, len(old))
-    _replace_keys(done)
+    replace_keys(done)
     for path in old:
         _put_away(path, done)
     return done
@@ -157,8 +157,8 @@ def keep_copy(path: Path, done: Upgraded) -> None:
         write_atomically(copy, path.read_bytes())
 
 
-def _replace_keys(done: Upgraded) -> None:
-    """Old keys and fingerprints by the new ones: in texts, in the names of weights, in search storages."""
+def replace_keys(done: Upgraded) -> None:
+    """Old keys, fingerprints and names by the new ones: in texts, in the names of weights, in search storages."""
     for path in sorted(done.folder.rglob("*")):
         if not path.is_file() or (_RECORD.fullmatch(path.stem) and path.suffix == ".json"):
             continue
@@ -166,10 +166,30 @@ def _replace_keys(done: Upgraded) -> None:
             path.rename(path.with_stem(done.new[path.stem]))
         elif path.suffix in TEXTS:
             _replace_in_text(path, done)
-        elif path.suffix in STORAGES and replace_in_storage(
-            path, partial(translated, new=done.new), partial(keep_copy, path, done)
-        ):
+    for path, url in storages_in(done.folder):
+        if replace_in_storage(path, url, partial(translated, new=done.new), partial(keep_copy, path, done)):
             done.files.append(path)
+
+
+def replace_on_server(url: str, done: Upgraded) -> None:
+    """The same in a server's database.
+
+    Args:
+        url: of SQLAlchemy, with the driver.
+        done: what `upgrade_folder` made of the folder beside it.
+    """
+
+    def keep(changes: Changes) -> None:
+        keep_texts(done, {f"{table} {row}": old for table, row, old, _ in changes})
+
+    replace_in_database(url, partial(translated, new=done.new), keep)
+
+
+def keep_texts(done: Upgraded, texts: Mapping[str, Any]) -> None:
+    """Add what a server's database holds to `server.json` in the backup, unless that has an earlier form."""
+    path = done.backup / "server.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_atomically(path, (json.dumps({**texts, **kept}, indent=1) + "\n").encode())
 
 
 def _replace_in_text(path: Path, done: Upgraded) -> None:

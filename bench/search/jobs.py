@@ -107,7 +107,7 @@ def join(job: Job, host: Host, console: Console | None = None) -> None:
 
 def _join_search(job: Job, host: Host, console: Console | None) -> None:
     document = job.document
-    plan = _plan(document["plan"], document["trials"])
+    plan = plan_of(document["plan"], document["trials"])
     asked = document["asked"]
     data = open_data(host.data or document["data"], splits=("train", "val"))
     recipe = Recipe.from_dict(document["recipe"])
@@ -118,7 +118,8 @@ def _join_search(job: Job, host: Host, console: Console | None) -> None:
     run_search(plan, evaluator, host.out, storage=host.storage, console=console, heartbeat=heartbeat, asked=asked)
 
 
-def _plan(given: Mapping[str, Any], trials: int) -> SearchPlan:
+def plan_of(given: Mapping[str, Any], trials: int) -> SearchPlan:
+    """The plan in a job."""
     found: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     base, budget = archs.from_dict(given["base"]), Budget(**given["budget"])
     return SearchPlan(**{**found, "base": base, "budget": budget, "trials": trials})

@@ -255,14 +255,14 @@ def _feasible(plan: SearchPlan, evaluator: Evaluator) -> FeasibleSpace:
     return FeasibleSpace(plan.make_space(), plan.budget, evaluator.price, evaluator.latency_ms)
 
 
-def search_name(plan: SearchPlan, evaluator: Evaluator) -> str:
-    """The name of the search of a plan.
+def search_name(plan: SearchPlan, evaluator: Evaluator, asked: Mapping[str, Any] | None = None) -> str:
+    """The name of the search of a plan; `asked` as in `run_search`.
 
     Raises:
         BenchError: a budget that no config keeps, a field that is not to be searched.
     """
     feasible = _feasible(plan, evaluator)
-    return study_name(plan, feasible.space, known_points(feasible), evaluator.determinants)
+    return study_name(plan, feasible.space, known_points(feasible), asked or evaluator.determinants)
 
 
 def known_points(feasible: FeasibleSpace) -> list[Params]:
