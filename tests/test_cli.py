@@ -108,6 +108,12 @@ def test_a_search_ends_by_naming_its_report(capsys, monkeypatch, tmp_path):
     assert "mine-front" in Path("runs/mine/report.html").read_text(encoding="utf-8")
 
 
+def test_a_study_file_from_before_the_protocol_is_told_what_to_write(tmp_path, capsys):
+    (tmp_path / "old.py").write_text(OWN.replace("VariantStudy", "Study"), encoding="utf-8")
+    sentence = refusal(capsys, "study", "old.py", *SMOKE)
+    assert "old.py makes a Study of bench.study, which is a protocol now: make a VariantStudy" in sentence
+
+
 def test_a_dry_run_names_the_cells_and_measures_nothing(tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
     assert run(["study", "own.py", *SMOKE, "--seeds", "2", "--dry-run", "--json"]) == 0

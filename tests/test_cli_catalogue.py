@@ -1,8 +1,10 @@
 """`lale-bench list` and `show`: what they say is what the registry and the counter say."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 import archs
 from bench.cli.app import run
@@ -28,6 +30,18 @@ def test_a_row_holds_the_networks_own_figures(capsys):
     assert (row["family"], row["year"], row["paper"]) == ("lemore", entry.provenance.year, entry.provenance.paper)
     assert row["reconstruction"] is True
     assert row["input"]
+
+
+def test_known_figures_are_listed_without_a_progress_bar(capsys, monkeypatch):
+    """On a terminal a bar was drawn and erased though nothing was to be counted."""
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr("bench.cli.catalogue.PROGRESS", terminal)
+    assert run(["list", "lale-s1", "--size", "64"]) == 0
+    assert terminal.file.getvalue()  # the first time it is counted
+    terminal.file.seek(0)
+    terminal.file.truncate()
+    assert run(["list", "lale-s1", "--size", "64"]) == 0
+    assert terminal.file.getvalue() == ""
 
 
 def test_several_patterns_name_each_once(capsys):

@@ -334,7 +334,7 @@ class NamedNet(Net):
         return {"one": self.stem, "two": self.body[0]}
 
 
-def test_by_part_and_module_add_up():
+def test_by_part_and_operator_add_up():
     count = count_macs(Net(), (5, 5))
     stem, body, product = 25 * 12, 2 * 25 * 16, 4 * 5 * 5 * 5
     assert count.by_part == {"stem": stem, "body": body, "rest": product}

@@ -105,7 +105,7 @@ def test_a_worker_and_the_server_die_and_nothing_is_lost_or_done_twice(server, s
     kill_in_training(workers[2], hosts[3])
     wait_for(lambda: is_training(hosts[1]))
     server.crash()
-    time.sleep(2)
+    wait_for(lambda: not is_training(hosts[1]))  # it is through, and cannot tell
     server.start()
     for process in (first, *workers[:2]):
         process.join(120)

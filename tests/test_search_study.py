@@ -291,12 +291,13 @@ def test_killed_at_random_points_the_search_ends_the_same(tmp_path, sampler, tri
 def test_two_workers_share_a_search_and_one_may_die(tmp_path):
     trials = 12
     workers = [_forked(tmp_path, "nsga2", trials) for _ in range(2)]
-    time.sleep(0.8)
+    evaluator = FormulaEvaluator(tmp_path)
+    while len(evaluator.evaluations()) < 3 and workers[0].is_alive():
+        time.sleep(0.01)
     os.kill(workers[0].pid, signal.SIGKILL)
     for worker in workers:
         worker.join()
     assert workers[1].exitcode == 0
-    evaluator = FormulaEvaluator(tmp_path)
     result = search(tmp_path, plan(trials=trials), evaluator, storage=None)
     assert len(result.trials) == trials
     assert sorted(trial.slot for trial in result.trials) == list(range(trials))

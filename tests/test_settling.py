@@ -1,12 +1,14 @@
 """Settling: seeds are added where a verdict is undecided, every look is written down, and it goes on from there."""
 
+import time
 from dataclasses import replace
 
 import pytest
 from test_study import tiny_setting, tiny_study
 
+from bench.engine import StudyInterrupted
 from bench.errors import BenchError
-from bench.study import load_results, run_study, write_report
+from bench.study import load_results, plan_study, run_study, write_report
 from bench.study.result import result_of
 from bench.study.settling import Settling
 
@@ -25,15 +27,47 @@ def test_a_plan_has_as_many_trainings_of_each_variant_as_it_says(tmp_path):
     assert set(plan.labelled) == set(plan.manifest.cells)
 
 
+def endless(plan):
+    """A run that only an interruption ends, which every run of cells turns into this."""
+    plan.manifest.save(plan.folder)
+    try:
+        while True:
+            time.sleep(0.01)
+    except KeyboardInterrupt:
+        raise StudyInterrupted(plan.missing) from None
+
+
+def test_a_first_look_that_the_time_does_not_suffice_for_is_interrupted(tmp_path):
+    """It is no look: nothing is judged, and the same command goes on with it."""
+    settling = Settling(tiny_study(), tiny_setting(tmp_path), endless, 0.2 / 3600)
+    began = time.monotonic()
+    with pytest.raises(StudyInterrupted):
+        settling.settle()
+    assert time.monotonic() - began >= 0.2
+
+
+def test_ctrl_c_before_the_time_is_up_stays_ctrl_c(tmp_path):
+    def interrupted(plan):
+        raise StudyInterrupted(plan.missing)
+
+    with pytest.raises(StudyInterrupted):
+        Settling(tiny_study(), tiny_setting(tmp_path), interrupted, 1.0).settle()
+
+
 @pytest.mark.slow
 def test_looks_are_written_down_resumed_and_read_at_their_level(tmp_path):
     setting = tiny_setting(tmp_path, delta=1e-6)  # nothing can be equivalent
+    run_study(plan_study(tiny_study(), setting))  # the first look is measured when the time is up
     none_left = Settling(tiny_study(), setting, run_study, 0.0)
     plan = none_left.settle()
     (first,) = load_results(plan.folder).manifest.details["looks"]
     assert first["level"] == pytest.approx(0.0125)
     assert first["seeds"] == {"base": 2, "norm=layernorm": 2, "stem=patchify": 2}
     assert set(first["verdicts"]) == {"norm=layernorm", "stem=patchify"}
+    at_first = dict(load_results(plan.folder).manifest.cells)
+    cut = replace(none_left, run=endless, hours=0.2 / 3600).settle()  # stopped inside the second look
+    manifest = load_results(cut.folder).manifest
+    assert (manifest.details["looks"], dict(manifest.cells)) == ([first], at_first)
     looks = load_results(replace(none_left, hours=1.0).settle().folder).manifest.details["looks"]
     assert looks[0] == first
     assert 2 <= len(looks) <= 4

@@ -155,6 +155,14 @@ def test_selection_keeps_bases_and_refuses_what_matches_nothing():
         study.select(["nrom"])
 
 
+def test_selection_keeps_bases_of_bases():
+    chain = [Variant("base", TINY), Variant("one", TINY, base="base"), Variant("two", TINY, base="one")]
+    study = tiny_study(variants=(*chain, Variant("three", TINY, base="two"), Variant("other", TINY, base="base")))
+    assert [v.label for v in study.select(["three"]).variants] == ["base", "one", "two", "three"]
+    assert study.select([], ["two"]).trained == ("base", "one", "two")
+    assert study.select([], [], ["three"]).timed == ("base", "one", "two", "three")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,9 +111,9 @@ def _upgrade_searches(done: Upgraded, server: str | None) -> None:
     from bench.search.former import note_names
 
     for path, url in storages_in(done.folder):
-        note_names(url, done, lambda name, job, path=path: keep_copy(path, done))
+        note_names(url, done, partial(lambda path, job: keep_copy(path, done), path))
     if server is not None:
-        note_names(server, done, lambda name, job: keep_texts(done, {name: job}))
+        note_names(server, done, lambda job: keep_texts(done, job))
     replace_keys(done)
     if server is not None:
         with opening(server):

@@ -68,7 +68,14 @@ def find_study(name: str) -> Study:
 def _from_file(path: Path) -> Any:
     if not path.is_file():
         raise BenchError(f"there is no study file {path}; give a Python file that holds a constant STUDY")
-    return runpy.run_path(str(path), run_name="lale_bench_study").get("STUDY")
+    try:
+        return runpy.run_path(str(path), run_name="lale_bench_study").get("STUDY")
+    except TypeError as error:
+        if "Protocols cannot be instantiated" not in str(error):
+            raise
+        raise BenchError(
+            f"{path} makes a Study of bench.study, which is a protocol now: make a VariantStudy of the same arguments"
+        ) from None
 
 
 def _from_suite(name: str) -> Any:
@@ -124,7 +131,10 @@ def study(
     settle: Annotated[
         bool, typer.Option(help="Add seeds where a verdict is undecided, in up to four looks, at an error of 5 %.")
     ] = False,
-    hours: Annotated[float, typer.Option(min=0, help="With --settle: begin no further look after so long.")] = 24.0,
+    hours: Annotated[
+        float,
+        typer.Option(min=0, help="With --settle: stop after so long; trainings that run then go on the next time."),
+    ] = 24.0,
     retry_failed: Annotated[bool, typer.Option(help="Measure again what is recorded as failed.")] = False,
     storage: Annotated[
         str | None, typer.Option(help="`postgresql://...`: share the cells with every `lale-bench worker` there.")
@@ -176,7 +186,10 @@ def study(
     try:
         if settle:
             if storage is not None:
-                raise BenchError("--settle trains on this machine alone: leave --storage out")
+                raise BenchError(
+                    "--settle decides after each look what to train next, on this machine alone: leave --storage out, "
+                    "or share a fixed number of seeds (--seeds 8 --storage ...)"
+                )
             _settle(chosen, setting, hours, lambda part: _run(part, data, storage, retry_failed))
         else:
             _run(plan, data, storage, retry_failed)

@@ -39,7 +39,8 @@ class Display:
         self._all = self._bars.add_task(what, total=total, completed=done, note="")
 
     def __enter__(self) -> "Display":
-        self._bars.start()
+        if self.done < self.total:  # a bar that is full from its beginning would only flash
+            self._bars.start()
         return self
 
     def __exit__(

@@ -24,7 +24,7 @@ from bench.study.sharing import JOB
 from bench.training.recipe import Recipe
 
 
-def note_names(url: str, done: Upgraded, keep: Callable[[str, Mapping[str, Any]], None]) -> None:
+def note_names(url: str, done: Upgraded, keep: Callable[[Mapping[str, Any]], None]) -> None:
     """Add to `done.new` what the searches of a storage are called today, and write their jobs in today's form.
 
     A search that cannot be named (its data are not here, or it limits latency, which would have to be measured) keeps
@@ -33,7 +33,7 @@ def note_names(url: str, done: Upgraded, keep: Callable[[str, Mapping[str, Any]]
     Args:
         url: see `bench.engine.distributed.open_storage`.
         done: what `bench.records.upgrade.upgrade_folder` made of the folder.
-        keep: told of a search and its job before that is changed.
+        keep: told of a job, by its search's name, before it is changed.
 
     Raises:
         BenchError: the storage cannot be opened.
@@ -54,7 +54,7 @@ def note_names(url: str, done: Upgraded, keep: Callable[[str, Mapping[str, Any]]
                 done.aside[f"the search {old} keeps its name: {reason}"] += 1
                 continue
             if today != job:
-                keep(old, job)
+                keep({old: job})
                 optuna.load_study(study_name=old, storage=storage).set_user_attr(JOB, today)
             if new != old:
                 names.add(new)

@@ -36,6 +36,11 @@ class StudyPlan:
         """In the order in which they are measured."""
         return tuple(self.labelled.values())
 
+    @property
+    def missing(self) -> int:
+        """How many cells have no record."""
+        return sum(cell.key not in self.store for cell in self.cells)
+
     def without_weights(self) -> list[str]:
         """Labels of trainings that are recorded already, so that their weights, if not there, will not be kept."""
         weights = self.store.folder.parent / WEIGHTS

@@ -6,6 +6,8 @@ verdict that was reached stands, and the report reads intervals at the level of 
 
 from __future__ import annotations
 
+import _thread
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.engine import StudyInterrupted
 from bench.errors import BenchError
 from bench.stats.looks import grown, look_levels, look_seeds
 from bench.study.declare import VariantStudy
@@ -33,7 +36,7 @@ class Settling:
         study: with the variants that are compared.
         setting: its seeds are those of the first look.
         run: measures the cells of a plan.
-        hours: after which no further look is begun.
+        hours: after which it stops, also inside a look: trainings that run then go on from their checkpoints.
     """
 
     study: VariantStudy
@@ -50,7 +53,7 @@ class Settling:
         """Look, add trainings, look again.
 
         Raises:
-            StudyInterrupted: Ctrl-C; the same command goes on from there.
+            StudyInterrupted: Ctrl-C, or the time is up before the first look; the same command goes on from there.
         """
         until = time.monotonic() + 3600 * self.hours
         counts = {v.label: len(self.setting.seeds) for v in self.study.variants if self.study.is_trained(v)}
@@ -61,6 +64,11 @@ class Settling:
                 counts = looks[number]["seeds"]
                 plan = self.plan(counts, looks[: number + 1])
             else:
+                if not self._measured(self.plan(counts, looks), until):
+                    if not looks:
+                        raise StudyInterrupted(self.plan(counts, looks).missing)
+                    plan.manifest.save(plan.folder)  # trainings beyond the last look wait for the next time
+                    break
                 plan = self._look(counts, level, looks)
             result = result_of(load_results(plan.folder))
             if number + 1 == len(seeds) or time.monotonic() > until or not _open(result):
@@ -94,8 +102,7 @@ class Settling:
         return looks if looks and min(looks[0]["seeds"].values()) == len(self.setting.seeds) else []
 
     def _look(self, counts: Mapping[str, int], level: float, looks: list[dict[str, Any]]) -> StudyPlan:
-        """Train what is missing, judge it at the level of this look, and write the look down."""
-        self.run(self.plan(counts, looks))
+        """Judge what is trained at the level of this look, and write the look down."""
         looks.append({"level": level, "seeds": dict(counts), "verdicts": {}})
         plan = self.plan(counts, looks)
         plan.manifest.save(plan.folder)
@@ -104,6 +111,22 @@ class Settling:
         plan = self.plan(counts, looks)
         plan.manifest.save(plan.folder)
         return plan
+
+    def _measured(self, plan: StudyPlan, until: float) -> bool:
+        """Measure what is missing; whether that was done in time. At the end of it the run is stopped as by Ctrl-C."""
+        left = min(max(until - time.monotonic(), 0.0), threading.TIMEOUT_MAX) if plan.missing else threading.TIMEOUT_MAX
+        timer = threading.Timer(left, _thread.interrupt_main)
+        timer.daemon = True
+        try:
+            timer.start()
+            self.run(plan)
+        except KeyboardInterrupt:  # StudyInterrupted is one
+            if time.monotonic() < until:
+                raise
+            return False
+        finally:
+            timer.cancel()
+        return True
 
     def _more(self, result: StudyResult, counts: Mapping[str, int], target: int) -> dict[str, int]:
         """Seeds of every variant at the next look."""

@@ -38,6 +38,16 @@ def drawable(text: str) -> bool:
     return all(ord(letter) in _letters() or letter.isspace() for letter in text)
 
 
+@cache
+def drawn(text: str) -> str:
+    """A text as figures show it: letters that no installed font has by their code points, with a warning."""
+    if drawable(text):
+        return text
+    sentence = f"no installed font has the letters of {text}: figures show their code points instead"
+    warnings.warn(f"{sentence}; install one that has them, as Noto Sans CJK", DataWarning, stacklevel=2)
+    return "".join(letter if drawable(letter) else f"\\u{ord(letter):04x}" for letter in text)
+
+
 def drawn_names(names: Sequence[str]) -> list[str]:
     """The names of classes as figures show them: "class 3" for one that no installed font can draw, with a warning."""
     lacking = [name for name in names if not drawable(name)]

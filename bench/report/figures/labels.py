@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
+from bench.report.figures.fonts import drawn
 from bench.report.figures.style import INK, SMALL
 
 _STEPS = 400  # of the placement: a limit in time would make the outcome depend on the machine
@@ -42,7 +43,7 @@ def _label(ax: Axes, point: np.ndarray, text: str) -> object:
     return ax.text(
         point[0],
         point[1],
-        text,
+        drawn(text),
         fontsize=SMALL,
         fontweight="bold",
         color=INK,

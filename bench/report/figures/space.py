@@ -167,8 +167,8 @@ def draw_importance(found: pd.DataFrame, stem: Path, *, title: str = "", note: s
         return save(figure, stem, [
             note,
             "Share that the field explains alone, in ranks, adjusted for chance; 95 % intervals: bootstrap of trials. "
-            "Grey: no evidence (permutation test of one field at a time, p of 0.05 or more). The trials are those that "
-            "the search chose: this describes the search, not the whole space.",
+            "Grey: not significant (permutation test of one field at a time, p of 0.05 or more). The trials are those "
+            "that the search chose: this describes the search, not the whole space.",
         ])  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def _head(ax: Axes, x: float, text: str) -> None:
 
 def _tendency(row: Mapping[str, Any]) -> str:
     if row["p"] >= 0.05:
-        return "no evidence"
+        return "not significant"
     if np.isnan(row["trend"]):
         return f"best on average: {row['best']}"
     arrow = "more is better" if row["trend"] > 0 else "less is better"

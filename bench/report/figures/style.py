@@ -15,10 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox, blended_transform_factory
 
 from bench.records.atomic import with_ending, write_atomically
-from bench.report.figures.fonts import families
+from bench.report.figures.fonts import drawn, families
 from bench.report.formats import FIGURES, chosen
 from bench.report.markup import one_line
 
@@ -94,6 +95,8 @@ def save(figure: Figure, stem: Path, notes: Iterable[str] = ()) -> list[Path]:
 
     The notes, a paragraph each, are small print that is added below the sheet. Call it inside the `sheet` block.
     """
+    for text in figure.findobj(Text):
+        text.set_text(drawn(text.get_text()))
     below = _write_below(figure, notes)
     width, height = figure.get_size_inches()
     page = Bbox([[0, -below], [width, height]])
@@ -132,7 +135,9 @@ def figure_of(ax: Axes) -> Figure:
 def heading(figure: Figure, title: str) -> None:
     """The title, at the top left corner."""
     width, height = figure.get_size_inches()
-    figure.text(MARGIN / width, 1 - MARGIN / height, title, fontsize=TITLE, fontweight="bold", ha="left", va="top")
+    figure.text(
+        MARGIN / width, 1 - MARGIN / height, drawn(title), fontsize=TITLE, fontweight="bold", ha="left", va="top"
+    )
 
 
 def legend_rows(figure: Figure, handles: Sequence[Artist]) -> float:
@@ -140,6 +145,7 @@ def legend_rows(figure: Figure, handles: Sequence[Artist]) -> float:
     width, height = figure.get_size_inches()
     places = legend_places([str(handle.get_label()) for handle in handles], width)
     for handle, (x, row) in zip(handles, places, strict=True):
+        handle.set_label(drawn(str(handle.get_label())))
         figure.legend(
             handles=[handle],
             loc="center left",
@@ -210,7 +216,7 @@ def column_head(ax: Axes, x: float, text: str, offset: float = 6.0, **looks: Any
 
 def shortened(text: str, width: float, points: float = SMALL) -> str:
     """The text in one line, or as much of its beginning as fits into so many inches, with an ellipsis."""
-    text = one_line(text)
+    text = drawn(one_line(text))
     if text_size(text, points)[0] <= width:
         return text
     too_long = bisect_right(range(len(text)), width, key=lambda n: text_size(text[:n] + "…", points)[0])
@@ -220,7 +226,7 @@ def shortened(text: str, width: float, points: float = SMALL) -> str:
 def text_size(text: str, points: float, weight: str = "normal") -> tuple[float, float]:
     """Width and height of one line of text in inches. Call it inside a `sheet` block."""
     properties = FontProperties(size=points, weight=weight)
-    width, height, _ = RendererAgg(1, 1, DPI).get_text_width_height_descent(text, properties, False)
+    width, height, _ = RendererAgg(1, 1, DPI).get_text_width_height_descent(drawn(text), properties, False)
     return width / DPI, height / DPI
 
 
@@ -229,7 +235,7 @@ def wrapped(paragraphs: Iterable[str], width: float, points: float = SMALL) -> l
     lines: list[str] = []
     for paragraph in paragraphs:
         line = ""
-        for space, piece in _pieces(paragraph, width, points):
+        for space, piece in _pieces(drawn(paragraph), width, points):
             longer = f"{line}{space}{piece}" if line else piece
             if line and text_size(longer, points)[0] > width:
                 lines.append(line)
