@@ -51,7 +51,9 @@ def contest_cell(benchmark: Tabulated, contest: Contest, sampler: str, seed: int
     """One search with one sampler.
 
     Its result: `hypervolume` (F1 times GMACs) of the front and `macs` (sum over the configs trained), each a list with
-    one entry an evaluation; `seconds` of CPU time of all proposals; the number of `infeasible` proposals, which are not trained."""
+    one entry an evaluation; `seconds` of CPU time of all proposals; the number of `infeasible` proposals, which are not
+    trained.
+    """
     determinants = {
         "table": {key: value for key, value in benchmark.about.items() if key != "name"},
         "rows": len(benchmark.table),

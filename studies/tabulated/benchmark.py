@@ -2,8 +2,8 @@
 
 Comparing samplers takes thousands of evaluations, each of which would be a training. Here a model fitted to a few
 hundred trainings predicts the F1 of any config of a space, and an observation adds the noise between trainings of one
-config with other seeds, see `studies.tabulated.noise` (as in NAS-Bench-301: Zela et al. 2022, arXiv 2008.09777). The surrogate's error was measured on
-trainings that it had not seen, and is stored beside it.
+config with other seeds, see `studies.tabulated.noise` (as in NAS-Bench-301: Zela et al. 2022, arXiv 2008.09777). The
+surrogate's error was measured on trainings that it had not seen, and is stored beside it.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def noise_of(table: pd.DataFrame) -> Noise:
     repeated = _repeated(table)
     if repeated.empty:
         raise BenchError("no config of the table was trained with two seeds, so the noise is not known")
-    scores = repeated.pivot(index="config_key", columns="seed", values="f1")
+    scores = repeated.pivot_table("f1", index="config_key", columns="seed")
     fitted = model.fit(scores.to_numpy(), model.Layout(scores.notna().to_numpy()))
     freedom = math.exp(fitted.prior.sum(axis=1) @ np.log(model.PRIOR_FREEDOM))
     typical = math.sqrt(fitted.prior.sum(axis=0) @ fitted.scales)

@@ -170,5 +170,5 @@ def noise_sentence(table: pd.DataFrame, noise: Noise) -> str:
         f"{100 * noise.typical:.2f} points in the typical config, and {100 * min(shrunk):.2f} to "
         f"{100 * max(shrunk):.2f} in the {len(shrunk)} that were trained more than once, shrunk towards it from "
         f"{100 * plain.min():.2f} to {100 * plain.max():.2f}. A simulated training has the deviation of its config, or "
-        f"one drawn from the configs' distribution (scaled inverse chi squared, {noise.freedom:.1f} degrees of freedom)."
+        f"one drawn from theirs (scaled inverse chi squared, {noise.freedom:.1f} degrees of freedom)."
     )
