@@ -3,10 +3,12 @@
 import pytest
 from search_formula import QUIET, S1
 
+from bench.cli.app import run
 from bench.data import open_data
 from bench.records import RecordStore
 from bench.search import Budget, SearchPlan, run_search
 from bench.search.evaluate import TrainingEvaluator
+from bench.speed.protocol import SpeedProtocol
 from bench.training.recipe import Recipe
 
 SIZE = (32, 32)
@@ -47,3 +49,41 @@ def test_latency_is_measured_once_before_training(evaluator, tmp_path):
     assert trial.latency_ms in [speed["latency_ms"] for r in timed for speed in r.result["speeds"].values()]
     assert evaluator.latency_ms(trial.config) == trial.latency_ms
     assert len(evaluator.store.all("speed")) == len(timed)
+
+
+def test_latency_is_measured_in_the_form_and_precision_that_are_asked_for(evaluator, data, tmp_path):
+    assert set(evaluator.determinants) == {
+        "data",
+        "recipe",
+        "size",
+        "device",
+        "runtime",
+    }  # names of former searches hold
+    protocol = SpeedProtocol(form="deployed", precision="bf16")
+    deployed = TrainingEvaluator(data, evaluator.recipe, evaluator.store, size=SIZE, protocol=protocol)
+    assert deployed.determinants == {**evaluator.determinants, "form": "deployed", "precision": "bf16"}
+    plan = SearchPlan(S1, free=("depths",), objectives=("f1", "latency"), trials=1, sampler="random")
+    trial = run_search(plan, deployed, tmp_path, console=QUIET).trials[0]
+    (speed,) = evaluator.store.all("speed")
+    (found,) = speed.result["speeds"].values()
+    assert (found["protocol"]["form"], found["protocol"]["precision"]) == ("deployed", "bf16")
+    assert trial.latency_ms == found["latency_ms"]
+
+
+@pytest.mark.slow
+def test_latency_in_int8_is_calibrated_on_training_tiles(evaluator, data):
+    pytest.importorskip("nncf")
+    protocol = SpeedProtocol(form="deployed", runtime="openvino", precision="int8")
+    quantised = TrainingEvaluator(data, evaluator.recipe, evaluator.store, size=SIZE, protocol=protocol)
+    assert 0 < quantised.latency_ms(S1) < float("inf")
+    (record,) = evaluator.store.all("speed")
+    assert record.determinants["calibration"]["data"] == data.fingerprint
+    assert "nncf" in record.determinants["versions"]
+
+
+def test_a_runtime_that_nothing_would_be_timed_in_is_refused(capsys, tmp_path):
+    command = ["search", "--data", "terrain:seed=3,size=32,train=8,val=4,test=4", "--out", str(tmp_path)]
+    assert run([*command, "--runtime", "openvino"]) != 0
+    assert "--objectives f1,latency" in capsys.readouterr().err.replace("\n", " ")
+    assert run([*command, "--objectives", "f1,latency", "--precision", "int8", "--device", "cpu"]) != 0
+    assert "eager is measured in" in capsys.readouterr().err

@@ -55,6 +55,14 @@ def search(
     max_params: Annotated[float | None, typer.Option(help="Parameters, as 1.6e6.")] = None,
     max_mib: Annotated[float | None, typer.Option(help="The saved float32 weights, in MiB.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Median of one image on this device.")] = None,
+    form: Annotated[str, typer.Option(help="In which latency is measured: trained or deployed.")] = "trained",
+    runtime: Annotated[
+        str,
+        typer.Option(help="In which latency is measured, as of `measure`: eager, onnxruntime, openvino and others."),
+    ] = "eager",
+    precision: Annotated[
+        str, typer.Option(help="In which latency is measured: fp32, bf16, int8 (calibrated on the training tiles).")
+    ] = "fp32",
     max_deployed_gmacs: Annotated[
         float | None,
         typer.Option(help="Exact plain MACs of the deployed form (batch norms and fusion folded), in 10^9."),
@@ -109,6 +117,9 @@ def search(
     validation tiles only; `--seeds` are those of the final trainings, which the search has not seen. Killed, the same
     command goes on. Each search has a folder of its own; `front/` in it holds its front and nothing else. `--set`
     changes fields of the base, `--recipe` of the recipe.
+
+    Latency is what `measure` shows with the same --form, --runtime and --precision at batch 1, of every candidate
+    alike. F1 is that of the trained weights in fp32: `measure front/NAME.json --precision int8` scores both.
     """
     if context.invoked_subcommand is not None:
         return None
@@ -119,6 +130,7 @@ def search(
     from bench.search.halving import parse_rungs
     from bench.search.run import SearchSetting, run_and_report
     from bench.search.spaces import read_values
+    from bench.speed.protocol import SpeedProtocol
 
     if ladder:
         raise BenchError(f"--ladder is called --halving now: give --halving {ladder}")
@@ -138,6 +150,7 @@ def search(
         seeds=parse_seeds(seeds, first=seed + 1),
         size=(size, size),
         device=str(resolve_device(device)),
+        protocol=SpeedProtocol(form=form, runtime=runtime, precision=precision),
         storage=storage,
         out=out,
         name=name,

@@ -14,6 +14,7 @@ from bench.engine import Cell, CellContext
 from bench.errors import BenchError
 from bench.records.identity import network_determinants, versions
 from bench.scenes.evaluation import Evaluation, evaluate_trained
+from bench.speed.cells import RUNTIME_PACKAGES
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.quantise import calibration_images
 from bench.stats import DELTA
@@ -110,9 +111,6 @@ def accuracy_cell(trained: TrainedNetwork, data: DataSet, protocol: SpeedProtoco
         "versions": versions("torch", *RUNTIME_PACKAGES.get(protocol.runtime, ())),
     }
     return Cell("accuracy", label, determinants, partial(_scored, trained, data, protocol, device), about=how)
-
-
-RUNTIME_PACKAGES = {"onnxruntime": ("onnxruntime",), "openvino": ("openvino", "nncf")}
 
 
 def _scored(

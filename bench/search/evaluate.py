@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench.search.budget import StaticCost
 from bench.search.pricing import Pricer
+from bench.speed.protocol import SpeedProtocol
 
 if TYPE_CHECKING:
     from bench.data import DataSet
@@ -62,7 +63,7 @@ class TrainingEvaluator:
         store: where records are looked up and written.
         device: "cpu" or "cuda".
         size: height and width of the image at which MACs and latency are taken.
-        runtime: "eager" or "compile", for latency.
+        protocol: how latency is measured: form, runtime and precision; int8 is calibrated on the training tiles.
     """
 
     data: DataSet
@@ -70,7 +71,7 @@ class TrainingEvaluator:
     store: RecordStore
     device: str = "cpu"
     size: tuple[int, int] = (256, 256)
-    runtime: str = "eager"
+    protocol: SpeedProtocol = field(default_factory=SpeedProtocol)
 
     @cached_property
     def price(self) -> Pricer:
@@ -79,7 +80,7 @@ class TrainingEvaluator:
 
     @property
     def determinants(self) -> Mapping[str, Any]:
-        """Data, recipe, size, device and runtime."""
+        """Data, recipe, size, device and how latency is measured."""
         from bench.records.environment import device_kind
         from bench.records.identity import changed_fields
 
@@ -88,19 +89,18 @@ class TrainingEvaluator:
             "recipe": changed_fields(self.recipe),
             "size": self.size,
             "device": device_kind(self.device),
-            "runtime": self.runtime,
+            "runtime": self.protocol.runtime,
+            **{name: value for name, value in changed_fields(self.protocol).items() if name != "runtime"},
         }
 
     def latency_ms(self, config: Any) -> float:
-        """Median milliseconds of one image in single precision; infinite if the network cannot be run."""
+        """Median milliseconds of one image by the protocol; infinite if the network cannot be run."""
         from bench.search.space import config_key
         from bench.speed.cells import speed_cell
-        from bench.speed.measure import SpeedProtocol
 
         label = config_key(config)
         classes, bands = self.data.classes.num_classes, self.data.in_channels
-        protocol = SpeedProtocol(batch=1, runtime=self.runtime)
-        cell = speed_cell({label: config}, self.size, classes, protocol, self.device, bands)
+        cell = speed_cell({label: config}, self.size, classes, self.protocol, self.device, bands, tiles=self.data)
         speed = self._run(cell, lambda done, total, note: None).record.result.get("speeds", {}).get(label)
         return speed["latency_ms"] if speed else float("inf")
 

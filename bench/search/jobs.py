@@ -18,6 +18,7 @@ from bench.records import RecordStore
 from bench.search.budget import Budget
 from bench.search.evaluate import TrainingEvaluator
 from bench.search.study import SearchPlan, run_search
+from bench.speed.protocol import SpeedProtocol
 from bench.study.run import RECORDS, Find, plan_from_manifest
 from bench.study.sharing import JOB, VERSION, share_study, shared_name
 from bench.training.recipe import Recipe
@@ -112,7 +113,9 @@ def _join_search(job: Job, host: Host, console: Console | None) -> None:
     data = open_data(host.data or document["data"], splits=("train", "val"))
     recipe = Recipe.from_dict(document["recipe"])
     height, width = document["size"]
-    evaluator = TrainingEvaluator(data, recipe, RecordStore(host.out / RECORDS), host.device, (height, width))
+    protocol = SpeedProtocol(**{name: asked[name] for name in ("form", "runtime", "precision") if name in asked})
+    store = RecordStore(host.out / RECORDS)
+    evaluator = TrainingEvaluator(data, recipe, store, host.device, (height, width), protocol)
     _check_same(job.name, plan, evaluator.determinants, asked)
     heartbeat = Heartbeat(document["grace_s"])
     run_search(plan, evaluator, host.out, storage=host.storage, console=console, heartbeat=heartbeat, asked=asked)
@@ -129,8 +132,7 @@ def _check_same(name: str, plan: SearchPlan, mine: Mapping[str, Any], asked: Map
     """F1 of another device differs in its last bits only; milliseconds of another device are another quantity."""
     if mine["data"] != asked["data"]:
         raise BenchError(f"the data here are not those of {name}: give the same folder or source by --data")
-    timed = plan.budget.max_latency_ms is not None or "latency" in plan.objectives
-    if timed and mine["device"] != asked["device"]:
+    if plan.is_timed and mine["device"] != asked["device"]:
         raise BenchError(
             f"{name} measures latency on {asked['device']}, and this is {mine['device']}: join from hosts of that kind"
         )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bench.data import DataSet
+    from bench.speed.protocol import SpeedProtocol
     from bench.study import Report
 
 FILE = "search.json"
@@ -84,7 +85,14 @@ def final_name(folder: Path) -> str:
     return f"{folder.name}-front"
 
 
-def save_search(plan: SearchPlan, result: SearchResult, data: DataSet, folder: Path, halving: Halving | None) -> Path:
+def save_search(
+    plan: SearchPlan,
+    result: SearchResult,
+    data: DataSet,
+    folder: Path,
+    halving: Halving | None,
+    protocol: SpeedProtocol,
+) -> Path:
     """What the figures are drawn from, so that they need no Optuna storage."""
     rows = result.frame().replace({np.nan: None}).to_dict("records")
     space = plan.make_space()
@@ -103,6 +111,7 @@ def save_search(plan: SearchPlan, result: SearchResult, data: DataSet, folder: P
         "sampler": plan.sampler,
         "seed": plan.seed,
         "data": {"name": data.name, "fingerprint": data.fingerprint},
+        "latency_in": f"{protocol.form} form, {protocol.runtime}, {protocol.precision}" if plan.is_timed else "",
         "cost": AXES[cost],
         "limit": _limit(plan, cost),
         "dimensions": {dimension.name: list(dimension.values) for dimension in space.dimensions},
@@ -208,9 +217,11 @@ def _columns(trials: pd.DataFrame) -> list[Column]:
 
 def _caption(document: dict[str, Any]) -> str:
     limits = ", ".join(f"{name} {value:g}" for name, value in document["budget"].items() if value is not None)
+    timed = f"; latency in {how}" if (how := document.get("latency_in")) else ""
     return (
         f"{len(document['trials'])} {_what(document)} on {document['data']['name']}, sampler {document['sampler']}, "
-        f"seed {document['seed']}, {limits or 'no limits'}; F1 on the validation tiles, the score that was searched by."
+        f"seed {document['seed']}, {limits or 'no limits'}; F1 on the validation tiles, the score that was searched by"
+        f"{timed}."
     )
 
 

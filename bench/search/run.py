@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 
 from bench.data import open_data
@@ -21,6 +22,8 @@ from bench.search.halving import Halving, Rung, halve
 from bench.search.jobs import search_job
 from bench.search.report import SearchReport, final_name, report_search, save_search, searched_in
 from bench.search.study import SearchPlan, run_search, search_name
+from bench.speed.protocol import SpeedProtocol
+from bench.speed.runtimes import refuse_missing
 from bench.study import Setting, Variant, VariantStudy, plan_study, run_study
 from bench.study.layout import WEIGHTS, train_label
 from bench.study.run import RECORDS, StudyPlan
@@ -42,6 +45,7 @@ class SearchSetting:
         seeds: of the final trainings; none may be the search's own.
         size: height and width at which MACs and latency are taken, and the budget is meant.
         device: "cpu" or "cuda".
+        protocol: how latency is measured, of every candidate alike.
         storage: a URL or the path of a journal file (`bench.engine.distributed.open_storage`); SQLite in the search's
             folder if None.
         out: folder of the results; records are shared with the studies in it.
@@ -56,6 +60,7 @@ class SearchSetting:
     seeds: Sequence[int]
     size: tuple[int, int] = (256, 256)
     device: str = "cpu"
+    protocol: SpeedProtocol = field(default_factory=SpeedProtocol)
     storage: str | None = None
     out: Path = Path("runs")
     name: str = ""
@@ -65,7 +70,7 @@ class SearchSetting:
     def evaluator(self, data: DataSet, rung: Rung | None = None) -> TrainingEvaluator:
         """What trains at a rung, or by the recipe as it is."""
         recipe = rung.recipe(self.recipe) if rung else self.recipe
-        return TrainingEvaluator(data, recipe, RecordStore(self.out / RECORDS), self.device, self.size)
+        return TrainingEvaluator(data, recipe, RecordStore(self.out / RECORDS), self.device, self.size, self.protocol)
 
 
 def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | None = None) -> SearchReport:
@@ -73,13 +78,14 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
 
     Raises:
         BenchError: an impossible budget or field, a seed that the search has seen, data that cannot be opened, a name
-            under which another search lies.
+            under which another search lies, a protocol for a latency that nothing asks for or this device has not.
         StudyInterrupted: Ctrl-C; the same call goes on from there.
     """
     if plan.seed in setting.seeds:
         raise BenchError(f"seed {plan.seed} is the search's own: score its front on other seeds")
     if Path(setting.name).name != setting.name:
         raise BenchError(f"--name {setting.name} is no name of a folder: give one without a slash, as dubai-small")
+    _check_protocol(plan, setting)
     seen = open_data(setting.data, splits=("train", "val"))
     seen.require_scorable()
     open_data(setting.data, splits=("test",)).require_scorable(intervals=True)
@@ -88,7 +94,7 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     halving = _halved(result, plan, setting, seen, console) if setting.rungs else None
     result = halving.result if halving else result
     configs = save_front(result, folder / "front", **describe_training(seen))
-    save_search(plan, result, seen, folder, halving)
+    save_search(plan, result, seen, folder, halving, setting.protocol)
     final = plan_study(final_study(plan, configs, final_name(folder)), _final_setting(setting))
     alone = setting.storage is None or setting.storage.startswith("sqlite:")
     for note in final.weight_notes(shared=not alone):
@@ -99,6 +105,16 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
         share_study(final, setting.storage, data=setting.data, console=console, heartbeat=setting.heartbeat)
     _place_weights(result, plan.base, final, setting.out / WEIGHTS, folder / "front")
     return report_search(folder, setting.data)
+
+
+def _check_protocol(plan: SearchPlan, setting: SearchSetting) -> None:
+    if plan.is_timed:
+        refuse_missing(setting.protocol, torch.device(setting.device))
+    elif setting.protocol != SpeedProtocol():
+        raise BenchError(
+            "--form, --runtime and --precision say how latency is measured, and nothing asks for it: give --objectives "
+            "f1,latency or --max-latency-ms"
+        )
 
 
 def _folder(plan: SearchPlan, setting: SearchSetting, data: DataSet) -> Path:

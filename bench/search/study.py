@@ -101,6 +101,11 @@ class SearchPlan:
         limits = (self.budget.max_latency_ms, self.budget.max_activations)
         return has_closed_form(base) and "latency" not in self.objectives and limits == (None, None)
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether latency is an objective or limited."""
+        return self.budget.max_latency_ms is not None or "latency" in self.objectives
+
     def make_space(self) -> Space:
         """The space that is searched."""
         return self.space or space_of(self.base, self.free, self.values)
@@ -242,7 +247,7 @@ class _Search:
         if not self.feasible.fits(config):
             raise BenchError(f"trial {trial.number} breaks the budget ({cost}): it was queued by hand; delete it")
         figures: dict[str, float] = {"params": cost.params, "macs": cost.macs}
-        if self.plan.budget.max_latency_ms is not None or "latency" in self.plan.objectives:
+        if self.plan.is_timed:
             figures["latency"] = self.evaluator.latency_ms(config)
             trial.set_user_attr("latency_ms", figures["latency"] if math.isfinite(figures["latency"]) else None)
         trial.set_user_attr("config", archs.to_dict(config))

@@ -1,7 +1,7 @@
 """Cells of speed: several networks in one interleaved measurement."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,13 @@ from bench.engine import Cell, CellContext
 from bench.records import anonymised
 from bench.records.identity import changed_fields, network_libraries, networks_determinants, versions
 from bench.speed.protocol import SpeedProtocol
+from bench.speed.quantise import IMAGES, calibration_images
+
+if TYPE_CHECKING:
+    from bench.data import DataSet
+
+RUNTIME_PACKAGES = {"onnxruntime": ("onnxruntime",), "openvino": ("openvino", "nncf")}
+"""What computes in the runtimes that are not PyTorch's."""
 
 
 def speed_cell(
@@ -21,8 +28,12 @@ def speed_cell(
     protocol: SpeedProtocol,
     device: str,
     in_channels: int = IMAGE_CHANNELS,
+    tiles: DataSet | None = None,
 ) -> Cell:
-    """Speed of several networks, interleaved: one measurement, since speeds of different times do not compare."""
+    """Speed of several networks, interleaved: one measurement, since speeds of different times do not compare.
+
+    `tiles`: int8 is calibrated on those of the training split.
+    """
     from bench.records.environment import device_kind
 
     libraries = {package for config in configs.values() for package in network_libraries(config)}
@@ -32,8 +43,11 @@ def speed_cell(
         "protocol": changed_fields(protocol),
         "threads": protocol.threads or torch.get_num_threads(),
         "device": device_kind(device),
-        "versions": versions("torch", *libraries),
+        "versions": versions("torch", *libraries, *RUNTIME_PACKAGES.get(protocol.runtime, ())),
     }
+    int8 = tiles if protocol.precision == "int8" else None
+    if int8:
+        determinants["calibration"] = {"data": int8.fingerprint, "images": IMAGES}
     about = {
         "configs": {label: archs.to_dict(config) for label, config in configs.items()},
         "protocol": protocol.to_dict(),
@@ -42,8 +56,9 @@ def speed_cell(
     def run(context: CellContext) -> Mapping[str, Any]:
         from bench.speed.measure import Contender, race_isolated
 
+        images = calibration_images(int8, int8.bands, size) if int8 else None
         contenders = {
-            label: Contender(archs.build(config, num_classes, in_channels), size, protocol)
+            label: Contender(archs.build(config, num_classes, in_channels), size, protocol, images)
             for label, config in configs.items()
         }
         raced = race_isolated(contenders, device, in_channels)
