@@ -1,5 +1,7 @@
 """Cells of speed: several networks in one interleaved measurement."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
