@@ -7,8 +7,6 @@ and counts towards the targets only where it is equivalent. Linknet has no train
 precision.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple

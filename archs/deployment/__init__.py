@@ -18,7 +18,7 @@ from archs.deployment.linear import fold_linear_decoders
 from archs.deployment.norms import fold_norms, is_hooked
 from archs.deployment.search import find_folds
 from archs.deployment.unused import drop_inert, drop_unread
-from archs.errors import ArchError
+from archs.errors import ArchError, first_line
 from archs.registry import InputRule
 
 __all__ = ["deploy", "fold"]
@@ -131,7 +131,7 @@ def _flow(model: nn.Module, size: tuple[int, int] | None) -> Flow:
         try:
             return trace_flow(model, (height, width), _in_channels(model))
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            refusals.append(f"{height}x{width}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
+            refusals.append(f"{height}x{width}: {first_line(error)}")
     raise ArchError(
         f"the data flow of {type(model).__name__} cannot be recorded without values ({'; '.join(refusals)}); "
         "give a size that it takes, as size=(256, 256), and see that no step needs a tensor's content"

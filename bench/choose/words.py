@@ -1,7 +1,5 @@
 """An answer as a table, as sentences and as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any

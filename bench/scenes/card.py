@@ -1,7 +1,5 @@
 """A trained network as a folder to pass on: config, weights in half precision, and a card of what it can do."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

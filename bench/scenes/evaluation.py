@@ -1,7 +1,5 @@
 """Scores of a trained network on a data set, in any form, runtime and precision."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

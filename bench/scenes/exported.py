@@ -3,8 +3,6 @@
 What a network needs beside its weights (classes, and what scales its bands) is read from the file's metadata.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,7 +38,7 @@ class OnnxNetwork(nn.Module):
     def forward(self, image: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
         return torch.from_numpy(self._session.run(["logits"], {"image": image.contiguous().numpy()})[0])
 
-    def __deepcopy__(self, memo: dict) -> OnnxNetwork:
+    def __deepcopy__(self, memo: dict) -> "OnnxNetwork":
         return self  # it has no state
 
 

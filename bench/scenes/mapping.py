@@ -1,7 +1,5 @@
 """From a trained network and the path of a scene to a map on the disk."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass

@@ -4,8 +4,6 @@ A draft holds the rows that are done and a note of how many there are; a run tha
 all rows are written the draft becomes a Cloud Optimized GeoTIFF, or a palette PNG.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -5,8 +5,6 @@ row are final and are written; the blend's own, weighted, wait for that row. So 
 strip of the map and two batches, whatever the height of the scene.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Scenes to read from: GeoTIFFs by windows through rasterio, pictures (PNG, JPEG) as a whole through Pillow."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from archs.errors import first_line
 from bench.data.geotiff import require_rasterio
 from bench.errors import BenchError
 
@@ -148,7 +147,9 @@ def _raster(path: Path) -> Iterator[Scene]:
             with rasterio.open(path) as source:
                 yield RasterScene(path, source)
         except rasterio.errors.RasterioError as error:
-            raise BenchError(f"{path.name} cannot be read ({_said(error)}): it is damaged, or no raster") from error
+            raise BenchError(
+                f"{path.name} cannot be read ({first_line(error)}): it is damaged, or no raster"
+            ) from error
 
 
 def _picture(path: Path) -> PictureScene:
@@ -166,7 +167,9 @@ def _picture(path: Path) -> PictureScene:
                 f"{path.name} is too large to be decoded as a whole; save it as a GeoTIFF, which is read by windows"
             ) from None
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise BenchError(f"{path.name} cannot be read ({_said(error)}): it is damaged, or no picture") from error
+            raise BenchError(
+                f"{path.name} cannot be read ({first_line(error)}): it is damaged, or no picture"
+            ) from error
     planes = np.atleast_3d(pixels).transpose(2, 0, 1)
     if mode == "RGBA":
         return PictureScene(path.name, planes[:3], planes[3] > 0)
@@ -177,7 +180,3 @@ def _window(top: int, left: int, height: int, width: int) -> Any:
     from rasterio.windows import Window
 
     return Window(left, top, width, height)
-
-
-def _said(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

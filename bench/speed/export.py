@@ -1,7 +1,5 @@
 """A network as an ONNX file, written only if it computes the same."""
 
-from __future__ import annotations
-
 import json
 import re
 import warnings

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archs.errors import ArchError
+from archs.errors import ArchError, first_line
 from archs.segmenter import require_logits
 from bench.engine.failures import free_memory
 from bench.errors import BenchError
@@ -258,7 +258,7 @@ def _isolated(label: str, failures: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever a network raises is the answer
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         failures[label] = reason if isinstance(error, BenchError) else f"{label} failed while it was timed ({reason})"
     else:
         return
@@ -327,10 +327,9 @@ def _enter(
     except ArchError as error:
         raise BenchError(f"{label} cannot be timed: {error}") from error
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BenchError(
             f"{label} does not run on a {tuple(x.shape)} input in {protocol.precision}, {protocol.runtime}, on "
-            f"{x.device.type} ({reason}); try another size, precision or runtime"
+            f"{x.device.type} ({first_line(error)}); try another size, precision or runtime"
         ) from error
     itself = (protocol.runtime, protocol.form) == ("eager", "trained")
     far = None if itself else refuse_other_output(label, output, _trained_output(contender, x, models), protocol)

@@ -4,8 +4,6 @@ Each makes of a network and an input a call without arguments that computes the 
 the output is held against the trained network's in fp32: a runtime or form that computes something else is refused.
 """
 
-from __future__ import annotations
-
 import copy
 import tempfile
 from collections.abc import Callable
