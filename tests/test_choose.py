@@ -412,6 +412,15 @@ def test_a_race_on_this_machine_decides_and_is_made_once(studied, tmp_path, caps
         assert (row["seconds"], row["where"]) == (raced["seconds"], where)
 
 
+def test_int8_is_calibrated_on_the_data_and_not_chosen_without_its_accuracy(studied, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    options = ("--runtime", "onnxruntime", "--precision", "int8", "--networks", "1", "--seconds", "0.1")
+    found = asked(capsys, "--records", str(studied), "--out", str(tmp_path), *options)[1]
+    assert all("int8" not in row["run"] for row in found["networks"])
+    told = [row["variant"] for row in found["accuracy_not_measured"]] + list(found["not_raced"])
+    assert len(told) == 1
+
+
 def test_the_table_is_printed_with_what_is_assumed_and_status_1_says_that_none_meets(studied, capsys):
     options = ["--records", str(studied), "--records-only"]
     assert run([*ASKED, *options, "--f1", "0.01"]) == 0

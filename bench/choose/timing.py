@@ -9,6 +9,7 @@ import torch
 import archs
 from bench.choose.known import KnownNetwork, KnownSet, KnownSpeed, Machine
 from bench.choose.reading import speeds_of
+from bench.data import DataSet
 from bench.engine import run_cells
 from bench.records import RecordStore
 from bench.records.environment import environment
@@ -70,6 +71,7 @@ class Race:
         device: "cpu" or "cuda".
         seconds: of timed calls, over all networks.
         out: folder of the results; what is recorded there is not timed again.
+        tiles: the opened data set, on which int8 is calibrated; None where it is not here.
     """
 
     runtimes: Sequence[str]
@@ -77,6 +79,7 @@ class Race:
     device: str
     seconds: float
     out: Path
+    tiles: DataSet | None = None
 
     def protocol(self, network: KnownNetwork, runtime: str, precision: str, side: tuple[int, int]) -> SpeedProtocol:
         """The deployed form, where there is one, at the batch that `predict` takes."""
@@ -151,7 +154,7 @@ def race(networks: Sequence[KnownNetwork], side: tuple[int, int], data: KnownSet
             failures[network.name] = f"{error}; `--plugin` registers architectures of your own"
     if not runs:
         return Raced((), failures)
-    cell = comparison_cell(runs, "race of candidates", side, data.num_classes, how.device, data.in_channels)
+    cell = comparison_cell(runs, "race of candidates", side, data.num_classes, how.device, data.in_channels, how.tiles)
     store = RecordStore(how.out / RECORDS)
     earlier = cell.key in store
     run_cells([cell], store, environment=environment(how.device))

@@ -14,8 +14,8 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.choose.answer import Memory
     from bench.choose.known import Known, KnownNetwork, KnownSet, KnownSpeed
-    from bench.choose.timing import Raced
     from bench.choose.wish import Wish
+    from bench.data import DataSet
 
 NONE_MEETS = 1
 """Exit status where no network is known to meet the wish."""
@@ -71,19 +71,22 @@ def choose(
     status 1 says that no network is known to meet the wish.
     """
     from bench.choose import words
-    from bench.choose.answer import answer
-    from bench.choose.timing import Raced, this_machine
+    from bench.choose.answer import answer, contenders
+    from bench.choose.candidates import candidates
+    from bench.choose.timing import Land, Race, Raced, available, race, this_machine
     from bench.records.environment import resolve_device
 
     where = resolve_device(device).type
     with PROGRESS.status("reading records"):
         known = _known(records)
-    chosen = _set(known, data)
+    chosen, tiles = _set(known, data)
     limits = {"f1": f1, "max_mib": max_mib, "max_params": max_params, "max_memory": max_memory}
     wish, about_pixels = _wish(chosen, gsd, within, land_km2=land_km2, **limits)
     raced = Raced()
     if not records_only:
-        raced = _race(known, chosen, wish, networks, runtime, precision, where, seconds, out)
+        how = Race(tuple(runtime or available(where)), tuple(precision or ["fp32"]), where, seconds, out, tiles)
+        running = [one.network for one in contenders(candidates(known, chosen), wish, networks)]
+        raced = race(running, Land.of(wish.pixels, chosen).side, chosen, how)
     here = this_machine(where)
     found = answer(known, chosen, wish, raced=raced.speeds, here=here, memory=peak_of(chosen, where))
     notes = [about_pixels, *raced.sentences]
@@ -108,8 +111,8 @@ def _known(folders: list[Path] | None) -> Known:
     return gather(folders) if folders else committed()
 
 
-def _set(known: Known, source: str) -> KnownSet:
-    """The data set of the scores; opened where it lies here, else found by name.
+def _set(known: Known, source: str) -> tuple[KnownSet, DataSet | None]:
+    """The data set of the scores, and its tiles; found by its name alone where they are not here.
 
     Raises:
         BenchError: no study has scores on it.
@@ -117,14 +120,14 @@ def _set(known: Known, source: str) -> KnownSet:
     from bench.choose.candidates import find_set, no_records
 
     if source.partition(":")[0] not in ("world", "terrain") and not Path(source).is_dir():
-        return find_set(known, source)
+        return find_set(known, source), None
     from bench.data import open_data
 
     with PROGRESS.status(f"reading {source}"):
         opened = open_data(source)
     for one in known.sets:
         if one.fingerprint == opened.fingerprint:
-            return replace(one, gsd_m=opened.gsd_m or one.gsd_m, scope=opened.scope)
+            return replace(one, gsd_m=opened.gsd_m or one.gsd_m, scope=opened.scope), opened
     raise no_records(known, f"{opened.name} ({opened.fingerprint[:12]})", source)
 
 
@@ -133,26 +136,6 @@ def _wish(data: KnownSet, gsd: float | None, within: str | None, **asked: Any) -
 
     metres, sentence = agreed_gsd(gsd, data.gsd_m, data.name)
     return Wish(gsd_m=metres, within=parse_duration(within), **asked), sentence
-
-
-def _race(
-    known: Known,
-    data: KnownSet,
-    wish: Wish,
-    networks: int,
-    runtimes: list[str] | None,
-    precisions: list[str] | None,
-    device: str,
-    seconds: float,
-    out: Path,
-) -> Raced:
-    from bench.choose.answer import contenders
-    from bench.choose.candidates import candidates
-    from bench.choose.timing import Land, Race, available, race
-
-    how = Race(tuple(runtimes or available(device)), tuple(precisions or ["fp32"]), device, seconds, out)
-    running = [one.network for one in contenders(candidates(known, data), wish, networks)]
-    return race(running, Land.of(wish.pixels, data).side, data, how)
 
 
 def peak_of(data: KnownSet, device: str) -> Memory:
@@ -183,7 +166,7 @@ def from_records(data: str, gsd: float, within: str | None, **asked: float) -> t
     from bench.choose.answer import answer
 
     known = _known(None)
-    found_set = _set(known, data)
+    found_set, _ = _set(known, data)
     wish, about_pixels = _wish(found_set, gsd, within, **asked)
     found = answer(known, found_set, wish, memory=peak_of(found_set, "cpu"))
     rows = words.frame(found)
