@@ -172,15 +172,15 @@ COLUMNS = [
 
 def _sentences(frame: pd.DataFrame, seeds: int) -> list[str]:
     missing = seeds * len(frame) - int(frame["trained"].sum())
-    said = [f"{missing} of {seeds * len(frame)} trainings are missing."] if missing else []
+    said, found = [f"{missing} of {seeds * len(frame)} trainings are missing."] if missing else [], []
     for row in frame.to_dict("records"):
         low, high = row.get("low", float("nan")), row.get("high", float("nan"))
         if low > 0 or high < 0:
-            said.append(
+            found.append(
                 f"{row['network']}: {row['lever']} brings {100 * row['difference']:+.1f} points "
                 f"[{100 * low:+.1f}, {100 * high:+.1f}] over {row['trained']} seeds."
             )
-    return said or ["No lever makes a difference that these trainings can tell."]
+    return said + (found or ["No lever makes a difference that these trainings can tell."])
 
 
 STUDY = Pilot()
