@@ -1,6 +1,9 @@
 """Output that cannot be written is refused before any work, by one sentence."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +42,35 @@ def test_plot_publish_and_report_refuse_a_file_for_a_folder(afile, capsys):
 def test_plot_refuses_a_folder_that_may_not_be_written(capsys):
     assert run(["plot", "/proc/self"]) == 1
     assert "/proc/self cannot be written" in capsys.readouterr().err
+
+
+def told_by_a_process(out, *arguments, **environment):
+    """Exit status and standard error of the command line in a process whose standard output is `out`."""
+    program = "import sys; from bench.cli.app import main; sys.argv[0] = 'lale-bench'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], stdout=out, stderr=subprocess.PIPE, env=os.environ | environment
+    )
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_the_output_is_a_sentence():
+    with Path("/dev/full").open("wb") as full:
+        status, told = told_by_a_process(full, "study", "--help")
+    assert status == 1
+    assert told.startswith("error: the disk is full") and "Traceback" not in told
+
+
+def test_an_output_that_is_not_utf8_gets_escapes_and_no_traceback(tmp_path):
+    with (tmp_path / "out").open("wb") as out:
+        status, told = told_by_a_process(out, "records", "upgrade", str(tmp_path / "Çağlar"), PYTHONIOENCODING="ascii")
+    assert status == 1
+    assert "\\xc7a\\u011flar" in told and "Traceback" not in told
+
+
+def test_refusals_of_the_system_are_sentences(tmp_path, capsys):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path / "loop", tmp_path / ("a" * 300), tmp_path / "nothing" / "here"):
+        for command in (["data", "check", str(path)], ["plot", str(path)], ["records", "upgrade", str(path)]):
+            assert run(command) == 1
+            assert "error: " in capsys.readouterr().err
