@@ -1,10 +1,12 @@
 """The search with real trainings, timings and records, as small as they get."""
 
+import optuna
 import pytest
 from search_formula import QUIET, S1
 
 from bench.cli.app import run
 from bench.data import open_data
+from bench.engine.distributed import WORKER
 from bench.records import RecordStore
 from bench.search import Budget, SearchPlan, run_search
 from bench.search.evaluate import TrainingEvaluator
@@ -87,3 +89,27 @@ def test_a_runtime_that_nothing_would_be_timed_in_is_refused(capsys, tmp_path):
     assert "--objectives f1,latency" in capsys.readouterr().err.replace("\n", " ")
     assert run([*command, "--objectives", "f1,latency", "--precision", "int8", "--device", "cpu"]) != 0
     assert "eager is measured in" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_of_one_machine_share_a_search(tmp_path, capsys):
+    budget = ["--max-gmacs", "0.02", "--trials", "16", "--free", "widths,depths", "--size", "32", "--seeds", "1"]
+    command = ["search", "--data", "terrain:seed=3,size=32,train=8,val=4,test=4", "--out", str(tmp_path), "--device"]
+    training = ["--budget", "smoke", "--recipe", "steps=120", "--recipe", "batch=8", "--sampler", "random"]
+    assert run([*command, "cpu", *budget, *training, "--name", "shared", "--processes", "2"]) == 0
+    (study,) = optuna.study.get_all_study_summaries(f"sqlite:///{tmp_path / 'shared' / 'search.db'}")
+    trials = optuna.load_study(
+        study_name=study.study_name, storage=f"sqlite:///{tmp_path / 'shared' / 'search.db'}"
+    ).get_trials()
+    assert [trial.state.is_finished() for trial in trials] == [True] * 16
+    assert len({trial.user_attrs[WORKER] for trial in trials}) == 2
+    searched = [record for record in RecordStore(tmp_path / "records").all("train") if not record.determinants["test"]]
+    assert {record.environment["threads"] for record in searched} == {1}
+
+
+def test_processes_are_refused_where_latency_is_measured(tmp_path, capsys):
+    command = ["search", "--out", str(tmp_path), "--objectives", "f1,latency", "--processes", "2"]
+    assert run(command) != 0
+    assert "latency is measured while nothing else runs" in capsys.readouterr().err.replace("\n", " ")
+    assert run(["search", "--out", str(tmp_path), "--processes", "0"]) != 0
+    assert "give at least 1" in capsys.readouterr().err

@@ -95,6 +95,13 @@ def search(
     grace: Annotated[
         int, typer.Option(help="With a server: seconds without a heartbeat after which a worker counts as dead.")
     ] = 120,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Trainings at once on this machine, one thread each; 1 makes proposals repeatable.",
+            show_default="one a core, for at least 8 trials each",
+        ),
+    ] = None,
     halving: Annotated[
         str,
         typer.Option(
@@ -155,6 +162,7 @@ def search(
         out=out,
         name=name,
         heartbeat=Heartbeat(grace),
+        processes=processes,
         rungs=parse_rungs(halving) if halving else (),
     )
     report = run_and_report(plan, setting, console=PROGRESS)

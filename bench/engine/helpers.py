@@ -150,20 +150,24 @@ class _Arrays:
         return self._placed[id(value)][1]
 
 
+def start_interpreter(code: str, *arguments: str, **options: Any) -> subprocess.Popen:
+    """A fresh interpreter of one thread that runs `code`, its standard input a pipe; other options are Popen's."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # what goes wrong in a helper is met again by who started it, and said there
+        start_new_session=True,  # Ctrl-C is for the process that shows the progress
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": paths},
+        **options,
+    )
+
+
 class _Helper:
     """One process, seen from the one that started it; `key`: of the cell that it measures, or empty."""
 
     def __init__(self, job: bytes, arrays: int) -> None:
-        paths = os.pathsep.join(path for path in sys.path if path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", START, str(arrays)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # what goes wrong in a helper is met again here, and said here
-            start_new_session=True,  # Ctrl-C is for the process that shows the progress
-            pass_fds=(arrays,),
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": paths},
-        )
+        self._process = start_interpreter(START, str(arrays), stdout=subprocess.PIPE, pass_fds=(arrays,))
         self._said, self.key = b"", ""
         assert self._process.stdin and self._process.stdout
         self._in, self._out = self._process.stdin, self._process.stdout
@@ -244,7 +248,7 @@ def help_out() -> None:
     pipe, teller = sys.stdin.buffer, Teller(os.dup(1))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no event
     sent, folder, environment, retried = pickle.load(pipe)  # from the process that started this one, by their own pipe
-    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+    end_with(pipe)
     torch.set_num_threads(1)
     arrays = os.fdopen(int(sys.argv[1]), "rb")
     cells = [cell for sendable in sent if (cell := _unpickled(sendable, arrays)) is not None]
@@ -267,7 +271,11 @@ def _find(place: tuple, arrays: IO[bytes]) -> np.ndarray:
     return np.memmap(file or arrays, np.dtype(kind), mode="c", offset=offset, shape=shape)
 
 
-def _end_with(pipe: IO[bytes]) -> None:
-    """Ends this process at once when the other end of the pipe is closed: claims are freed by the system."""
-    pipe.read()
-    os._exit(1)
+def end_with(pipe: IO[bytes]) -> None:
+    """End this process at once when the other end of the pipe is closed: claims are freed by the system."""
+
+    def wait() -> None:
+        pipe.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

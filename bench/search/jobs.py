@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+import torch
 from rich.console import Console
 
 import archs
 from bench.data import open_data
 from bench.engine.distributed import Heartbeat, missing, quiet
+from bench.engine.helpers import end_with, start_interpreter
 from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.search.budget import Budget
@@ -147,3 +154,46 @@ def _join_study(job: Job, host: Host, console: Console | None) -> None:
             "version of torch differ from those of the host that posted it; join from a host like that"
         )
     share_study(plan, host.storage, console=console, heartbeat=Heartbeat(document["grace_s"]))
+
+
+@contextlib.contextmanager
+def helpers(number: int, document: Mapping[str, Any] | None, host: Host) -> Iterator[None]:
+    """While the block runs, so many processes of one thread work on the search beside this one, which has one as well.
+
+    Args:
+        number: of helpers; with none this process keeps its threads.
+        document: the search, as `search_job` makes it, with its `trials`; without one there are no helpers.
+        host: where its storage, records and data lie on this machine.
+    """
+    if not number or document is None:
+        yield
+        return
+    given = {"document": document, "storage": host.storage, "device": host.device, "out": str(host.out.absolute())}
+    threads, started = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(1)
+        for _ in range(number):
+            process = start_interpreter(START, stdout=subprocess.DEVNULL)
+            started.append(process)
+            assert process.stdin
+            process.stdin.write(json.dumps(given).encode() + b"\n")
+            process.stdin.flush()
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+START = "from bench.search.jobs import help_out; help_out()"
+
+
+def help_out() -> None:
+    """What a helper does: its search comes by standard input, with whose other end it ends."""
+    given = json.loads(sys.stdin.buffer.readline())
+    end_with(sys.stdin.buffer)
+    torch.set_num_threads(1)
+    host = Host(given["storage"], given["device"], Path(given["out"]))
+    _join_search(Job("", given["document"], 0), host, Console(quiet=True))
+    os._exit(0)  # the thread that waits for the pipe would keep the interpreter

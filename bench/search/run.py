@@ -12,14 +12,15 @@ import torch
 from rich.console import Console
 
 from bench.data import open_data
-from bench.engine.distributed import Heartbeat
+from bench.engine.distributed import SQLITE, Heartbeat
 from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.records.atomic import write_atomically
+from bench.records.environment import usable_cores
 from bench.search.evaluate import TrainingEvaluator, TrainingFailed
 from bench.search.front import SearchedTrial, SearchResult, save_front, variant_name
 from bench.search.halving import Halving, Rung, halve
-from bench.search.jobs import search_job
+from bench.search.jobs import Host, helpers, search_job
 from bench.search.report import SearchReport, final_name, report_search, save_search, searched_in
 from bench.search.study import SearchPlan, run_search, search_name
 from bench.speed.protocol import SpeedProtocol
@@ -33,6 +34,9 @@ from bench.training.trained import describe_training
 
 if TYPE_CHECKING:
     from bench.data import DataSet
+
+TRIALS_EACH = 8
+"""How many trials of a search are worth a process of their own."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ class SearchSetting:
         out: folder of the results; records are shared with the studies in it.
         name: of the search's folder in `out`; derived from the plan and this setting if empty.
         heartbeat: of the workers of a server.
+        processes: how many train at once on this machine, on one thread each; None: one a core of a CPU where there
+            are `TRIALS_EACH` trials for each, since proposals of the first few learn little from each other. What is
+            proposed depends on which training ends first, unless there is one process. Where latency is measured
+            there is one: nothing runs beside what is timed.
         rungs: of successive halving; the search trains at the first, and the best are promoted to the last. Empty:
             every candidate is trained by the recipe.
     """
@@ -65,6 +73,7 @@ class SearchSetting:
     out: Path = Path("runs")
     name: str = ""
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    processes: int | None = None
     rungs: tuple[Rung, ...] = ()
 
     def evaluator(self, data: DataSet, rung: Rung | None = None) -> TrainingEvaluator:
@@ -83,6 +92,12 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     """
     if plan.seed in setting.seeds:
         raise BenchError(f"seed {plan.seed} is the search's own: score its front on other seeds")
+    if setting.processes is not None and setting.processes < 1:
+        raise BenchError(f"--processes {setting.processes}: give at least 1")
+    if plan.is_timed and setting.processes not in (None, 1):
+        raise BenchError(
+            f"--processes {setting.processes}: latency is measured while nothing else runs; leave --processes out"
+        )
     if Path(setting.name).name != setting.name:
         raise BenchError(f"--name {setting.name} is no name of a folder: give one without a slash, as dubai-small")
     _check_protocol(plan, setting)
@@ -138,15 +153,26 @@ def _searched(
     """The search, at the first rung if there are any."""
     evaluator = setting.evaluator(data, setting.rungs[0] if setting.rungs else None)
     job = search_job(plan, replace(setting, recipe=evaluator.recipe), evaluator.determinants)
-    return run_search(
-        plan,
-        evaluator,
-        folder,
-        storage=setting.storage,
-        console=console,
-        heartbeat=setting.heartbeat,
-        job=job,
-    )
+    storage = setting.storage or f"sqlite:///{(folder / SQLITE).absolute()}"
+    document = {**job, "trials": plan.trials} if job else None
+    with helpers(_processes(plan, setting) - 1, document, Host(storage, setting.device, setting.out)):
+        return run_search(
+            plan,
+            evaluator,
+            folder,
+            storage=setting.storage,
+            console=console,
+            heartbeat=setting.heartbeat,
+            job=job,
+        )
+
+
+def _processes(plan: SearchPlan, setting: SearchSetting) -> int:
+    if plan.is_timed:
+        return 1
+    if setting.processes is not None:
+        return setting.processes
+    return max(1, min(usable_cores(), plan.trials // TRIALS_EACH)) if setting.device == "cpu" else 1
 
 
 def _halved(

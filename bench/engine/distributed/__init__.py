@@ -6,6 +6,7 @@ is imported only here and above, so that the engine itself stays light.
 
 from bench.engine.distributed.loop import WorkLoop, note
 from bench.engine.distributed.storage import (
+    SQLITE,
     Heartbeat,
     experimental,
     is_file,
@@ -19,6 +20,7 @@ from bench.engine.distributed.workers import Workers, open_shared
 
 __all__ = [
     "REASON",
+    "SQLITE",
     "WORKER",
     "Heartbeat",
     "WorkLoop",

@@ -30,6 +30,7 @@ JOURNAL_ENDINGS = (".journal", ".log")
 POSTGRES = ("postgresql://", "postgres://")
 DRIVER = "postgresql+psycopg://"  # named, since SQLAlchemy's own choice changed between its versions
 POSSIBLE = "give sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, or a path ending in .journal"
+SQLITE = "search.db"  # in the output folder, where no storage is named
 OUTAGE_S = 900.0
 """How long a server may be away before its workers give up."""
 RETRY_S = 1.0
@@ -87,7 +88,7 @@ def open_storage(url: str | None, folder: Path, heartbeat: Heartbeat | None = No
         if url is not None and url.endswith(JOURNAL_ENDINGS):
             return JournalStorage(JournalFileBackend(url, _JournalLock(url)))
         options = {"connect_args": {"timeout": LOCK_WAIT_S}}
-        return RDBStorage(url or f"sqlite:///{folder / 'search.db'}", engine_kwargs=options)
+        return RDBStorage(url or f"sqlite:///{folder / SQLITE}", engine_kwargs=options)
 
 
 class _JournalLock(JournalFileOpenLock):

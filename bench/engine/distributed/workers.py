@@ -17,7 +17,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.engine.distributed.storage import Heartbeat, is_file, open_storage, opening, server_lock, server_url
+from bench.engine.distributed.storage import SQLITE, Heartbeat, is_file, open_storage, opening, server_lock, server_url
 from bench.engine.distributed.trials import WORKER
 
 
@@ -139,8 +139,8 @@ def open_shared(url: str | None, folder: Path, heartbeat: Heartbeat) -> tuple[Ba
         BenchError: the storage cannot be opened.
     """
     if url is None or is_file(url):
-        beside = Path(url.removeprefix("sqlite:///") + ".workers") if url else folder / "workers"
-        workers = FileWorkers(beside)
+        file = url.removeprefix("sqlite:///") if url else folder / SQLITE
+        workers = FileWorkers(Path(f"{file}.workers"))
         with opening(url or str(folder)), workers.lock():  # two workers may be about to make the tables
             return open_storage(url, folder), workers
     storage = open_storage(url, folder, heartbeat)
