@@ -20,8 +20,7 @@ from bench.records import Record
 from bench.report.columns import Column, Format, column
 from bench.report.tables import write_tables
 from bench.scenes.accuracy import NO_WEIGHTS, PrecisionScore, accuracy_cell, unscored
-from bench.speed.comparison import RunConfig, comparison_cell, quickest, recorded_ratio
-from bench.speed.cpu_load import TOLERABLE
+from bench.speed.comparison import RunConfig, background_load, comparison_cell, quickest, recorded_ratio
 from bench.speed.protocol import SpeedProtocol
 from bench.stats import DELTA
 from bench.study import Layout, Report, Results, Setting
@@ -68,7 +67,6 @@ RUNS = {
     "linknet deployed, OpenVINO int8": Run(BASELINE, "deployed", "openvino", "int8"),
 }
 
-TIMES = Format("z.2f", 1.0, "×", interval="[]")
 COLUMNS = [
     Column("batch", "Batch", "count"),
     column("variant"),
@@ -77,7 +75,7 @@ COLUMNS = [
     Column("precision", "Precision"),
     column("latency_ms"),
     column("throughput"),
-    Column("speedup", "Throughput relative to LALE-S1 as published", TIMES, "high", "speedup_low", "speedup_high"),
+    Column("speedup", "Throughput relative to LALE-S1 as published", "times", "high", "speedup_low", "speedup_high"),
     *(column(key) for key in ("fp32_f1", "precision_f1", "precision_verdict")),
     column("ceiling_share"),
     Column("output_difference", "Output difference", Format(".1e")),
@@ -216,7 +214,7 @@ def _findings(label: str, record: Record, accuracy: Mapping[str, Mapping[str, An
     theirs = quickest(speeds, [name for name, run in RUNS.items() if run.network == BASELINE])
     best = quickest(speeds, own)
     torch_only = quickest(speeds, [name for name in own if RUNS[name].runtime in TORCH])
-    load = _foreign_load(record)
+    load = background_load(record)
     found = [f"{label}: {load}"] if load else []
     for target, fast, slow in (("best", best, REFERENCE), ("baseline", best, theirs), ("torch", torch_only, REFERENCE)):
         if fast and slow and fast != slow:
@@ -238,19 +236,6 @@ def _scored(row: Mapping[str, Any]) -> str:
         return f"accuracy: {row['precision_verdict']}"
     return (
         f"macro F1 {100 * row['precision_f1']:.1f} % against {100 * row['fp32_f1']:.1f} %: {row['precision_verdict']}"
-    )
-
-
-def _foreign_load(record: Record) -> str:
-    """A sentence if other processes took cores that the networks' threads needed; empty if there were enough."""
-    speeds = record.result["speeds"].values()
-    others = max((speed.get("other_cores") or 0.0 for speed in speeds), default=0.0)
-    threads, cores = max(speed["threads"] for speed in speeds), record.environment["usable_cores"]
-    if others + threads <= cores + TOLERABLE:
-        return ""
-    return (
-        f"background CPU load: other processes used {others:.1f} of {cores} cores beside {threads} threads. Runtimes "
-        "suffer from it differently, so these ratios have no verdict; run the study again on an idle machine."
     )
 
 

@@ -168,7 +168,7 @@ def test_selection_keeps_bases_of_bases():
     [
         ({"base": "else"}, "none of its variants"),
         ({"figures": ("pie",)}, "no figure 'pie'"),
-        ({"instruments": ("weigh",)}, "no instrument 'weigh'"),
+        ({"instruments": ("weigh",)}, "no instrument 'weigh'; choose of static, speed, deployed, train"),
         ({"variants": (Variant("a", TINY), Variant("a", TINY)), "base": "a"}, "two variants called 'a'"),
     ],
 )

@@ -115,7 +115,8 @@ def study(
         list[str] | None, typer.Option(help="A further variant: a name, or a saved config's path; repeatable.")
     ] = None,
     instruments: Annotated[
-        str, typer.Option(help="What to measure of static, speed and train; the rest is left for another run.")
+        str,
+        typer.Option(help="What to measure of static, speed, deployed and train; the rest is left for another run."),
     ] = "static,speed,train",
     device: DeviceOption = "auto",
     size: SizeOption = 256,

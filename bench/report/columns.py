@@ -71,6 +71,7 @@ FORMATS = {
     "points": Format("+z.1f", 100.0, "points", interval="[]", raw="fraction"),
     "change in M": Format("+z.2f", 1e-6, "M", interval="[]"),
     "change in G": Format("+z.2f", 1e-9, "G", interval="[]"),
+    "times": Format("z.2f", 1.0, "×", interval="[]"),
     "hours": Format("z.2f", 1 / 3600, "h", raw="s"),
 }
 
@@ -86,6 +87,7 @@ class Column:
         better: which end is wanted ("high", "low"), None where neither is.
         low, high: the frame's columns of the 95 % interval, if it has one.
         how: what it is and how it is measured, one sentence; `docs/columns.md` is made of these.
+        remark: stands below every table that shows the column; empty: nothing does.
     """
 
     key: str
@@ -95,6 +97,7 @@ class Column:
     low: str | None = None
     high: str | None = None
     how: str = ""
+    remark: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.format, str) and self.format not in FORMATS:
@@ -270,6 +273,35 @@ COLUMNS = {
             "bytes as MiB",
             "low",
             how="Most bytes alive during two training steps with AdamW, weights and input included.",
+        ),
+        Column(
+            "deployed_fp32_ms",
+            "Latency, deployed fp32",
+            "ms",
+            "low",
+            "deployed_fp32_low",
+            "deployed_fp32_high",
+            how="Median time of one image at batch 1 of the deployed form, in its quickest runtime.",
+        ),
+        Column("deployed_fp32_runtime", "Runtime, fp32", how="The runtime of that latency."),
+        Column(
+            "deployed_int8_ms",
+            "Latency, deployed int8",
+            "ms",
+            "low",
+            "deployed_int8_low",
+            "deployed_int8_high",
+            how="The same in int8, calibrated on training tiles; of the same run.",
+        ),
+        Column("deployed_int8_runtime", "Runtime, int8", how="The runtime of that latency."),
+        Column(
+            "int8_speedup",
+            "fp32 latency over int8 latency",
+            "times",
+            "high",
+            "int8_speedup_low",
+            "int8_speedup_high",
+            how="Of these two latencies, the median over rounds of the ratio.",
         ),
         Column(
             "effect",

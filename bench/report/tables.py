@@ -159,13 +159,14 @@ def _best(frame: pd.DataFrame, c: Column, texts: list[str], trouble: set[int]) -
 
 
 def _remarks(columns: Sequence[Column], texts: list[list[str]]) -> tuple[str, ...]:
-    """What the intervals are, where some are shown."""
+    """What the intervals are, where some are shown, and what columns have to say."""
     remarks: list[str] = []
     for one, column_texts in zip(columns, texts, strict=True):
         if one.low:
             remarks += [_HALF_WIDTH.format(one.style.bounds)] if any("±" in t for t in column_texts) else []
             remarks += [_BOUNDS.format(one.style.bounds)] if any("[" in t for t in column_texts) else []
-    return tuple(sorted(set(remarks), reverse=True))  # ± before brackets
+    told = [one.remark for one in columns if one.remark]
+    return (*sorted(set(remarks), reverse=True), *dict.fromkeys(told))  # ± before brackets
 
 
 def _csv(frame: pd.DataFrame, columns: Sequence[Column]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,9 @@ import archs
 from bench.counting.cells import IMAGE_CHANNELS
 from bench.engine import Cell, CellContext
 from bench.errors import BenchError
-from bench.records import anonymised
+from bench.records import Record, anonymised
 from bench.records.identity import changed_fields, network_determinants
+from bench.speed.cpu_load import TOLERABLE
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.quantise import IMAGES, calibration_images
 from bench.stats.medians import Median, median_interval
@@ -92,11 +94,13 @@ def comparison_cell(
         absent = {name: reason for name, run in runs.items() if (reason := missing(run.protocol, device))}
         running = {name: run for name, run in runs.items() if name not in absent}
         models = {(run.config, run.trained): run.build(num_classes, in_channels) for run in running.values()}
+        int8 = {run.trained: run for run in running.values() if run.protocol.precision == "int8"}
+        images = {trained: run.calibration(tiles, size) for trained, run in int8.items()}
         contenders = {
-            name: Contender(models[run.config, run.trained], size, run.protocol, run.calibration(tiles, size))
+            name: Contender(models[run.config, run.trained], size, run.protocol, images.get(run.trained))
             for name, run in running.items()
         }
-        raced = race_isolated(contenders, device, in_channels)
+        raced = race_isolated(contenders, device, in_channels, on_ready=context.progress)
         absent |= {name: anonymised(reason) for name, reason in raced.failures.items()}
         return {"speeds": {name: speed.to_dict() for name, speed in raced.speeds.items()}, "missing": absent}
 
@@ -112,6 +116,25 @@ def recorded_ratio(speeds: Mapping[str, Mapping[str, Any]], fast: str, slow: str
     scale = a["protocol"]["batch"] / b["protocol"]["batch"]
     pairs = zip(a["block_rounds_ms"], b["block_rounds_ms"], strict=True)
     return median_interval([scale * theirs / ours for ours, theirs in pairs])
+
+
+def latency_ratio(speeds: Mapping[str, Mapping[str, Any]], fast: str, slow: str) -> Median:
+    """How many times the latency of `fast` that of `slow` was, the median over rounds of a comparison."""
+    rounds = zip(speeds[fast]["latency_rounds_ms"], speeds[slow]["latency_rounds_ms"], strict=True)
+    return median_interval([median(theirs) / median(ours) for ours, theirs in rounds])
+
+
+def background_load(record: Record) -> str:
+    """A sentence if other processes took cores that a comparison's threads needed; empty if there were enough."""
+    speeds = record.result["speeds"].values()
+    others = max((speed.get("other_cores") or 0.0 for speed in speeds), default=0.0)
+    threads, cores = max((speed["threads"] for speed in speeds), default=1), record.environment["usable_cores"]
+    if others + threads <= cores + TOLERABLE:
+        return ""
+    return (
+        f"background CPU load: other processes used {others:.1f} of {cores} cores beside {threads} threads. Runtimes "
+        "suffer from it differently, so these ratios have no verdict; run the study again on an idle machine."
+    )
 
 
 def quickest(speeds: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ round by round (`ratio`).
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -220,8 +220,12 @@ def race_isolated(
     in_channels: int = 3,
     *,
     clock: Clock | None = None,
+    on_ready: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> Raced:
     """`race`, in which a network that fails (for want of memory, say, or in the middle of a round) fails alone.
+
+    Args:
+        on_ready: told how many contenders are prepared, of how many, and what comes next.
 
     Raises:
         BenchError: there is no contender, or they differ in threads, or in how long they are measured.
@@ -236,10 +240,12 @@ def race_isolated(
     entries: dict[str, _Entry] = {}
     failures: dict[str, str] = {}
     for label, contender in contenders.items():
+        on_ready(len(entries) + len(failures), len(contenders), f"preparing {label}")
         with _isolated(label, failures), _threads(schedule.threads), torch.no_grad():
             entries[label] = _enter(label, contender, device, in_channels, clock, models)
     if not entries:
         return Raced({}, failures)
+    on_ready(len(contenders), len(contenders), "timing")
     with _threads(schedule.threads), torch.inference_mode():
         meter = RooflineMeter(device, {contender.protocol.precision for contender in contenders.values()})
         load = CpuLoad()

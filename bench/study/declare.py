@@ -15,7 +15,7 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.study.protocol import Layout, Report, Results, Setting
 
-Instrument = Literal["static", "speed", "train"]
+Instrument = Literal["static", "speed", "deployed", "train"]
 FIGURES = ("pareto", "ablation", "per_class", "confusion", "panels", "curves")
 
 
@@ -71,9 +71,10 @@ class VariantStudy:
         question: one sentence.
         variants: in the order of the table.
         base: label of the variant that every other is compared with, paired over seeds and test tiles.
-        instruments: what is measured.
+        instruments: what is measured. "speed" is eager, of the network as it is; "deployed" is the latency of the
+            folded form in the runtimes of a CPU, in fp32 and int8 (see `bench.study.deployed`).
         trained: labels of the variants to train; None trains all. The others show their other figures.
-        timed: labels of the variants whose speed is measured; None times all.
+        timed: labels of the variants whose speed and deployed latency are measured; None times all.
         figures: which figures are drawn, of "pareto", "ablation", "per_class", "confusion", "panels", "curves".
     """
 
@@ -135,7 +136,7 @@ class VariantStudy:
         return replace(self, variants=(*self.variants, *variants))
 
     def layout(self, setting: Setting) -> Layout:
-        """Counts first, then speed, then trainings, all variants under a seed before the next seed.
+        """Counts, speed and deployed latency, then trainings, all variants under a seed before the next seed.
 
         Raises:
             BenchError: the data cannot be opened.
@@ -175,7 +176,9 @@ class VariantStudy:
 
     def is_timed(self, variant: Variant) -> bool:
         """Whether the study measures this variant's speed."""
-        return "speed" in self.instruments and (self.timed is None or variant.label in self.timed)
+        return bool({"speed", "deployed"} & set(self.instruments)) and (
+            self.timed is None or variant.label in self.timed
+        )
 
     def _matching(self, patterns: Sequence[str]) -> list[str]:
         for pattern in patterns:

@@ -13,6 +13,7 @@ from bench.data.folds import fold, scope_of_folds
 from bench.engine import Cell, CellContext
 from bench.speed.cells import speed_cell
 from bench.study.declare import Variant, VariantStudy
+from bench.study.deployed import DEPLOYED, deployed_cell
 from bench.study.protocol import WEIGHTS, Layout, Setting
 from bench.training.cells import train_cell
 from bench.training.curves import CURVES
@@ -53,7 +54,8 @@ def lay_out(study: VariantStudy, setting: Setting) -> Layout:
     for part in parts.values() if trained else ():
         part.require_scorable(intervals=not setting.folds)
     cells = {static_label(v.label): _static(v, setting, data) for v in counted}
-    cells |= _speeds(timed, setting, data) if timed else {}
+    cells |= _speeds(timed, setting, data) if timed and "speed" in study.instruments else {}
+    cells |= {DEPLOYED: deployed_cell(timed, setting, data)} if timed and "deployed" in study.instruments else {}
     cells |= {
         train_label(variant.label, seed, k): _train(variant, seed, k, setting, part)
         for seed in setting.seeds

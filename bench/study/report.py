@@ -1,6 +1,7 @@
 """From records to tables, figures and sentences. Nothing here is measured, and nothing is typed by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,13 +13,14 @@ from bench.data.classes import parse_classes
 from bench.data.folds import fold
 from bench.engine.display import duration
 from bench.errors import BenchError
-from bench.report.columns import COLUMNS, Column, is_missing, measured
+from bench.report.columns import COLUMNS, Column, column, is_missing, measured
 from bench.report.formats import TIMM, chosen
 from bench.report.tables import write_tables
 from bench.report.timm import write_timm
 from bench.stats import SCENES, THESE_IMAGES
 from bench.stats.looks import LOOKS, MOST_SEEDS, mean_variance
 from bench.stats.verdicts import Verdict
+from bench.study.deployed import KEYS, LATENCIES, DeployedRun, deployed_findings
 from bench.study.protocol import Report, Results
 from bench.study.result import Declared, StudyResult, result_of
 from bench.training.schedule import still_rising
@@ -26,12 +28,13 @@ from bench.training.schedule import still_rising
 BENCHMARK_KEYS = (
     "variant", "family", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations",
     "launches", "deployed_params", "deployed_macs", "deployed_launches", "deployed_file_bytes",
-    "latency_ms", "throughput", "ceiling_share", "f1", "iou", "boundary_f1", "seeds",
+    "latency_ms", "throughput", "ceiling_share", "f1", *KEYS, "iou", "boundary_f1", "seeds",
 )  # fmt: skip
 ABLATION_KEYS = (
     "factor",
     "variant",
     "f1",
+    *KEYS,
     "effect",
     "verdict",
     "scenes_effect",
@@ -114,7 +117,15 @@ def _machine(result: StudyResult) -> str:
 
 def _columns(result: StudyResult) -> list[Column]:
     keys = ABLATION_KEYS if "ablation" in result.manifest.figures else BENCHMARK_KEYS
-    return measured(result.frame, keys)
+    columns = measured(result.frame, keys)
+    return columns if result.deployed is None else _with_deployed(result.deployed, columns, keys)
+
+
+def _with_deployed(run: DeployedRun, columns: list[Column], keys: Sequence[str]) -> list[Column]:
+    """Both latencies, even if none was timed: what is missing has its reason below the table."""
+    shown = {one.key: one for one in columns} | {key: column(key) for key in LATENCIES}
+    shown[LATENCIES[0]] = replace(shown[LATENCIES[0]], remark=run.remark())
+    return [shown[key] for key in keys if key in shown]
 
 
 # --- figures ----------------------------------------------------------------------------------------------------
@@ -241,12 +252,14 @@ FIGURES: dict[str, Callable[[StudyResult, Path, str | None], list[Path]]] = {
 
 def findings(result: StudyResult) -> list[str]:
     """What the study came to: the best, the front, the verdicts, and what a guess would have got."""
+    deployed = deployed_findings(result.deployed, result.frame) if result.deployed else []
     frame = result.frame[result.frame["f1"].notna()]
     if frame.empty:
-        return []
+        return deployed
     return [
         *_best_sentence(result, frame),
         *_verdict_sentences(result),
+        *deployed,
         *_delta_sentence(result),
         *_looks_sentence(result),
         *_price_sentences(result),

@@ -14,6 +14,7 @@ from bench.stats.looks import seeds_to_settle
 from bench.stats.model import ALPHA
 from bench.stats.pooled import class_counts
 from bench.stats.verdicts import Scope
+from bench.study.deployed import DEPLOYED, DeployedRun
 from bench.study.layout import BASELINES, speed_label, static_label, train_label
 from bench.study.protocol import Results
 from bench.training.metrics import scores
@@ -124,6 +125,7 @@ class StudyResult:
         runs: variant -> the training records that are there, by seed and fold (0 where there are no folds).
         baselines: macro F1 on the test tiles of what sees no shapes; empty where it was not computed.
         evidence: the models of all scores; None where no variant has two.
+        deployed: the run of deployed latencies; None where the study has none.
     """
 
     manifest: Declared
@@ -131,6 +133,7 @@ class StudyResult:
     runs: Mapping[str, Mapping[tuple[int, int], Record]]
     baselines: Mapping[str, float]
     evidence: Evidence | None = None
+    deployed: DeployedRun | None = None
 
     @property
     def test_scenes(self) -> tuple[str, ...] | None:
@@ -190,9 +193,12 @@ def result_of(results: Results) -> StudyResult:
     runs = {row.label: _runs(row, declared, records) for row in declared.rows}
     speeds = [records.get(speed_label(batch)) for batch in declared.batches]
     rows = [_figures(row, declared, records, speeds, runs[row.label]) for row in declared.rows]
+    deployed = DeployedRun(records.get(DEPLOYED)) if DEPLOYED in declared.cells else None
+    if deployed is not None:
+        rows = [{**row, **deployed.columns(row["variant"])} for row in rows]
     found = records.get(BASELINES)
     baselines = found.result if found else declared.data.get("guesses", {})
-    result = StudyResult(declared, pd.DataFrame(rows), runs, baselines)
+    result = StudyResult(declared, pd.DataFrame(rows), runs, baselines, deployed=deployed)
     result = replace(result, evidence=evidence_of(result))
     return replace(result, frame=_with_accuracy(result))
 

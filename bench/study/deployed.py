@@ -1,0 +1,172 @@
+"""Latency of a study's variants as they would be deployed: the folded form at batch 1, in fp32 and int8.
+
+Every variant, runtime and precision is timed in the same rounds, so that any two of the times can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from bench.engine import Cell
+from bench.records import Record
+from bench.report.columns import is_missing
+from bench.speed.comparison import RunConfig, background_load, comparison_cell, latency_ratio
+from bench.speed.protocol import SpeedProtocol
+from bench.stats.medians import Median
+
+if TYPE_CHECKING:
+    from bench.data import DataSet
+    from bench.study.declare import Variant
+    from bench.study.protocol import Setting
+
+DEPLOYED = "deployed latency"
+RUNTIMES = {"fp32": ("eager", "onnxruntime", "openvino"), "int8": ("onnxruntime", "openvino")}
+"""By precision. Compiled PyTorch is left out: it takes a minute a network, and these two are quicker on a CPU."""
+PROTOCOL = SpeedProtocol(form="deployed", calls=3, rounds=8, max_seconds=60, warmup_seconds=1)
+KEYS = (
+    "deployed_fp32_ms", "deployed_fp32_runtime", "deployed_int8_ms", "deployed_int8_runtime", "int8_speedup",
+)  # fmt: skip
+LATENCIES = tuple(f"deployed_{precision}_ms" for precision in RUNTIMES)
+KEPT = ("equivalent", "better", "better, within delta", "worse, within delta")
+GROUPS = ("equivalent, better or within delta", "undecided", "worse", "not judged")
+
+
+def deployed_cell(variants: Sequence[Variant], setting: Setting, data: DataSet) -> Cell:
+    """One interleaved run of all variants; int8 is calibrated on the training tiles of `data`."""
+    runs = {
+        run_label(variant.label, runtime, precision): RunConfig(variant.config, _protocol(runtime, precision))
+        for variant in variants
+        for precision, runtimes in RUNTIMES.items()
+        for runtime in runtimes
+    }
+    classes, bands = data.classes.num_classes, data.in_channels
+    return comparison_cell(runs, DEPLOYED, setting.size, classes, setting.device, bands, tiles=data)
+
+
+def run_label(variant: str, runtime: str, precision: str) -> str:
+    """What a variant in a runtime and precision is called in the record."""
+    return f"{variant}, {runtime} {precision}"
+
+
+def _protocol(runtime: str, precision: str) -> SpeedProtocol:
+    layout = "channels_last" if runtime == "eager" else "contiguous"
+    threads = torch.get_num_threads()
+    return replace(PROTOCOL, runtime=runtime, precision=precision, memory_format=layout, threads=threads)
+
+
+@dataclass(frozen=True)
+class DeployedRun:
+    """What was timed; `record` is None before that."""
+
+    record: Record | None
+
+    @property
+    def speeds(self) -> Mapping[str, Mapping[str, Any]]:
+        """By `run_label`; empty where the whole run is missing."""
+        return self.record.result["speeds"] if self.record is not None and self.record.status == "ok" else {}
+
+    def quickest(self, variant: str, precision: str) -> tuple[str, str] | None:
+        """Runtime and `run_label` of the lowest latency; None if none ran."""
+        labels = {runtime: run_label(variant, runtime, precision) for runtime in RUNTIMES[precision]}
+        ran = [
+            (self.speeds[label]["latency_ms"], name, label) for name, label in labels.items() if label in self.speeds
+        ]
+        return min(ran)[1:] if ran else None
+
+    def speedup(self, variant: str, precision: str, base: str, base_precision: str) -> Median | None:
+        """The base's latency over the variant's, each in its quickest runtime; None where one did not run."""
+        fast, slow = self.quickest(variant, precision), self.quickest(base, base_precision)
+        return latency_ratio(self.speeds, fast[1], slow[1]) if fast and slow else None
+
+    def columns(self, variant: str) -> dict[str, Any]:
+        """The variant's part of a table."""
+        found: dict[str, Any] = {}
+        for precision in RUNTIMES:
+            best = self.quickest(variant, precision)
+            speed = self.speeds[best[1]] if best else {}
+            found |= {f"deployed_{precision}_{end}": speed.get(f"latency_{end}") for end in ("ms", "low", "high")}
+            found[f"deployed_{precision}_runtime"] = best[0] if best else None
+        ratio = self.speedup(variant, "int8", variant, "fp32")
+        bounds = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
+        return found | dict(zip(("int8_speedup", "int8_speedup_low", "int8_speedup_high"), bounds, strict=True))
+
+    def remark(self) -> str:
+        """Under what conditions the times hold, and why some are missing."""
+        if self.record is None:
+            return "Deployed latency: not measured yet."
+        if self.record.status != "ok":
+            return f"Deployed latency: failed: {self.record.reason}"
+        return " ".join([*self._conditions(), *self._missing()])
+
+    def _conditions(self) -> Iterator[str]:
+        speed, where = next(iter(self.speeds.values()), None), self.record and self.record.environment
+        if speed and where:
+            height, width = speed["size"]
+            yield (
+                f"Deployed latency: folded form, {height}x{width}, batch 1, CPU threads: {speed['threads']}, "
+                f"{where.get('device_kind', '')}; all variants, runtimes and precisions in the same rounds."
+            )
+
+    def _missing(self) -> Iterator[str]:
+        """One sentence a reason, with what it holds for where that is one run that it does not name."""
+        reasons: dict[str, list[str]] = {}
+        for label, reason in (self.record.result["missing"] if self.record else {}).items():
+            reasons.setdefault(reason, []).append(label)
+        for reason, labels in reasons.items():
+            named = f" ({labels[0]})" if len(labels) == 1 and labels[0] not in reason else ""
+            yield f"Not timed{named}: {reason}."
+
+
+def deployed_findings(run: DeployedRun, frame: pd.DataFrame) -> list[str]:
+    """What int8 brings each variant, and which variants are quicker than their base at what cost in F1.
+
+    Args:
+        frame: rows of the study, with `variant`, `base` and `verdict`.
+    """
+    if not run.speeds:
+        return []
+    assert run.record is not None, "there are speeds"
+    load = background_load(run.record)
+    found = [f"Deployed latency, {load}"] if load else []
+    found += _int8_sentence(run, frame["variant"])
+    return found if load else [*found, *_quicker_sentences(run, frame)]
+
+
+def _int8_sentence(run: DeployedRun, variants: Sequence[str]) -> list[str]:
+    gains = {variant: run.speedup(variant, "int8", variant, "fp32") for variant in variants}
+    ordered = sorted(((gain, variant) for variant, gain in gains.items() if gain), key=lambda one: -one[0].value)
+    named = "; ".join(_times(variant, gain) for gain, variant in ordered)
+    return [f"Latency in fp32 over that in int8, each in its quickest runtime: {named}."] if named else []
+
+
+def _quicker_sentences(run: DeployedRun, frame: pd.DataFrame) -> Iterator[str]:
+    for base, rows in frame[frame["base"] != ""].groupby("base", sort=False):
+        for precision in RUNTIMES:
+            if run.quickest(str(base), precision):
+                yield f"Deployed in {precision}, quicker than {base}: {_quicker(run, rows, str(base), precision)}."
+
+
+def _quicker(run: DeployedRun, rows: pd.DataFrame, base: str, precision: str) -> str:
+    """Those whose whole interval is above 1, by what their macro F1 does."""
+    groups: dict[str, list[str]] = {}
+    for row in rows.to_dict("records"):
+        gain = run.speedup(row["variant"], precision, base, precision)
+        if gain and gain.low > 1:
+            groups.setdefault(_group(row), []).append(_times(row["variant"], gain))
+    told = [f"macro F1 {group}: {', '.join(groups[group])}" for group in GROUPS if group in groups]
+    return "; ".join(told if GROUPS[0] in groups else [f"none with macro F1 {GROUPS[0]}", *told])
+
+
+def _group(row: Mapping[str, Any]) -> str:
+    if is_missing(row.get("verdict")):
+        return "not judged"
+    return GROUPS[0] if row["verdict"] in KEPT else row["verdict"]
+
+
+def _times(variant: str, gain: Median) -> str:
+    return f"{variant} {gain.value:.2f} [{gain.low:.2f}, {gain.high:.2f}] times"

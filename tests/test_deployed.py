@@ -1,0 +1,164 @@
+"""The instrument `deployed`: latencies of the folded form in fp32 and int8, beside macro F1."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+import archs
+from bench.records import Record
+from bench.speed.comparison import latency_ratio
+from bench.speed.protocol import SpeedProtocol
+from bench.study import Setting, Variant, VariantStudy, deployed, load_results, plan_study, run_study, write_report
+from bench.study.deployed import DEPLOYED, LATENCIES, RUNTIMES, DeployedRun, deployed_findings, run_label
+from bench.study.result import result_of
+from bench.training.recipe import RECIPES
+
+DATA = "terrain:size=32,train=12,val=4,test=6"
+TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16, stem_width=8)
+BASE, FOLDS = "base", "norm=batchrms,act=relu"  # a label with commas
+RECIPE = replace(RECIPES["smoke"], steps=4, eval_every=2, warmup_steps=1, batch=2, crop=32)
+BRIEF = SpeedProtocol(form="deployed", calls=1, rounds=6, min_seconds=0, max_seconds=0.1, warmup_seconds=0.05)
+
+
+def tiny_study(**changes) -> VariantStudy:
+    variants = (Variant(BASE, TINY), Variant(FOLDS, replace(TINY, norm="batchrms", act="relu"), "quantises"))
+    fields = {"base": BASE, "instruments": ("static", "train", "deployed"), "figures": ("ablation",), **changes}
+    return VariantStudy("tiny", "What does int8 bring?", variants, **fields)
+
+
+def planned(out, study=None):
+    setting = Setting(data=DATA, recipe=RECIPE, seeds=(0, 1), size=(32, 32), out=out)
+    return plan_study(study or tiny_study(), setting)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deployed, "PROTOCOL", BRIEF)
+        plan = planned(tmp_path_factory.mktemp("deployed"))
+        run_study(plan)
+        return plan, write_report(plan.folder)
+
+
+def the_run(plan) -> DeployedRun:
+    return DeployedRun(plan.store.get(plan.labelled[DEPLOYED].key))
+
+
+@pytest.mark.slow
+def test_all_variants_runtimes_and_precisions_are_timed_in_the_same_rounds(finished):
+    plan, _ = finished
+    record = the_run(plan).record
+    assert record.status == "ok", record.reason
+    labels = {run_label(v, r, p) for v in (BASE, FOLDS) for p, runtimes in RUNTIMES.items() for r in runtimes}
+    assert set(record.result["speeds"]) | set(record.result["missing"]) == labels
+    speeds = record.result["speeds"].values()
+    assert len({len(speed["latency_rounds_ms"]) for speed in speeds}) == 1
+    assert {(speed["protocol"]["form"], speed["protocol"]["batch"]) for speed in speeds} == {("deployed", 1)}
+    keyed = record.determinants["entries"][run_label(BASE, "openvino", "int8")]
+    assert keyed["protocol"]["threads"] >= 1 and keyed["calibration"]["data"]
+
+
+@pytest.mark.slow
+def test_the_table_shows_the_quickest_runtime_of_each_precision(finished):
+    plan, report = finished
+    run, rows = the_run(plan), report.frame.set_index("variant")
+    for variant in (BASE, FOLDS):
+        best = {}
+        for precision, runtimes in RUNTIMES.items():
+            labels = {runtime: run_label(variant, runtime, precision) for runtime in runtimes}
+            times = {runtime: run.speeds[label]["latency_ms"] for runtime, label in labels.items()}
+            name = rows.loc[variant, f"deployed_{precision}_runtime"]
+            assert rows.loc[variant, f"deployed_{precision}_ms"] == times[name] == min(times.values())
+            best[precision] = labels[name]
+        assert rows.loc[variant, "int8_speedup"] == latency_ratio(run.speeds, best["int8"], best["fp32"]).value
+    shown = (plan.folder / "table.md").read_text(encoding="utf-8")
+    assert "Latency, deployed fp32 (ms)" in shown and "Latency, deployed int8 (ms)" in shown
+    assert "same rounds" in shown.splitlines()[-1]
+    keys = [one.key for one in report.columns]
+    assert keys.index("f1") + 1 == keys.index("deployed_fp32_ms")  # F1 stands beside speed
+    assert any(s.startswith("Latency in fp32 over that in int8") or "background" in s for s in report.findings)
+
+
+@pytest.mark.slow
+def test_records_are_resumed_and_plotted_again(finished, monkeypatch):
+    plan, report = finished
+    monkeypatch.setattr(deployed, "PROTOCOL", BRIEF)
+    before = {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")}
+    run_study(planned(plan.folder.parent))
+    assert {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")} == before
+    pd.testing.assert_frame_equal(result_of(load_results(plan.folder)).frame, report.frame)
+    again = VariantStudy.from_details("tiny", "?", plan.manifest.details)
+    assert {cell.key for cell in planned(plan.folder.parent, again).cells} == {cell.key for cell in plan.cells}
+
+
+def test_the_instrument_is_asked_for(tmp_path):
+    assert DEPLOYED not in planned(tmp_path, tiny_study(instruments=("static", "speed", "train"))).labelled
+    alone = planned(tmp_path, tiny_study(instruments=("deployed",), timed=(BASE,)))
+    assert list(alone.labelled) == [DEPLOYED]
+    assert {label.partition(",")[0] for label in alone.labelled[DEPLOYED].determinants["entries"]} == {BASE}
+
+
+def test_what_is_not_timed_is_shown_with_the_reason(tmp_path):
+    plan = planned(tmp_path, tiny_study(instruments=("deployed",)))
+    plan.manifest.save(plan.folder)
+    report = write_report(plan.folder)
+    assert set(LATENCIES) <= {one.key for one in report.columns} and report.frame["deployed_int8_ms"].isna().all()
+    assert "Deployed latency: not measured yet." in (plan.folder / "table.md").read_text(encoding="utf-8")
+
+    cell, reason = (
+        plan.labelled[DEPLOYED],
+        "openvino needs nncf, which is not installed: pip install 'lale-bench[openvino]'",
+    )
+    missing = {label: reason for label in cell.determinants["entries"] if "openvino" in label}
+    one = run_label(BASE, "onnxruntime", "int8")
+    result = {"speeds": {}, "missing": {**missing, one: "an operator is not known"}}
+    plan.store.put(Record.of(cell.kind, cell.determinants, result, environment={"device": "cpu"}, seconds=1.0))
+    write_report(plan.folder)
+    table = (plan.folder / "table.md").read_text(encoding="utf-8")
+    assert table.count("openvino needs nncf") == 1
+    assert "onnxruntime int8): an operator is not known." in table
+
+
+def timed(milliseconds: dict[str, float], other_cores: float = 0.0) -> DeployedRun:
+    """A run of given latencies, without spread."""
+    speeds = {
+        label: {
+            "latency_ms": value, "latency_low": value, "latency_high": value, "latency_rounds_ms": [[value]] * 8,
+            "threads": 1, "other_cores": other_cores, "size": [32, 32],
+        }
+        for label, value in milliseconds.items()
+    }  # fmt: skip
+    result = {"speeds": speeds, "missing": {}}
+    environment = {"usable_cores": 1, "device_kind": "a CPU"}
+    return DeployedRun(Record.of("race", {}, result, environment=environment, seconds=1.0))
+
+
+def test_findings_name_what_int8_brings_and_who_is_quicker_at_what_cost():
+    times = {"base": (8.0, 7.0), "quick": (4.0, 2.0), "lossy": (5.0, 5.0), "slow": (9.0, 9.0)}
+    runtimes = {"fp32": "openvino", "int8": "onnxruntime"}
+    milliseconds = {
+        run_label(variant, runtimes[precision], precision): value
+        for variant, pair in times.items()
+        for precision, value in zip(runtimes, pair, strict=True)
+    }
+    verdicts = {"base": None, "quick": "undecided", "lossy": "worse", "slow": "equivalent"}
+    rows = [{"variant": v, "base": "" if v == "base" else "base", "verdict": word} for v, word in verdicts.items()]
+    frame = pd.DataFrame(rows)
+    gains, fp32, int8 = deployed_findings(timed(milliseconds), frame)
+    assert gains.endswith(
+        ": quick 2.00 [2.00, 2.00] times; base 1.14 [1.14, 1.14] times; lossy 1.00 [1.00, 1.00] times; "
+        "slow 1.00 [1.00, 1.00] times."
+    )
+    none = "none with macro F1 equivalent, better or within delta"
+    assert fp32 == (
+        f"Deployed in fp32, quicker than base: {none}; macro F1 undecided: quick 2.00 [2.00, 2.00] times; "
+        "macro F1 worse: lossy 1.60 [1.60, 1.60] times."
+    )
+    assert "lossy 1.40" in int8 and "slow" not in int8
+
+    kept = frame.assign(verdict=[None, "equivalent", "worse", "equivalent"])
+    assert "equivalent, better or within delta: quick 2.00" in deployed_findings(timed(milliseconds), kept)[1]
+
+    load, *rest = deployed_findings(timed(milliseconds, other_cores=0.7), frame)
+    assert "other processes used 0.7 of 1 cores" in load and not any("quicker than" in sentence for sentence in rest)
