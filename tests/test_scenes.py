@@ -27,6 +27,7 @@ from bench.errors import BenchError
 from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.mapping import Mapping, find_scenes, map_scene
 from bench.scenes.output import NO_DATA
+from bench.scenes.predict import highest
 from bench.scenes.source import open_scene
 from bench.scenes.windows import STRIDE, grid, spans
 from bench.speed.protocol import SpeedProtocol
@@ -109,6 +110,20 @@ def test_windows_cover_an_axis_and_their_weights_add_up_to_one(length, sides, ov
         total[span.low : span.high] += span.weights
     np.testing.assert_allclose(total, 1, atol=1e-5)
     assert found[-1].origin + side - length < STRIDE
+
+
+@given(classes=st.integers(1, 255), seed=st.integers(0, 1000))
+def test_the_class_of_a_pixel_is_that_of_its_largest_logit_the_first_of_equals(classes, seed):
+    logits = np.random.default_rng(seed).integers(-3, 4, (classes, 5, 7)).astype(np.float32)
+    np.testing.assert_array_equal(highest(logits), logits.argmax(0))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_make_no_map(value):
+    logits = np.zeros((4, 5, 7), np.float32)
+    logits[2, 3, 4] = value
+    with pytest.raises(BenchError, match="not finite"):
+        highest(logits)
 
 
 def test_a_grid_that_cannot_be_is_refused_in_a_sentence():

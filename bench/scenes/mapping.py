@@ -1,8 +1,9 @@
 """From a trained network and the path of a scene to a map on the disk."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,11 @@ def map_scene(
         require_room(layers, *size)
         calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
         network = WindowNetwork(trained, tiling.side, how.protocol(tiling), how.device, calibration)
+        start = time.perf_counter()
         timing = predict_scene(scene, network, tiling, drafts[0], drafts[1] if len(drafts) > 1 else None, on_window)
         for draft in drafts:
             draft.finish(scene.place)
+        timing = replace(timing, seconds=time.perf_counter() - start)
         return Map(target, size, timing, scene.place.pixel_area(*size))
 
 

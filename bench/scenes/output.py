@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ NO_DATA = 255
 """Class index of pixels where the scene holds no data."""
 TIFF_SUFFIXES = (".tif", ".tiff")
 DIGEST_TAG = "LALE_BENCH"  # of a finished map: what determines it, hashed
+SAVE_EVERY = 2.0  # seconds of work that a killed run loses, at most
 COPIES = 2.5  # the draft, the map and its overviews, at most
 
 
@@ -52,7 +54,8 @@ class Draft:
         self.path = layer.path.with_name(f".{layer.path.name}.bil")
         self.view = layer.path.with_name(f".{layer.path.name}.vrt")
         self._note = layer.path.with_name(f".{layer.path.name}.json")
-        self.rows = self._rows_done()
+        self.rows = self._noted = self._rows_done()
+        self._saved = time.monotonic()
 
     @property
     def digest(self) -> str:
@@ -65,16 +68,24 @@ class Draft:
         return self.layer.path.is_file() and _digest_of(self.layer.path) == self.digest
 
     def write(self, rows: UInt8[np.ndarray, "r b w"]) -> None:
-        """Append rows; they count as done once they are on the disk."""
+        """Append rows; they count as done once they are saved, which is every `SAVE_EVERY` seconds."""
         line = self.layer.bands * self.width
         mode = "r+b" if self.path.exists() else "w+b"
         with self.path.open(mode) as file:
             file.seek(self.rows * line)
             file.write(np.ascontiguousarray(rows).data)
-            file.flush()
-            os.fsync(file.fileno())
         self.rows += len(rows)
+        if time.monotonic() > self._saved + SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Note the rows as done, once they are on the disk."""
+        if self.rows == self._noted:
+            return
+        with self.path.open("r+b") as file:
+            os.fsync(file.fileno())
         write_atomically(self._note, json.dumps({"signature": self.signature, "rows": self.rows}).encode())
+        self._noted, self._saved = self.rows, time.monotonic()
 
     def finish(self, place: Georeference) -> None:
         """Turn the draft into the map and remove it."""

@@ -2,19 +2,21 @@
 
 Windows run through the network in batches, row after row. Of a row of windows all pixels above the blend with the next
 row are final and are written; the blend's own, weighted, wait for that row. So memory holds one row of blends, one
-strip of the map and two batches, whatever the height of the scene.
+strip of the map and three batches, whatever the height of the scene: beside the batch that runs, one thread reads the
+next and another blends and writes the last. What is blended is logits, as nnU-Net does (Isensee et al., Nature Methods
+2021); only probabilities, where they are wanted, cost a softmax.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from bench.errors import BenchError
@@ -26,8 +28,8 @@ from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol
 from bench.training.trained import TrainedNetwork
 
 CALIBRATION_WINDOWS = 16
-Windows = list[tuple[int, int]]
-"""Row and column in the grid."""
+Place = tuple[int, int]
+"""Row and column of a window in the grid."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Timing:
     """What a map took.
 
     Attributes:
-        seconds: from the first window's reading to the last row's writing.
+        seconds: from the first window's reading to the finished map.
         network_seconds: of it, in the network itself.
         processed: pixels that went through the network, overlaps and filling included.
         useful: pixels of the map that this run made.
@@ -83,6 +85,7 @@ class WindowNetwork:
             ran = models.network(model, self._input, protocol)
             self._prepared = prepare(ran, self._input, protocol, models, calibration)
             refuse_other_output(trained.name, self._prepared.read(self._prepared.call()), expected, protocol)
+            self._outputs = [torch.empty(expected.shape) for _ in range(2)]
 
     @property
     def in_float(self) -> dict[str, int] | None:
@@ -90,14 +93,26 @@ class WindowNetwork:
         return self._prepared.in_float
 
     def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
-        """Logits in float32 on the CPU; a batch that is not full is filled up with what the last one left."""
-        start = time.perf_counter()
+        """Logits in float32 on the CPU, good until the call after the next one.
+
+        A batch that is not full is filled up with what the last one left.
+        """
         with torch.inference_mode():
             self._input[: len(images)].copy_(images)
-            logits = self._prepared.read(self._prepared.call())[: len(images)].float().cpu()
+            logits = self._prepared.read(self.run())
+            self._outputs.reverse()
+            return self._outputs[0].copy_(logits)[: len(images)]
+
+    def run(self) -> Any:
+        """The network alone, on what its input holds: the output as the runtime gives it."""
+        start = time.perf_counter()
+        with torch.inference_mode():
+            output = self._prepared.call()
+        if self._input.is_cuda:
+            torch.cuda.synchronize(self._input.device)
         self.seconds += time.perf_counter() - start
         self.windows += self.batch
-        return logits
+        return output
 
 
 def _require_logits(trained: TrainedNetwork, found: Tensor, image: Tensor) -> None:
@@ -116,6 +131,15 @@ def _example(batch: int, bands: int, side: tuple[int, int], calibration: Tensor 
     return torch.randn(batch, bands, *side, generator=torch.Generator().manual_seed(0))
 
 
+@dataclass(frozen=True)
+class _Window:
+    """A window of the scene: its pixels, None where it holds no data, and where it does."""
+
+    place: Place
+    pixels: Shaped[np.ndarray, "c h w"] | None
+    valid: Bool[np.ndarray, "h w"]
+
+
 def predict_scene(
     scene: Scene,
     network: WindowNetwork,
@@ -129,7 +153,7 @@ def predict_scene(
     Rows that the drafts hold already are not made again.
 
     Args:
-        on_window: told of (windows done, windows in all).
+        on_window: told of (windows done, windows in all), in a thread of its own.
 
     Raises:
         BenchError: logits that are not finite; a scene that cannot be read to its end.
@@ -138,11 +162,17 @@ def predict_scene(
     first = _first_row(tiling.rows, drafts)
     done_before = drafts[0].rows
     start = time.perf_counter()
-    rows = _Rows(scene, tiling, drafts)
-    before = len(tiling.columns) * max(0, first - 1)
-    for count, ((row, column), logits) in enumerate(_predicted(scene, network, tiling, max(0, first - 1)), 1):
-        rows.add(row, column, logits, write=row >= first)
-        on_window(before + count, len(tiling))
+    rows = _Rows(tiling, drafts, first, on_window)
+    try:
+        with ThreadPoolExecutor(1) as blender:
+            blended: Future[None] = blender.submit(lambda: None)
+            for windows, logits in _predicted(scene, network, tiling, rows.begin):
+                blended.result()
+                blended = blender.submit(rows.add, windows, logits)
+            blended.result()
+    finally:
+        for draft in drafts:
+            draft.save()
     height, width = tiling.side
     return Timing(
         seconds=time.perf_counter() - start,
@@ -170,112 +200,128 @@ def _first_row(rows: Sequence[Span], drafts: Sequence[Draft]) -> int:
 
 def _predicted(
     scene: Scene, network: WindowNetwork, tiling: Grid, first: int
-) -> Iterator[tuple[tuple[int, int], Tensor | None]]:
-    """Windows in order with their logits (k, h, w), None where there is no data; the next batch is read meanwhile."""
+) -> Iterator[tuple[list[_Window], Float32[np.ndarray, "n k h w"]]]:
+    """Batches of windows in order, and the logits of those that hold data; the next batch is read meanwhile."""
     order = ((row, column) for row in range(first, len(tiling.rows)) for column in range(len(tiling.columns)))
     with ThreadPoolExecutor(1) as reader:
         due = reader.submit(_read_batch, scene, network.trained, tiling, list(islice(order, network.batch)))
         while (batch := due.result())[0]:
             due = reader.submit(_read_batch, scene, network.trained, tiling, list(islice(order, network.batch)))
-            windows, images, held = batch
-            logits = iter(network(images)) if len(images) else iter(())
-            for window, holds in zip(windows, held, strict=True):
-                yield window, next(logits) if holds else None
+            windows, images = batch
+            yield windows, network(images).numpy() if len(images) else np.empty(0, np.float32)
 
 
 def _read_batch(
-    scene: Scene, trained: TrainedNetwork, tiling: Grid, windows: Windows
-) -> tuple[Windows, Tensor, list[bool]]:
-    """The pixels of the windows that hold data, scaled, and which those are."""
-    found, held = [], []
-    for row, column in windows:
-        pixels = _read_window(scene, tiling, row, column)
-        held.append(pixels is not None)
-        found += [] if pixels is None else [pixels]
-    images = trained.scaled(np.stack(found)) if found else torch.empty(0)
-    return windows, images, held
+    scene: Scene, trained: TrainedNetwork, tiling: Grid, places: list[Place]
+) -> tuple[list[_Window], Float[Tensor, "n c h w"]]:
+    """Windows, and the scaled pixels of those that hold data."""
+    windows = [_read_window(scene, tiling, place) for place in places]
+    found = [window.pixels for window in windows if window.pixels is not None]
+    return windows, trained.scaled(np.stack(found)) if found else torch.empty(0)
 
 
-def _read_window(scene: Scene, tiling: Grid, row: int, column: int) -> Shaped[np.ndarray, "c h w"] | None:
+def _read_window(scene: Scene, tiling: Grid, place: Place) -> _Window:
     """One window; what of it lies beyond the scene is mirrored about the last pixels, as the networks pad images."""
-    top, left = tiling.rows[row].origin, tiling.columns[column].origin
+    top, left = tiling.rows[place[0]].origin, tiling.columns[place[1]].origin
     height, width = min(tiling.side[0], scene.height - top), min(tiling.side[1], scene.width - left)
-    if not scene.valid(top, left, height, width).any():
-        return None
     try:
-        pixels = scene.read(top, left, height, width)
+        valid = scene.valid(top, left, height, width)
+        pixels = scene.read(top, left, height, width) if valid.any() else None
     except Exception as error:  # a reader raises whatever its format's library does
         raise BenchError(
             f"{scene.name} cannot be read at rows {top} to {top + height} ({str(error).splitlines()[0]}): it is damaged"
         ) from error
-    beyond = (0, 0), (0, tiling.side[0] - height), (0, tiling.side[1] - width)
-    return np.pad(pixels, beyond, mode="reflect") if (height, width) != tiling.side else pixels
+    if pixels is not None and (height, width) != tiling.side:
+        beyond = (0, 0), (0, tiling.side[0] - height), (0, tiling.side[1] - width)
+        pixels = np.pad(pixels, beyond, mode="reflect")
+    return _Window(place, pixels, valid)
 
 
 class _Rows:
-    """Blends windows and writes what is final."""
+    """Blends windows and writes what is final; rows of windows before `first` are written already."""
 
-    def __init__(self, scene: Scene, tiling: Grid, drafts: Sequence[Draft]) -> None:
-        self._scene, self._tiling, self._drafts = scene, tiling, drafts
-        self._above: Any = None  # (k, rise, width): the row above's share of the blend
-        self._below: Any = None
-        self._left: Any = None  # (k, rows, rise): the share of the window to the left
-        self._strips: list[np.ndarray] = []
+    def __init__(
+        self, tiling: Grid, drafts: Sequence[Draft], first: int, on_window: Callable[[int, int], None]
+    ) -> None:
+        self._tiling, self._drafts, self._first, self._on_window = tiling, drafts, first, on_window
+        self.begin = max(0, first - 1)  # the row above's part of the blend is computed anew
+        self._classes = len(drafts[0].layer.colours)
+        self._above = self._below = np.empty(0, np.float32)  # (k, blend, width): this row's part of the next blend
+        self._left = self._above  # (k, rows, blend): the part of the window to the left
+        self._strips: list[UInt8[np.ndarray, "r b w"]] = []
 
-    def add(self, row: int, column: int, logits: Float[Tensor, "k h w"] | None, *, write: bool) -> None:
-        """Take the next window in order; the last one of a row writes the row's strip."""
+    def add(self, windows: list[_Window], logits: Float32[np.ndarray, "n k h w"]) -> None:
+        """Take the next windows in order; the last one of a row writes the row's strip."""
+        rest = iter(logits)
+        for window in windows:
+            row, column = window.place
+            self._add(window, next(rest) if window.pixels is not None else None)
+            self._on_window(row * len(self._tiling.columns) + column + 1, len(self._tiling))
+
+    def _add(self, window: _Window, logits: Float32[np.ndarray, "k h w"] | None) -> None:
+        row, column = window.place
         down, across = self._tiling.rows[row], self._tiling.columns[column]
-        shares = self._shares(logits, down, across)
+        parts = self._weighted(logits, down, across)
         if across.rise:
-            shares[:, :, : across.rise] += self._left
-        inner = shares.shape[2] - across.fall
-        self._left, shares = shares[:, :, inner:].clone(), shares[:, :, :inner]
-        columns = slice(across.low, across.low + inner)
-        if down.rise and self._above is not None:
-            shares[:, : down.rise] += self._above[:, :, columns]
-        final = shares.shape[1] - down.fall
+            parts[:, :, : across.rise] += self._left
+        inner, final = parts.shape[2] - across.fall, parts.shape[1] - down.fall
+        self._left, parts = parts[:, :, inner:].copy(), parts[:, :, :inner]
         if column == 0:
-            self._begin_row(len(shares), final, down.fall)
-        self._below[:, :, columns] = shares[:, final:]
-        if write:
-            self._keep(shares[:, :final], columns)
-        if column == len(self._tiling.columns) - 1:
-            self._end_row(down, final, write)
+            self._begin_row(down, final)
+        columns = slice(across.low, across.low + inner)
+        if down.rise and row > self.begin:
+            parts[:, : down.rise] += self._above[:, :, columns]
+        self._below[:, :, columns] = parts[:, final:]
+        if row >= self._first:
+            valid = window.valid[down.inside, across.inside][:final, :inner]
+            self._keep(parts[:, :final], valid, columns)
+            if column == len(self._tiling.columns) - 1:
+                self._write()
 
-    def _shares(self, logits: Tensor | None, down: Span, across: Span) -> Float[Tensor, "k r c"]:
-        """Class probabilities times the weight of the window, over the pixels that it answers for."""
-        rows, columns = torch.from_numpy(down.weights), torch.from_numpy(across.weights)
+    def _weighted(
+        self, logits: Float32[np.ndarray, "k h w"] | None, down: Span, across: Span
+    ) -> Float32[np.ndarray, "k r c"]:
+        """Logits times the weight of the window, over the pixels that it answers for; they are written over."""
         if logits is None:
-            return torch.zeros(self._classes, len(rows), len(columns))
-        shares = logits[:, down.inside, across.inside].softmax(0)
-        if not torch.isfinite(shares.sum()):
-            raise BenchError("the network gives logits that are not finite, so its map means nothing: train it again")
-        shares[:, : down.rise] *= rows[: down.rise, None]
-        shares[:, len(rows) - down.fall :] *= rows[len(rows) - down.fall :, None]
-        shares[:, :, : across.rise] *= columns[: across.rise]
-        shares[:, :, len(columns) - across.fall :] *= columns[len(columns) - across.fall :]
-        return shares
+            return np.zeros((self._classes, down.high - down.low, across.high - across.low), np.float32)
+        parts = logits[:, down.inside, across.inside]
+        for span, lines in ((down, parts), (across, parts.transpose(0, 2, 1))):
+            inner = lines.shape[1] - span.fall
+            lines[:, : span.rise] *= span.weights[: span.rise, None]
+            lines[:, inner:] *= span.weights[inner:, None]
+        return parts
 
-    @property
-    def _classes(self) -> int:
-        return len(self._drafts[0].layer.colours)
+    def _begin_row(self, down: Span, final: int) -> None:
+        width = self._tiling.columns[-1].high
+        self._above, self._below = self._below, np.empty((self._classes, down.fall, width), np.float32)
+        self._strips = [np.empty((final, draft.layer.bands, width), np.uint8) for draft in self._drafts]
 
-    def _begin_row(self, classes: int, final: int, fall: int) -> None:
-        self._below = torch.zeros(classes, fall, self._scene.width)
-        self._strips = [np.empty((final, draft.layer.bands, self._scene.width), np.uint8) for draft in self._drafts]
-
-    def _keep(self, shares: Float[Tensor, "k r c"], columns: slice) -> None:
-        self._strips[0][:, 0, columns] = shares.argmax(0).to(torch.uint8).numpy()
+    def _keep(self, parts: Float32[np.ndarray, "k r c"], valid: Bool[np.ndarray, "r c"], columns: slice) -> None:
+        """Classes, and probabilities if they are wanted, of pixels whose logits are whole."""
+        self._strips[0][:, 0, columns] = np.where(valid, highest(parts), NO_DATA)
         for strip in self._strips[1:]:
-            strip[:, :, columns] = shares.mul(255).round_().to(torch.uint8).transpose(0, 1).numpy()
+            shares = torch.from_numpy(parts).softmax(0).mul_(255).round_().to(torch.uint8).numpy()
+            strip[:, :, columns] = (shares * valid).transpose(1, 0, 2)
 
-    def _end_row(self, down: Span, final: int, write: bool) -> None:
-        self._above = self._below
-        if not write:
-            return
-        valid = self._scene.valid(down.low, 0, final, self._scene.width)
-        self._strips[0][:, 0][~valid] = NO_DATA
-        for strip in self._strips[1:]:
-            strip.transpose(0, 2, 1)[~valid] = 0
+    def _write(self) -> None:
         for draft, strip in zip(self._drafts, self._strips, strict=True):
             draft.write(strip)
+
+
+def highest(logits: Float32[np.ndarray, "k r c"]) -> UInt8[np.ndarray, "r c"]:
+    """Index of the largest along the first axis, the first of equals.
+
+    It is what argmax gives, whose loops over an axis that is not the last take thirty times as long.
+
+    Raises:
+        BenchError: a logit is infinite or no number.
+    """
+    best = logits[0].copy()
+    winner, above = np.zeros(best.shape, np.uint8), np.empty(best.shape, bool)
+    for index, plane in enumerate(logits[1:], 1):
+        np.greater(plane, best, out=above)
+        np.maximum(best, plane, out=best)
+        np.maximum(winner, above.view(np.uint8) * np.uint8(index), out=winner)
+    if not np.isfinite(best.sum()):
+        raise BenchError("the network gives logits that are not finite, so its map means nothing: train it again")
+    return winner

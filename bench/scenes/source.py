@@ -63,6 +63,8 @@ class RasterScene:
     """A raster that rasterio reads; an alpha band is its mask and no band of the picture."""
 
     def __init__(self, path: Path, source: Any) -> None:
+        from rasterio.enums import MaskFlags
+
         self.name, self._source = path.name, source
         alpha = [i for i, role in zip(source.indexes, source.colorinterp, strict=True) if role.name == "alpha"]
         self._indexes = [i for i in source.indexes if i not in alpha]
@@ -70,11 +72,14 @@ class RasterScene:
         self.dtype = np.dtype(source.dtypes[0])
         placed = source.crs is not None
         self.place = Georeference(source.crs, source.transform) if placed else Georeference()
+        self._whole = all(flags == [MaskFlags.all_valid] for flags in source.mask_flag_enums)
 
     def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "c h w"]:
         return self._source.read(self._indexes, window=_window(top, left, height, width))
 
     def valid(self, top: int, left: int, height: int, width: int) -> Bool[np.ndarray, "h w"]:
+        if self._whole:
+            return np.ones((height, width), bool)
         return self._source.dataset_mask(window=_window(top, left, height, width)) > 0
 
 

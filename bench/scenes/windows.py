@@ -7,6 +7,7 @@ sees less of the scene there.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -42,7 +43,7 @@ class Span:
         """[low, high) as a part of the window."""
         return slice(self.low - self.origin, self.high - self.origin)
 
-    @property
+    @cached_property
     def weights(self) -> Float32[np.ndarray, " n"]:
         """Of the pixels in [low, high): 1 but where they are shared, where neighbours add up to 1."""
         weights = np.ones(self.high - self.low, np.float32)
