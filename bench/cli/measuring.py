@@ -9,12 +9,14 @@ import typer
 
 from bench.cli.options import (
     DEFAULT_DATA,
+    DELTA_HELP,
     OUTPUT,
     PROGRESS,
     DataOption,
     DeviceOption,
     JsonOption,
     SizeOption,
+    in_float_sentences,
     print_json,
 )
 from bench.errors import BenchError
@@ -74,7 +76,7 @@ def measure(
     data: DataOption = DEFAULT_DATA,
     delta: Annotated[
         float,
-        typer.Option(min=0, help="Points of macro F1 up to which a lower precision counts as equivalent to fp32."),
+        typer.Option(min=0, help=DELTA_HELP),
     ] = 1.0,
     memory_format: Annotated[str, typer.Option(help="contiguous or channels_last.")] = "contiguous",
     sweep_batches: Annotated[
@@ -110,7 +112,8 @@ def measure(
     **Why form, runtime and precision are named.** They move speeds more than most architectures do. Each output is held
     against the trained network's in fp32 before it is timed, and one that differs is refused. A lower precision
     is worth its speed only with its accuracy, so trained networks are scored on the test tiles of `--data`, in fp32 and
-    in that precision; of an untrained one the row says that there is none.
+    in that precision; of an untrained one the row says that there is none. Where OpenVINO's int8 loses more than
+    --delta on the validation tiles, the operators that cost most stay in float, and the row names them.
 
     **Roofline share.** The device's own best (matrix products, a convolution, copies) is measured in the
     same rounds. No network can do its exact MACs faster, nor read weights and input and write its output faster. The
@@ -130,13 +133,13 @@ def measure(
     networks = _networks(names, num_classes)
     rows = {label: _count(network, (size, size), str(where), train_batch) for label, network in networks.items()}
     if speed:
-        tiles = _tiles(data, precision, networks)
+        tiles = _tiles(data, protocol, networks)
+        if tiles is not None:
+            _score(rows, networks, tiles, protocol, str(where), delta / 100)
         contenders = _contenders(networks, rows, protocol, tiles)
         _time(rows, contenders, batch, str(where))
         if sweep_batches:
             _sweep(rows, contenders, sweep_seconds, str(where))
-        if tiles is not None:
-            _score(rows, networks, tiles, protocol, str(where), delta / 100)
     if as_json:
         return print_json({"environment": environment(where), "rows": list(rows.values())})
     return _print(rows, size, batch, num_classes, protocol)
@@ -178,13 +181,14 @@ def _networks(names: list[str], num_classes: int) -> dict[str, _Network]:
     return found
 
 
-def _tiles(data: str, precision: str, networks: dict[str, _Network]) -> DataSet | None:
-    """What a lower precision is calibrated and scored on; None where neither is done."""
+def _tiles(data: str, protocol: SpeedProtocol, networks: dict[str, _Network]) -> DataSet | None:
+    """What a lower precision is calibrated, controlled and scored on; None where nothing of it is done."""
     from bench.data import open_data
 
-    if precision == "fp32":
+    if protocol.precision == "fp32":
         return None
-    return open_data(data, ("train", "test") if precision == "int8" else ("test",))
+    controlled = protocol.restores and any(network.trained for network in networks.values())
+    return open_data(data, ("train",) * (protocol.precision == "int8") + ("val",) * controlled + ("test",))
 
 
 def _contenders(
@@ -200,7 +204,8 @@ def _contenders(
         if tiles is not None and protocol.precision == "int8":
             bands = network.trained.bands if network.trained else tiles.bands
             calibration = calibration_images(tiles, bands, size)
-        found[label] = Contender(network.build(), size, protocol, calibration)
+        in_float = tuple(rows[label].get("accuracy_control", {}).get("operators", ()))
+        found[label] = Contender(network.build(), size, replace(protocol, in_float=in_float), calibration)
     return found
 
 
@@ -212,7 +217,7 @@ def _score(
     device: str,
     delta: float,
 ) -> None:
-    """Macro F1 of fp32 and of the precision, and the verdict."""
+    """Macro F1 of fp32 and of the precision, the verdict, and what stays in float."""
     from bench.scenes.accuracy import accuracy_columns
 
     for label, row in rows.items():
@@ -283,18 +288,24 @@ def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: 
         if row["size"] != [size, size]:
             height, width = row["size"]
             OUTPUT.print(f"{row['variant']} is tied to {height}x{width}: all of its figures are at that size")
-        for point in row.get("sweep", {}).get("points", []):
-            OUTPUT.print(f"[dim]{row['variant']}: {_point(point)}[/]")
-        if "sweep" in row:
-            OUTPUT.print(f"{row['variant']}: best at batch {row['best_batch']}; {row['sweep']['ended']}")
+        _print_sweep(row)
         for counter, missed in (("fvcore", row["fvcore_unsupported"]), ("thop", row["thop_unsupported"])):
             if missed:
                 what = ", ".join(f"{operator} ({calls})" for operator, calls in missed.items())
                 OUTPUT.print(f"[dim]{row['variant']}: {counter} did not count {what}[/]")
+        for sentence in in_float_sentences(row):
+            OUTPUT.print(f"{row['variant']}: {sentence}", markup=False, highlight=False, soft_wrap=True)
         for counter, reason in row["failures"].items():
             OUTPUT.print(f"[yellow]{row['variant']}: {counter}: {reason}[/]")
     if any("throughput" in row and row.get("joules_per_image") is None for row in rows.values()):
         OUTPUT.print("[dim]energy: not reported by this hardware, or not to this user[/]")
+
+
+def _print_sweep(row: dict[str, Any]) -> None:
+    for point in row.get("sweep", {}).get("points", []):
+        OUTPUT.print(f"[dim]{row['variant']}: {_point(point)}[/]")
+    if "sweep" in row:
+        OUTPUT.print(f"{row['variant']}: best at batch {row['best_batch']}; {row['sweep']['ended']}")
 
 
 def _conditions(rows: dict[str, dict[str, Any]], size: int, batch: int, protocol: SpeedProtocol) -> str:

@@ -5,6 +5,7 @@ import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +85,11 @@ LogOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
 SizeOption = Annotated[int, typer.Option(help="Side in pixels of the input at which counts and speed are taken.")]
+
+DELTA_HELP = (
+    "Points of macro F1 up to which a lower precision counts as equivalent to fp32, and the most that OpenVINO's int8 "
+    "may lose on the validation tiles before operators are put back into float."
+)
 
 FILE_WIDTH = 160  # columns of a table that goes to a file or a pipe, which has no width of its own
 PROGRESS = Console(stderr=True)
@@ -171,6 +177,16 @@ def recipe_from(budget: str, settings: list[str] | None = None, precision: str |
     """
     changes = parse_settings(settings) | ({"precision": precision} if precision else {})
     return Recipe.from_dict(recipe_named(budget).to_dict() | changes)
+
+
+def in_float_sentences(row: Mapping[str, Any]) -> Iterator[str]:
+    """What an int8 network computes in float, and what accuracy control did to it."""
+    from bench.scenes.accuracy_control import Restoration
+
+    if kept := row.get("operators_in_float"):
+        yield f"operators that stay in float: {', '.join(f'{count} {kind}' for kind, count in kept.items())}"
+    if controlled := row.get("accuracy_control"):
+        yield str(Restoration(**controlled))
 
 
 def print_json(value: Any) -> None:

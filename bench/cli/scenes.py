@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.options import (
+    DELTA_HELP,
     OUTPUT,
     PROGRESS,
     DataOption,
     DeviceOption,
     JsonOption,
+    in_float_sentences,
     parse_settings,
     print_json,
     writable_file,
@@ -172,9 +174,7 @@ def evaluate(
     form: FormOption = "deployed",
     runtime: RuntimeOption = "eager",
     precision: PrecisionOption = "fp32",
-    delta: Annotated[
-        float, typer.Option(help="Points of macro F1 up to which a lower precision counts as equivalent to fp32.")
-    ] = 1.0,
+    delta: Annotated[float, typer.Option(min=0, help=DELTA_HELP)] = 1.0,
     batch: Annotated[int, typer.Option(help="Tiles a call.")] = 8,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -188,34 +188,35 @@ def evaluate(
     from bench.data import open_data
     from bench.records.environment import resolve_device
     from bench.scenes.accuracy import PrecisionScore
-    from bench.scenes.evaluation import evaluate_trained
+    from bench.scenes.accuracy_control import network_within
+    from bench.scenes.evaluation import evaluate_network, evaluate_trained
     from bench.scenes.exported import open_network
     from bench.speed.protocol import SpeedProtocol
-    from bench.speed.quantise import calibration_images
 
     trained = open_network(network)
-    tiles = open_data(data, ("train", split) if precision == "int8" and split != "train" else (split,))
-    calibration = calibration_images(tiles, trained.bands) if precision == "int8" else None
     layout = "channels_last" if runtime in ("eager", "compile", "autotune") else "contiguous"
     protocol = SpeedProtocol(batch=batch, form=form, runtime=runtime, precision=precision, memory_format=layout)
     names = {key: str(value) for key, value in parse_settings(renamed).items()}
     where = str(resolve_device(device))
-    found = evaluate_trained(trained, tiles, protocol, where, split, calibration, names)
+    needed = ("train",) * (precision == "int8") + ("val",) * protocol.restores
+    tiles = open_data(data, tuple(dict.fromkeys((*needed, split))))
+    ready, restoration = network_within(trained, tiles, protocol, where, delta / 100, names)
+    found = evaluate_network(ready, tiles, split, names)
     report = {"network": trained.name, "data": tiles.name, "split": split, **_scores(found, tiles)}
     if precision != "fp32":
         plain = SpeedProtocol(batch=batch, form=form)
         exact = evaluate_trained(trained, tiles, plain, where, split, None, names)
-        report |= _against_fp32(PrecisionScore.of(found, exact, delta / 100))
+        report |= _against_fp32(PrecisionScore.of(found, exact, delta / 100, restoration))
     return print_json(report) if as_json else _print_scores(report)
 
 
 def _against_fp32(found: PrecisionScore) -> dict[str, Any]:
-    judged = {
+    return {
         "points_against_fp32": 100 * (found.f1 - found.fp32),
         "delta": 100 * found.delta,
         "verdict_against_fp32": found.verdict,
+        **found.in_floating_point(),
     }
-    return judged | ({"operators_in_float": found.in_float} if found.in_float is not None else {})
 
 
 def publish(
@@ -291,8 +292,7 @@ def _print_scores(report: dict[str, Any]) -> None:
             f"{report['verdict_against_fp32']} (delta {report['delta']:g})",
             highlight=False,
         )
-    if kept := report.get("operators_in_float"):
-        listed = ", ".join(f"{count} {kind}" for kind, count in kept.items())
-        OUTPUT.print(f"  operators that stay in float: {listed}", highlight=False)
+    for sentence in in_float_sentences(report):
+        OUTPUT.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
     for name, value in report["f1"].items():
         OUTPUT.print(escape(f"  {name}: {'absent' if value is None else f'{value:.1%}'}"), highlight=False)

@@ -1,6 +1,6 @@
 """Scores of a trained network on a data set, in any form, runtime and precision."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,6 @@ def evaluate_trained(
     split: str = "test",
     calibration: Tensor | None = None,
     renamed: Mapping[str, str] | None = None,
-    on_tile: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Score a network on the tiles of a split.
 
@@ -80,9 +79,16 @@ def evaluate_trained(
         BenchError: other bands or classes than the network was trained on.
     """
     require_bands(trained, data)
-    labels = class_map(trained, data, renamed or {})
-    tiles = data[split]
-    network = WindowNetwork(trained, data.tile_size, protocol, device, calibration)
+    class_map(trained, data, renamed)
+    return evaluate_network(WindowNetwork(trained, data.tile_size, protocol, device, calibration), data, split, renamed)
+
+
+def evaluate_network(
+    network: WindowNetwork, data: DataSet, split: str = "test", renamed: Mapping[str, str] | None = None
+) -> Evaluation:
+    """`evaluate_trained` of a network that is ready for the data's tiles."""
+    trained, tiles = network.trained, data[split]
+    labels = class_map(trained, data, renamed)
     whole, near, reliabilities = [], [], []
     for first in range(0, len(tiles), network.batch):
         images = tiles.images[first : first + network.batch].transpose(0, 3, 1, 2)
@@ -93,7 +99,6 @@ def evaluate_trained(
         whole.append(confusion(predicted, truth, data.classes.num_classes, data.classes.ignore_index))
         near.append(boundary_confusion(predicted, truth, data.classes.num_classes, data.classes.ignore_index))
         reliabilities.append(_reliability(confidence, predicted, truth, data.classes.ignore_index))
-        on_tile(min(first + network.batch, len(tiles)), len(tiles))
     return Evaluation(np.concatenate(whole), np.concatenate(near), _sum(reliabilities), tiles.scenes, network.in_float)
 
 
@@ -106,7 +111,7 @@ def require_bands(trained: TrainedNetwork, data: DataSet) -> None:
         )
 
 
-def class_map(trained: TrainedNetwork, data: DataSet, renamed: Mapping[str, str]) -> UInt8[Tensor, " k"]:
+def class_map(trained: TrainedNetwork, data: DataSet, renamed: Mapping[str, str] | None) -> UInt8[Tensor, " k"]:
     """Of each class of the network, the index of the data set's class of that name.
 
     Several classes of the network may be one of the data's.
@@ -114,6 +119,7 @@ def class_map(trained: TrainedNetwork, data: DataSet, renamed: Mapping[str, str]
     Raises:
         BenchError: a name that the data set, or the network, does not have.
     """
+    renamed = renamed or {}
     if unknown := sorted(set(renamed) - set(trained.names)):
         raise BenchError(f"{trained.name} has no class {unknown[0]!r}; it has {', '.join(trained.names)}")
     wanted = [renamed.get(name, name) for name in trained.names]

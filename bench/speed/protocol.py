@@ -35,6 +35,8 @@ class SpeedProtocol:
         runtime: eager, compile (`torch.compile`, shapes fixed), autotune (the same, with kernels chosen by timing
             them and weights folded in as constants), cudagraphs, onnxruntime or openvino; the time that the
             preparation takes is reported apart.
+        in_float: operators that an int8 network of OpenVINO keeps in float (see `bench.scenes.accuracy`), by the names
+            that `bench.speed.quantise.read_openvino` gives them.
         form: trained, the network as it is; or deployed, `archs.deploy` of it, the same function in fewer operators.
         threads: of PyTorch on the CPU during the measurement; None leaves the number as it is.
         calls: timed calls of each model in a round; fewer, down to one, of a model so slow that the fewest rounds
@@ -51,6 +53,7 @@ class SpeedProtocol:
     memory_format: str = "contiguous"
     runtime: str = "eager"
     form: str = "trained"
+    in_float: tuple[str, ...] = ()
     threads: int | None = None
     calls: int = 5
     rounds: int = 10
@@ -69,14 +72,21 @@ class SpeedProtocol:
         for field, options in known.items():
             if getattr(self, field) not in options:
                 raise BenchError(f"{field} {getattr(self, field)!r} is not known; there are {', '.join(options)}")
+        if self.in_float and not self.restores:
+            raise BenchError(f"operators are kept in float in OpenVINO's int8, not in {self.runtime} {self.precision}")
         if self.batch < 1 or self.calls < 1 or (self.threads is not None and self.threads < 1):
             raise BenchError(f"batch ({self.batch}), calls ({self.calls}) and threads ({self.threads}) start at 1")
         if self.rounds < 6:
             raise BenchError(f"rounds is {self.rounds}; a 95 % interval of a median needs at least 6")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON."""
-        return asdict(self)
+        """The fields, ready for JSON; `in_float` only where there is some."""
+        return {name: value for name, value in asdict(self).items() if name != "in_float" or value}
+
+    @property
+    def restores(self) -> bool:
+        """Whether operators can be put back into float: in OpenVINO's int8."""
+        return (self.runtime, self.precision) == ("openvino", "int8")
 
     @property
     def schedule(self) -> tuple[Any, ...]:

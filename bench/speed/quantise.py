@@ -1,8 +1,8 @@
 """Post-training quantisation to int8, by the libraries of the runtimes: NNCF for OpenVINO, ONNX Runtime's own.
 
 Weights and activations become 8-bit integers where the runtime has such operators; scales come from calibration images.
-What stays in float is a property of the architecture: `float_operators` counts it. Accuracy is not checked here: an
-int8 network is scored on labelled tiles (`bench.scenes.evaluation`), beside fp32.
+What stays in float is a property of the architecture: `float_operators` counts it. Operators that cost accuracy can be
+put back into float (`operators_to_restore`); the score itself is the caller's (`bench.scenes.accuracy`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,12 +69,94 @@ def calibration_batches(images: Float[Tensor, "n c h w"] | None, batch: int) -> 
     return [images[i : i + batch].numpy() for i in range(0, len(images) - batch + 1, batch)]
 
 
-def quantise_openvino(model: Any, batches: list[Float[np.ndarray, "b c h w"]]) -> Any:
-    """An OpenVINO model with int8 operators."""
+def read_openvino(file: bytes) -> Any:
+    """An ONNX file as a model of OpenVINO.
+
+    An operator is named after its type and its rank in the order of computation (`Convolution_12`): the reader's own
+    names count on from model to model, and the same operator must be found at any batch and size.
+    """
+    import openvino
+
+    model = openvino.Core().read_model(file, b"")
+    seen: Counter[str] = Counter()
+    for operator in model.get_ordered_ops():
+        kind = operator.get_type_name()
+        operator.set_friendly_name(f"{kind}_{seen[kind]}")
+        seen[kind] += 1
+    return model
+
+
+def quantise_openvino(model: Any, batches: list[Float[np.ndarray, "b c h w"]], in_float: Sequence[str] = ()) -> Any:
+    """A model of `read_openvino` with int8 operators, but for those named in `in_float`.
+
+    Raises:
+        BenchError: the model has no operator of such a name.
+    """
+    if unknown := sorted(set(in_float) - {operator.get_friendly_name() for operator in model.get_ops()}):
+        raise BenchError(f"the network has no operator {unknown[0]} at this size and batch, so it cannot stay in float")
     with _quiet():
         import nncf
 
-        return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
+        kept = nncf.IgnoredScope(names=list(in_float)) if in_float else None
+        return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches), ignored_scope=kept)
+
+
+Score = Callable[[Any, Any], tuple[float, list[float]]]
+
+
+def operators_to_restore(
+    model: Any, batches: list[Float[np.ndarray, "b c h w"]], validation: Sequence[Any], score: Score, max_drop: float
+) -> tuple[str, ...]:
+    """Operators of a model of `read_openvino` that must stay in float so that int8 loses no more than `max_drop`.
+
+    NNCF's accuracy control: groups of operators are ranked by the score that the network has with this one in float;
+    then one after the other goes back until the loss is small enough.
+
+    Args:
+        validation: labelled items.
+        score: of a compiled model and some of the items, the score of them together and of each.
+
+    Returns:
+        Their names; none where the plain quantisation loses no more.
+    """
+    with _quiet():
+        import nncf
+        from nncf.quantization.advanced_parameters import AdvancedAccuracyRestorerParameters as Restorer
+
+        controlled = nncf.quantize_with_accuracy_control(
+            model,
+            nncf.Dataset(batches),
+            nncf.Dataset(validation),
+            score,
+            max_drop=max_drop,
+            subset_size=len(batches),
+            advanced_accuracy_restorer_parameters=Restorer(ranking_subset_size=len(validation)),
+        )
+    kept = {operator.get_friendly_name() for operator in _quantisers(controlled)}
+    plain = quantise_openvino(model, batches)  # kept by name: its operators do not keep it alive
+    removed = [one for one in _quantisers(plain) if one.get_friendly_name() not in kept]
+    return tuple(sorted({name for quantiser in removed for name in _computing_on(quantiser)}))
+
+
+MOVING = frozenset(
+    ("Broadcast", "Concat", "DepthToSpace", "Gather", "MaxPool", "Pad", "Reshape", "ShuffleChannels", "Slice",
+     "SpaceToDepth", "Split", "Squeeze", "StridedSlice", "Tile", "Transpose", "Unsqueeze", "VariadicSplit")
+)  # fmt: skip
+"""Operators that compute nothing anew: they work on bytes as they are."""
+
+
+def _quantisers(model: Any) -> list[Any]:
+    return [operator for operator in model.get_ordered_ops() if operator.get_type_name() == "FakeQuantize"]
+
+
+def _computing_on(operator: Any) -> Iterator[str]:
+    """Names of the operators that compute on its output."""
+    for output in operator.outputs():
+        for reader in (target.get_node() for target in output.get_target_inputs()):
+            if reader.get_type_name() in MOVING:
+                yield from _computing_on(reader)
+            elif reader.get_type_name() not in ("FakeQuantize", "Result"):
+                yield reader.get_friendly_name()
 
 
 def quantise_onnx(network: bytes, batches: list[Float[np.ndarray, "b c h w"]]) -> bytes:

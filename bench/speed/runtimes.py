@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.speed.protocol import DTYPES, MEMORY_FORMATS, SpeedProtocol, tensor_cores
-from bench.speed.quantise import calibration_batches, float_operators, quantise_onnx, quantise_openvino
+from bench.speed.quantise import calibration_batches, float_operators, quantise_onnx, quantise_openvino, read_openvino
 
 TOLERANCES = {"fp32": 1e-3, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1, "int8": 0.5}
 """Largest difference from the trained network's fp32 output, as a share of its largest value. Networks of some fifty
@@ -31,6 +31,10 @@ EXTRAS = {
 ALLOWED = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
 """Precisions of the runtimes that do not take PyTorch's types."""
 GRAPH_WARMUPS = 3  # calls before a capture, which lets libraries choose kernels and allocate what they keep
+
+
+class OtherOutputError(BenchError):
+    """The output is not the trained network's in fp32."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def prepare(
     refuse_missing(protocol, x.device)
     with tensor_cores(protocol.precision):
         if protocol.runtime in EXPORTED:
-            return EXPORTED[protocol.runtime](models.onnx(network, x), x, protocol.precision, calibration)
+            return EXPORTED[protocol.runtime](models.onnx(network, x), x, protocol, calibration)
         return IN_TORCH[protocol.runtime](network, x)
 
 
@@ -147,11 +151,11 @@ def refuse_other_output(label: str, found: Tensor, wanted: Tensor, protocol: Spe
     """How far the output is from the trained network's in fp32.
 
     Raises:
-        BenchError: further than `TOLERANCES` allow.
+        OtherOutputError: further than `TOLERANCES` allow.
     """
     far = difference(found, wanted)
     if far > TOLERANCES[protocol.precision]:
-        raise BenchError(
+        raise OtherOutputError(
             f"{label} computes something else in {protocol.runtime}, {protocol.form} form, {protocol.precision}: its "
             f"output differs by {far:.2g} of the largest value (allowed: {TOLERANCES[protocol.precision]:g}); it was "
             "not timed"
@@ -196,7 +200,7 @@ def _cudagraphs(model: nn.Module, x: Tensor) -> Prepared:
     return Prepared(graph.replay, lambda _: output)
 
 
-def _onnxruntime(file: bytes, x: Tensor, precision: str, calibration: Tensor | None) -> Prepared:
+def _onnxruntime(file: bytes, x: Tensor, protocol: SpeedProtocol, calibration: Tensor | None) -> Prepared:
     """The caller's thread and as many others as PyTorch has; they sleep between calls, and leave the next its cores."""
     import onnxruntime
 
@@ -205,32 +209,31 @@ def _onnxruntime(file: bytes, x: Tensor, precision: str, calibration: Tensor | N
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if precision == "int8":
+    if protocol.precision == "int8":
         file = quantise_onnx(file, calibration_batches(calibration, len(x)))
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     feed = {"image": x.contiguous().numpy()}
     return Prepared(lambda: session.run(["logits"], feed)[0], torch.from_numpy)
 
 
-def _openvino(file: bytes, x: Tensor, precision: str, calibration: Tensor | None) -> Prepared:
+def _openvino(file: bytes, x: Tensor, protocol: SpeedProtocol, calibration: Tensor | None) -> Prepared:
     """One request at a time, all threads on it; in fp32 by the hint too, or some processors would take bf16 unasked."""
     import openvino
 
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if protocol.precision == "bf16" else "f32",
     }
-    core = openvino.Core()
-    network = core.read_model(file, b"")
-    if precision == "int8":
-        network = quantise_openvino(network, calibration_batches(calibration, len(x)))
-    compiled = core.compile_model(network, "CPU", settings)
+    network, int8 = read_openvino(file), protocol.precision == "int8"
+    if int8:
+        network = quantise_openvino(network, calibration_batches(calibration, len(x)), protocol.in_float)
+    compiled = openvino.Core().compile_model(network, "CPU", settings)
     request, image = compiled.create_infer_request(), x.contiguous().numpy()
     return Prepared(
         lambda: request.infer([image], share_inputs=True, share_outputs=True),
         lambda outputs: torch.from_numpy(outputs[0]),
-        float_operators(compiled) if precision == "int8" else None,
+        float_operators(compiled) if int8 else None,
     )
 
 
@@ -240,7 +243,7 @@ IN_TORCH: dict[str, Callable[[nn.Module, Tensor], Prepared]] = {
     "autotune": _autotune,
     "cudagraphs": _cudagraphs,
 }
-EXPORTED: dict[str, Callable[[bytes, Tensor, str, Tensor | None], Prepared]] = {
+EXPORTED: dict[str, Callable[[bytes, Tensor, SpeedProtocol, Tensor | None], Prepared]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
 }
