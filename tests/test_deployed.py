@@ -7,17 +7,31 @@ import pytest
 
 import archs
 from bench.records import Record
+from bench.scenes.accuracy import accuracy_cell
 from bench.speed.comparison import latency_ratio
 from bench.speed.protocol import SpeedProtocol
+from bench.stats.verdicts import known_verdict
 from bench.study import Setting, Variant, VariantStudy, deployed, load_results, plan_study, run_study, write_report
-from bench.study.deployed import DEPLOYED, LATENCIES, RUNTIMES, DeployedRun, deployed_findings, run_label
+from bench.study.deployed import (
+    DEPLOYED,
+    INT8,
+    LATENCIES,
+    RUNTIMES,
+    DeployedRun,
+    deployed_findings,
+    int8_label,
+    run_label,
+)
+from bench.study.layout import train_label
 from bench.study.result import result_of
 from bench.training.recipe import RECIPES
 
+DELTA = 0.02
 DATA = "terrain:size=32,train=12,val=4,test=6"
 TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16, stem_width=8)
 BASE, FOLDS = "base", "norm=batchrms,act=relu"  # a label with commas
 RECIPE = replace(RECIPES["smoke"], steps=4, eval_every=2, warmup_steps=1, batch=2, crop=32)
+NOT_KEPT = "Macro F1 in int8 is not shown: weights not kept."
 BRIEF = SpeedProtocol(form="deployed", calls=1, rounds=6, min_seconds=0, max_seconds=0.1, warmup_seconds=0.05)
 
 
@@ -27,8 +41,10 @@ def tiny_study(**changes) -> VariantStudy:
     return VariantStudy("tiny", "What does int8 bring?", variants, **fields)
 
 
-def planned(out, study=None):
-    setting = Setting(data=DATA, recipe=RECIPE, seeds=(0, 1), size=(32, 32), out=out)
+def planned(out, study=None, keep_weights=False):
+    setting = Setting(
+        data=DATA, recipe=RECIPE, seeds=(0, 1), size=(32, 32), out=out, keep_weights=keep_weights, delta=DELTA
+    )
     return plan_study(study or tiny_study(), setting)
 
 
@@ -74,7 +90,7 @@ def test_the_table_shows_the_quickest_runtime_of_each_precision(finished):
         assert rows.loc[variant, "int8_speedup"] == latency_ratio(run.speeds, best["int8"], best["fp32"]).value
     shown = (plan.folder / "table.md").read_text(encoding="utf-8")
     assert "Latency, deployed fp32 (ms)" in shown and "Latency, deployed int8 (ms)" in shown
-    assert "same rounds" in shown.splitlines()[-1]
+    assert "same rounds" in shown and shown.count(NOT_KEPT) == 1 and "Macro F1, int8" not in shown
     keys = [one.key for one in report.columns]
     assert keys.index("f1") + 1 == keys.index("deployed_fp32_ms")  # F1 stands beside speed
     assert any(s.startswith("Latency in fp32 over that in int8") or "background" in s for s in report.findings)
@@ -120,6 +136,31 @@ def test_what_is_not_timed_is_shown_with_the_reason(tmp_path):
     assert "onnxruntime int8): an operator is not known." in table
 
 
+@pytest.mark.slow
+def test_kept_weights_are_scored_in_int8_on_the_test_tiles(tmp_path, monkeypatch):
+    monkeypatch.setattr(deployed, "PROTOCOL", BRIEF)
+    study = tiny_study(accuracy=accuracy_cell)
+    first = planned(tmp_path, study, keep_weights=True)
+    assert not any(label.startswith(INT8) for label in first.labelled)  # there are no weights yet
+    run_study(first)
+    then = planned(tmp_path, study, keep_weights=True)
+    scored = {int8_label(variant, runtime) for variant in (BASE, FOLDS) for runtime in RUNTIMES["int8"]}
+    assert set(then.labelled) - set(first.labelled) == scored and then.missing == len(scored)
+    run_study(then)
+    report = write_report(then.folder)
+    for row in report.frame.to_dict("records"):
+        training = then.store.get(then.labelled[train_label(row["variant"], 0)].key)
+        cell = then.store.get(then.labelled[int8_label(row["variant"], row["deployed_int8_runtime"])].key)
+        assert cell.result["fp32_f1"] == pytest.approx(training.result["test_scores"]["macro_f1"], abs=1e-3)
+        assert row["int8_effect"] == pytest.approx(row["int8_f1"] - cell.result["fp32_f1"])
+        assert row["int8_verdict"] == known_verdict(row["int8_effect"], DELTA)
+    keys = [one.key for one in report.columns]
+    assert {"int8_f1", "int8_effect", "int8_verdict"} <= set(keys)
+    assert NOT_KEPT not in (then.folder / "table.md").read_text(encoding="utf-8")
+    assert any(sentence.startswith("Macro F1 in int8 against fp32") for sentence in report.findings)
+    assert planned(tmp_path, study, keep_weights=True).missing == 0
+
+
 def timed(milliseconds: dict[str, float], other_cores: float = 0.0) -> DeployedRun:
     """A run of given latencies, without spread."""
     speeds = {
@@ -159,6 +200,12 @@ def test_findings_name_what_int8_brings_and_who_is_quicker_at_what_cost():
 
     kept = frame.assign(verdict=[None, "equivalent", "worse", "equivalent"])
     assert "equivalent, better or within delta: quick 2.00" in deployed_findings(timed(milliseconds), kept)[1]
+
+    lost = kept.assign(int8_f1=0.5, int8_effect=-0.03, int8_verdict=["equivalent", "worse", "equivalent", "equivalent"])
+    scored = replace(timed(milliseconds), scored=dict.fromkeys(["one"]))
+    _, accuracy, fp32, int8 = deployed_findings(scored, lost)
+    assert "equivalent for 3, worse for 1 of 4 variants" in accuracy
+    assert "within delta: quick" in fp32 and "macro F1 worse: quick 3.50" in int8
 
     load, *rest = deployed_findings(timed(milliseconds, other_cores=0.7), frame)
     assert "other processes used 0.7 of 1 cores" in load and not any("quicker than" in sentence for sentence in rest)

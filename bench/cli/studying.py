@@ -149,6 +149,7 @@ def study(
     """
     from bench.engine import StudyInterrupted
     from bench.records.environment import resolve_device
+    from bench.scenes.accuracy import accuracy_cell
     from bench.study import Setting, Variant, VariantStudy, plan_study
     from bench.study.run import log_recorded
     from bench.training.curves import require_tracker
@@ -161,7 +162,7 @@ def study(
         chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
         chosen = chosen.select(variants or [], trained or [], timed or [])
         named: Any = tuple(instruments.split(","))  # any words: the study refuses those that it does not know
-        chosen = replace(chosen, instruments=named)
+        chosen = replace(chosen, instruments=named, accuracy=accuracy_cell)
     setting = Setting(
         data=data,
         recipe=recipe_from(budget, recipe_settings, precision),
@@ -186,14 +187,11 @@ def study(
         PROGRESS.print(f"training curves: tensorboard --logdir {log_recorded(plan)}", markup=False, highlight=False)
     try:
         if settle:
-            if storage is not None:
-                raise BenchError(
-                    "--settle decides after each look what to train next, on this machine alone: leave --storage out, "
-                    "or share a fixed number of seeds (--seeds 8 --storage ...)"
-                )
-            _settle(chosen, setting, hours, lambda part: _run(part, data, storage, retry_failed))
+            _settle(chosen, setting, hours, lambda part: _run(part, data, storage, retry_failed), storage)
         else:
             _run(plan, data, storage, retry_failed)
+            if keep_weights and storage is None:  # weights that are there now may be scored in int8
+                _run(plan_study(chosen, setting, plan.manifest.source), data, None, retry_failed=False)
     except StudyInterrupted:
         PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
         raise
@@ -226,10 +224,17 @@ def _source(name: str, folder: Path) -> str:
     return Path(os.path.relpath(path, folder.absolute())).as_posix() if path.is_relative_to(Path.cwd()) else path.name
 
 
-def _settle(study: Study, setting: Setting, hours: float, run: Callable[[StudyPlan], None]) -> None:
+def _settle(
+    study: Study, setting: Setting, hours: float, run: Callable[[StudyPlan], None], storage: str | None
+) -> None:
     from bench.study import VariantStudy
     from bench.study.settling import Settling
 
+    if storage is not None:
+        raise BenchError(
+            "--settle decides after each look what to train next, on this machine alone: leave --storage out, "
+            "or share a fixed number of seeds (--seeds 8 --storage ...)"
+        )
     if not isinstance(study, VariantStudy):
         raise BenchError(f"the study {study.name} compares no trained variants, so there is nothing to --settle")
     Settling(study, setting, run, hours).settle()

@@ -304,6 +304,24 @@ COLUMNS = {
             how="Of these two latencies, the median over rounds of the ratio.",
         ),
         Column(
+            "int8_f1",
+            "Macro F1, int8",
+            "percent",
+            "high",
+            how="Macro F1 of the first training on its test tiles, quantised to int8 in the runtime of that latency.",
+        ),
+        Column(
+            "int8_effect",
+            "Effect of int8",
+            "points",
+            how="That macro F1 less the one in fp32 of the same weights on the same tiles.",
+        ),
+        Column(
+            "int8_verdict",
+            "int8 against fp32",
+            how="Equivalent within delta, worse or better, on these tiles; or why it was not scored.",
+        ),
+        Column(
             "effect",
             "Effect on macro F1",
             "points",

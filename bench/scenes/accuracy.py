@@ -15,6 +15,7 @@ from bench.scenes.evaluation import Evaluation, evaluate_network, evaluate_train
 from bench.speed.cells import RUNTIME_PACKAGES
 from bench.speed.protocol import SpeedProtocol
 from bench.stats import DELTA
+from bench.stats.verdicts import known_verdict
 
 if TYPE_CHECKING:
     from bench.data import DataSet
@@ -55,8 +56,7 @@ class PrecisionScore:
     @property
     def verdict(self) -> str:
         """Equivalent within delta, worse or better, on these tiles."""
-        change = self.f1 - self.fp32
-        return "equivalent" if abs(change) <= self.delta else "worse" if change < 0 else "better"
+        return known_verdict(self.f1 - self.fp32, self.delta)
 
     def columns(self) -> dict[str, Any]:
         """Its part of a table's row."""

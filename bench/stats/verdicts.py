@@ -57,6 +57,11 @@ def verdict(low: float, high: float, delta: float = DELTA) -> Verdict:
     return "equivalent" if within else "undecided"
 
 
+def known_verdict(change: float, delta: float = DELTA) -> Verdict:
+    """What a difference says that no chance is in, as of the same weights on the same tiles."""
+    return "equivalent" if abs(change) <= delta else "worse" if change < 0 else "better"
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """All scores of a study, with the models fitted to them.

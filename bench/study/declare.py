@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,8 +13,14 @@ from archs import ArchConfig
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.data import DataSet
+    from bench.engine import Cell
+    from bench.speed.protocol import SpeedProtocol
     from bench.study.protocol import Layout, Report, Results, Setting
+    from bench.training.trained import TrainedNetwork
 
+AccuracyCell = Callable[["TrainedNetwork", "DataSet", "SpeedProtocol", str, str], "Cell"]
+"""Of a trained network on the test tiles of a data set, in a protocol's precision, under a label, on a device."""
 Instrument = Literal["static", "speed", "deployed", "train"]
 FIGURES = ("pareto", "ablation", "per_class", "confusion", "panels", "curves")
 
@@ -75,6 +81,8 @@ class VariantStudy:
             folded form in the runtimes of a CPU, in fp32 and int8 (see `bench.study.deployed`).
         trained: labels of the variants to train; None trains all. The others show their other figures.
         timed: labels of the variants whose speed and deployed latency are measured; None times all.
+        accuracy: makes the cell that scores a variant's kept weights in int8, beside its deployed latency, as
+            `bench.scenes.accuracy.accuracy_cell`; None scores none.
         figures: which figures are drawn, of "pareto", "ablation", "per_class", "confusion", "panels", "curves".
     """
 
@@ -98,6 +106,7 @@ class VariantStudy:
     instruments: Sequence[Instrument] = ("static", "speed", "train")
     trained: Sequence[str] | None = None
     timed: Sequence[str] | None = None
+    accuracy: AccuracyCell | None = field(default=None, compare=False, kw_only=True)
     figures: Sequence[str] = ("pareto", "per_class", "confusion", "panels", "curves")
 
     def __post_init__(self) -> None:

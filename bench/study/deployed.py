@@ -6,7 +6,7 @@ Every variant, runtime and precision is timed in the same rounds, so that any tw
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,19 +17,22 @@ from bench.records import Record
 from bench.report.columns import is_missing
 from bench.speed.comparison import RunConfig, background_load, comparison_cell, latency_ratio
 from bench.speed.protocol import SpeedProtocol
+from bench.stats import DELTA
 from bench.stats.medians import Median
+from bench.stats.verdicts import known_verdict
 
 if TYPE_CHECKING:
     from bench.data import DataSet
     from bench.study.declare import Variant
     from bench.study.protocol import Setting
 
-DEPLOYED = "deployed latency"
+DEPLOYED, INT8 = "deployed latency", "int8 accuracy: "
 RUNTIMES = {"fp32": ("eager", "onnxruntime", "openvino"), "int8": ("onnxruntime", "openvino")}
 """By precision. Compiled PyTorch is left out: it takes a minute a network, and these two are quicker on a CPU."""
 PROTOCOL = SpeedProtocol(form="deployed", calls=3, rounds=8, max_seconds=60, warmup_seconds=1)
 KEYS = (
-    "deployed_fp32_ms", "deployed_fp32_runtime", "deployed_int8_ms", "deployed_int8_runtime", "int8_speedup",
+    "deployed_fp32_ms", "deployed_fp32_runtime", "deployed_int8_ms", "deployed_int8_runtime", "int8_speedup", "int8_f1",
+    "int8_effect", "int8_verdict",
 )  # fmt: skip
 LATENCIES = tuple(f"deployed_{precision}_ms" for precision in RUNTIMES)
 KEPT = ("equivalent", "better", "better, within delta", "worse, within delta")
@@ -39,7 +42,7 @@ GROUPS = ("equivalent, better or within delta", "undecided", "worse", "not judge
 def deployed_cell(variants: Sequence[Variant], setting: Setting, data: DataSet) -> Cell:
     """One interleaved run of all variants; int8 is calibrated on the training tiles of `data`."""
     runs = {
-        run_label(variant.label, runtime, precision): RunConfig(variant.config, _protocol(runtime, precision))
+        run_label(variant.label, runtime, precision): RunConfig(variant.config, deployed_protocol(runtime, precision))
         for variant in variants
         for precision, runtimes in RUNTIMES.items()
         for runtime in runtimes
@@ -53,7 +56,13 @@ def run_label(variant: str, runtime: str, precision: str) -> str:
     return f"{variant}, {runtime} {precision}"
 
 
-def _protocol(runtime: str, precision: str) -> SpeedProtocol:
+def int8_label(variant: str, runtime: str) -> str:
+    """Label of the cell in which a variant's kept weights are scored in int8."""
+    return f"{INT8}{variant}, {runtime}"
+
+
+def deployed_protocol(runtime: str, precision: str) -> SpeedProtocol:
+    """How a variant is timed in a runtime and precision, on the threads of this process."""
     layout = "channels_last" if runtime == "eager" else "contiguous"
     threads = torch.get_num_threads()
     return replace(PROTOCOL, runtime=runtime, precision=precision, memory_format=layout, threads=threads)
@@ -61,9 +70,17 @@ def _protocol(runtime: str, precision: str) -> SpeedProtocol:
 
 @dataclass(frozen=True)
 class DeployedRun:
-    """What was timed; `record` is None before that."""
+    """What was timed, and what was scored in int8.
+
+    Attributes:
+        record: of the times; None before they are measured.
+        scored: by `int8_label`, what scores kept weights; None before that. Empty: no weights were kept.
+        delta: difference of macro F1 up to which int8 and fp32 count as equivalent.
+    """
 
     record: Record | None
+    scored: Mapping[str, Record | None] = field(default_factory=dict)
+    delta: float = DELTA
 
     @property
     def speeds(self) -> Mapping[str, Mapping[str, Any]]:
@@ -93,7 +110,18 @@ class DeployedRun:
             found[f"deployed_{precision}_runtime"] = best[0] if best else None
         ratio = self.speedup(variant, "int8", variant, "fp32")
         bounds = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
-        return found | dict(zip(("int8_speedup", "int8_speedup_low", "int8_speedup_high"), bounds, strict=True))
+        found |= dict(zip(("int8_speedup", "int8_speedup_low", "int8_speedup_high"), bounds, strict=True))
+        return found | self._accuracy(variant, found["deployed_int8_runtime"])
+
+    def _accuracy(self, variant: str, runtime: str | None) -> dict[str, Any]:
+        """Macro F1 in int8 in the runtime whose latency is shown, or why there is none."""
+        label = int8_label(variant, runtime or "")
+        record = self.scored.get(label)
+        if record is None or record.status != "ok":
+            waits = "not scored yet" if label in self.scored else None
+            return {"int8_f1": None, "int8_verdict": f"not scored: {record.reason}" if record else waits}
+        f1, effect = record.result["f1"], record.result["f1"] - record.result["fp32_f1"]
+        return {"int8_f1": f1, "int8_effect": effect, "int8_verdict": known_verdict(effect, self.delta)}
 
     def remark(self) -> str:
         """Under what conditions the times hold, and why some are missing."""
@@ -133,7 +161,7 @@ def deployed_findings(run: DeployedRun, frame: pd.DataFrame) -> list[str]:
     assert run.record is not None, "there are speeds"
     load = background_load(run.record)
     found = [f"Deployed latency, {load}"] if load else []
-    found += _int8_sentence(run, frame["variant"])
+    found += [*_int8_sentence(run, frame["variant"]), *_int8_accuracy_sentence(run, frame)]
     return found if load else [*found, *_quicker_sentences(run, frame)]
 
 
@@ -144,11 +172,25 @@ def _int8_sentence(run: DeployedRun, variants: Sequence[str]) -> list[str]:
     return [f"Latency in fp32 over that in int8, each in its quickest runtime: {named}."] if named else []
 
 
+def _int8_accuracy_sentence(run: DeployedRun, frame: pd.DataFrame) -> list[str]:
+    scored = frame[frame["int8_f1"].notna()] if run.scored else frame[:0]
+    if scored.empty:
+        return []
+    counts = scored["int8_verdict"].value_counts().to_dict()
+    told = ", ".join(f"{word} for {count}" for word, count in counts.items())
+    worst = scored.loc[scored["int8_effect"].idxmin()]
+    return [
+        f"Macro F1 in int8 against fp32, of the same weights on the same tiles: {told} of {len(scored)} variants "
+        f"(delta {100 * run.delta:g} points); lowest effect {100 * worst['int8_effect']:+.1f}, of {worst['variant']}."
+    ]
+
+
 def _quicker_sentences(run: DeployedRun, frame: pd.DataFrame) -> Iterator[str]:
     for base, rows in frame[frame["base"] != ""].groupby("base", sort=False):
         for precision in RUNTIMES:
             if run.quickest(str(base), precision):
-                yield f"Deployed in {precision}, quicker than {base}: {_quicker(run, rows, str(base), precision)}."
+                own = " (F1 judged in fp32)" if precision == "int8" and not run.scored else ""
+                yield f"Deployed in {precision}{own}, quicker than {base}: {_quicker(run, rows, str(base), precision)}."
 
 
 def _quicker(run: DeployedRun, rows: pd.DataFrame, base: str, precision: str) -> str:
@@ -157,12 +199,15 @@ def _quicker(run: DeployedRun, rows: pd.DataFrame, base: str, precision: str) ->
     for row in rows.to_dict("records"):
         gain = run.speedup(row["variant"], precision, base, precision)
         if gain and gain.low > 1:
-            groups.setdefault(_group(row), []).append(_times(row["variant"], gain))
+            groups.setdefault(_group(row, precision), []).append(_times(row["variant"], gain))
     told = [f"macro F1 {group}: {', '.join(groups[group])}" for group in GROUPS if group in groups]
     return "; ".join(told if GROUPS[0] in groups else [f"none with macro F1 {GROUPS[0]}", *told])
 
 
-def _group(row: Mapping[str, Any]) -> str:
+def _group(row: Mapping[str, Any], precision: str) -> str:
+    """By the verdict on the variant, and in int8 by the one on int8 as well."""
+    if precision == "int8" and row.get("int8_verdict") == "worse":
+        return "worse"
     if is_missing(row.get("verdict")):
         return "not judged"
     return GROUPS[0] if row["verdict"] in KEPT else row["verdict"]

@@ -12,11 +12,13 @@ from bench.data import DataSet, open_data
 from bench.data.folds import fold, scope_of_folds
 from bench.engine import Cell, CellContext
 from bench.speed.cells import speed_cell
-from bench.study.declare import Variant, VariantStudy
-from bench.study.deployed import DEPLOYED, deployed_cell
+from bench.speed.comparison import missing
+from bench.study.declare import AccuracyCell, Variant, VariantStudy
+from bench.study.deployed import DEPLOYED, RUNTIMES, deployed_cell, deployed_protocol, int8_label
 from bench.study.protocol import WEIGHTS, Layout, Setting
 from bench.training.cells import train_cell
 from bench.training.curves import CURVES
+from bench.training.trained import TrainedNetwork
 
 BASELINES = "baselines"
 
@@ -62,6 +64,10 @@ def lay_out(study: VariantStudy, setting: Setting) -> Layout:
         for k, part in parts.items()
         for variant in trained
     }
+    if study.accuracy is not None and "deployed" in study.instruments:
+        cells |= _accuracies(
+            [v for v in timed if v in trained], study.accuracy, setting, next(iter(parts.items())), cells
+        )
     cells |= {BASELINES: baselines_cell(list(parts.values()))} if trained else {}
     return Layout(cells, skipped, _details(study, data, list(parts.values())))
 
@@ -132,6 +138,28 @@ def _train(variant: Variant, seed: int, k: int, setting: Setting, data: DataSet)
     label = f"{variant.label}, fold {k}" if k else variant.label
     recipe, device = setting.recipe, setting.device
     return train_cell(variant.config, label, data, recipe, seed, device, weights=weights, curves=curves)
+
+
+def _accuracies(
+    variants: Sequence[Variant],
+    accuracy: AccuracyCell,
+    setting: Setting,
+    part: tuple[int, DataSet],
+    cells: Mapping[str, Cell],
+) -> dict[str, Cell]:
+    """Scores in int8 of the first training of each variant, if its weights are there."""
+    k, data = part
+    found = {}
+    for variant in variants:
+        key = cells[train_label(variant.label, setting.seeds[0], k)].key
+        weights = setting.out / WEIGHTS / f"{key}.safetensors"
+        if weights.is_file():
+            trained = TrainedNetwork.of(variant.label, variant.config, data, weights)
+            for protocol in (deployed_protocol(runtime, "int8") for runtime in RUNTIMES["int8"]):
+                if not missing(protocol, setting.device):
+                    label = int8_label(variant.label, protocol.runtime)
+                    found[label] = accuracy(trained, data, protocol, label, setting.device)
+    return found
 
 
 def _details(study: VariantStudy, data: DataSet, parts: Sequence[DataSet]) -> dict[str, Any]:

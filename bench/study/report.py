@@ -124,7 +124,10 @@ def _columns(result: StudyResult) -> list[Column]:
 def _with_deployed(run: DeployedRun, columns: list[Column], keys: Sequence[str]) -> list[Column]:
     """Both latencies, even if none was timed: what is missing has its reason below the table."""
     shown = {one.key: one for one in columns} | {key: column(key) for key in LATENCIES}
-    shown[LATENCIES[0]] = replace(shown[LATENCIES[0]], remark=run.remark())
+    fp32, int8 = LATENCIES
+    shown[fp32] = replace(shown[fp32], remark=run.remark())
+    if not run.scored and "f1" in shown:
+        shown[int8] = replace(shown[int8], remark="Macro F1 in int8 is not shown: weights not kept.")
     return [shown[key] for key in keys if key in shown]
 
 

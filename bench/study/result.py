@@ -14,7 +14,7 @@ from bench.stats.looks import seeds_to_settle
 from bench.stats.model import ALPHA
 from bench.stats.pooled import class_counts
 from bench.stats.verdicts import Scope
-from bench.study.deployed import DEPLOYED, DeployedRun
+from bench.study.deployed import DEPLOYED, INT8, DeployedRun
 from bench.study.layout import BASELINES, speed_label, static_label, train_label
 from bench.study.protocol import Results
 from bench.training.metrics import scores
@@ -193,7 +193,10 @@ def result_of(results: Results) -> StudyResult:
     runs = {row.label: _runs(row, declared, records) for row in declared.rows}
     speeds = [records.get(speed_label(batch)) for batch in declared.batches]
     rows = [_figures(row, declared, records, speeds, runs[row.label]) for row in declared.rows]
-    deployed = DeployedRun(records.get(DEPLOYED)) if DEPLOYED in declared.cells else None
+    deployed = None
+    if DEPLOYED in declared.cells:
+        scored = {label: records.get(label) for label in declared.cells if label.startswith(INT8)}
+        deployed = DeployedRun(records.get(DEPLOYED), scored, declared.delta)
     if deployed is not None:
         rows = [{**row, **deployed.columns(row["variant"])} for row in rows]
     found = records.get(BASELINES)

@@ -3,6 +3,8 @@
 A folder that `lale-bench train` wrote, a member of a search's front, or `NAME@DATA`, weights that come with the suite.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,7 @@ class TrainedNetwork:
 
     Attributes:
         name: of the folder or file, or NAME@DATA.
-        path: of its saved config.
+        path: of its saved config; of the weights where there is none.
         config: of the network.
         weights: safetensors file.
         names, colours: of the classes.
@@ -48,6 +50,13 @@ class TrainedNetwork:
     bands: tuple[Band, ...]
     trained_on: str
     tile_size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, name: str, config: ArchConfig, data: DataSet, weights: Path) -> TrainedNetwork:
+        """What a training on `data` left: its weights alone, without a saved config."""
+        classes = data.classes
+        about = (classes.names, classes.colours, data.bands, data.name, data.tile_size)
+        return cls(name, weights, config, weights, *about)
 
     @property
     def digest(self) -> str:
