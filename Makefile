@@ -28,7 +28,7 @@ bench-compare: .venv/installed-test  ## hold the last two saved runs against eac
 	$(BIN)/pytest-benchmark compare $$runs --columns=min,median,iqr --sort=fullname --group-by=func
 
 readme: .venv/installed  ## make the table of `choose` and those of README and docs again from the records under results/
-	$(BIN)/python -m bench.cli.readme
+	$(BIN)/python docs/fill_pages.py
 
 docs: .venv/installed  ## build the documentation into build/site
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'

@@ -6,11 +6,10 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from fill_pages import fill, indexed, pages
 
 import archs
 from bench.cli.app import app, run
-from bench.cli.index import indexed
-from bench.cli.readme import fill, pages
 from bench.report.columns import COLUMNS
 from bench.study import VariantStudy
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bench.records.canonical import canonical_json
 
 TABLE = Path(__file__).with_name("known.json")
-"""What the committed results know; `python -m bench.cli.readme` writes it anew."""
+"""What the committed results know; `python docs/fill_pages.py` writes it anew."""
 NOT_TRAINED = "not trained"
 SIGNIFICANT = 6  # digits of a figure in the table of the package
 
