@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from archs.layers import attend, make_act
-from archs.padding import reflect_pad
+from archs.layers import attend, make_act, reflect_pad
 
 
 class GPA(nn.Module):

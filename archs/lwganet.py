@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from archs.errors import ArchError
 from archs.fields import require, require_choice, require_positive, require_rates, require_stages
-from archs.layers import ACTIVATIONS, ATTENTIONS, DropPath, drop_path_rates, make_act
+from archs.layers import ACTIVATIONS, ATTENTIONS, DropPath, drop_path_rates, make_act, pad_to_multiple
 from archs.lwga import GPA, RLA, SMA, make_sga
-from archs.padding import pad_to_multiple
 
 MINIMUM_SIDE = 17  # below, a map of stage 3 has one pixel and no 2x2 region
 

@@ -1,11 +1,11 @@
 """Encoders and decoders by name, and the systematic names that pair any of the one with any of the other.
 
-`lwganet-l0` is that encoder under its authors' own decoder; `lwganet-l0+mlp` is the same under LALE's.
-"""
+`lwganet-l0` is that encoder under its authors' own decoder; `lwganet-l0+mlp` is the same under LALE's. An encoder as
+the classifier that its paper reports is a config too, so that it can be counted and recorded."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -157,3 +157,20 @@ def _resolve_pair(name: str) -> Entry | None:
 
 
 register_resolver(_resolve_pair)
+
+
+@register_family
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The encoder called `encoder` with its classification head; see `archs.create_classifier`."""
+
+    family: ClassVar[str] = "classifier"
+    encoder: str
+
+    def build(self, num_classes: int, in_channels: int) -> nn.Module:
+        """`(N, in_channels, H, W)` to `(N, num_classes)`.
+
+        Raises:
+            ArchError: no such encoder.
+        """
+        return create_classifier(self.encoder, num_classes, in_channels)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from archs.errors import ArchError
 from archs.fields import require_choice
-from archs.padding import pad_edges
+from archs.layers import pad_edges
 from archs.registry import Entry, InputRule, Provenance, nearest, register_resolver
 
 PREFIX = "smp/"

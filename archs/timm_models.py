@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from archs.errors import ArchError, first_line
 from archs.fields import ImageSize, require_image_size, sides
-from archs.padding import pad_edges
+from archs.layers import pad_edges
 from archs.pairs import NamedEncoder, register_encoder_resolver
 from archs.registry import InputRule, Provenance, nearest
 

@@ -19,8 +19,7 @@ from bench.records import Record
 from bench.report.columns import Column, Format
 from bench.report.tables import write_tables
 from bench.study import Layout, Report, Results, Setting
-from bench.training.recipe import Recipe
-from bench.training.schedule import gain_of_last_fifth, still_rising
+from bench.training.recipe import Recipe, gain_of_last_fifth, still_rising
 
 NETWORKS = MappingProxyType(
     {

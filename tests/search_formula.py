@@ -11,8 +11,8 @@ from rich.console import Console
 import archs
 from bench.engine import Cell, CellFailed, run_cells
 from bench.records import RecordStore
+from bench.search.budget import Pricer
 from bench.search.evaluate import Score, TrainingFailed
-from bench.search.pricing import Pricer
 
 QUIET = Console(quiet=True)
 S1 = archs.config("lale-s1")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from bench.data.bands import Band
 from bench.errors import BenchError
 from bench.training.augment import augment, draw, move, normalise, relight
-from bench.training.order import batch_indices, derive_seed, generator, seed_everything
 from bench.training.recipe import Recipe
+from bench.training.tiles import batch_indices, derive_seed, generator, seed_everything
 
 STILL = Recipe(flip_horizontal=0, flip_vertical=0, quarter_turn=0, brightness_contrast=0)
 

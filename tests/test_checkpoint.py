@@ -15,8 +15,8 @@ from torch import nn
 
 from bench.errors import BenchError
 from bench.training.checkpoint import CHECKPOINT, load_weights, save_weights
-from bench.training.order import seed_everything
 from bench.training.recipe import Recipe
+from bench.training.tiles import seed_everything
 from bench.training.trainer import train
 
 RECIPE = Recipe(

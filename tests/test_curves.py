@@ -13,8 +13,8 @@ from bench.study import Setting, Variant, VariantStudy, plan_study, run_study
 from bench.study.run import log_recorded
 from bench.training.cells import train_cell
 from bench.training.curves import require_tracker
-from bench.training.order import seed_everything
 from bench.training.recipe import Recipe, recipe_named
+from bench.training.tiles import seed_everything
 from bench.training.trainer import train
 
 pytest.importorskip("tensorboard")

@@ -16,10 +16,10 @@ from bench.report.columns import COLUMNS
 from bench.report.figures.ablation import draw_ablation
 from bench.report.figures.confusion import draw_confusion
 from bench.report.figures.curves import draw_curves
-from bench.report.figures.labels import annotate
 from bench.report.figures.panels import draw_panels
 from bench.report.figures.pareto import draw_fronts, draw_pareto
 from bench.report.figures.per_class import draw_per_class
+from bench.report.figures.scatter import annotate
 from bench.report.figures.search import draw_hypervolume, draw_search
 from bench.report.figures.style import axes, save, sheet, shortened, signs, text_size, wrapped
 from bench.report.formats import also_writing

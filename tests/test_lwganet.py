@@ -13,10 +13,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from archs.errors import ArchError
+from archs.layers import pad_to_multiple, reflect_pad
 from archs.lwga import GPA, RLA, SMA, TGFI, BlurPool, make_sga, shear, unshear
 from archs.lwganet import DRFD, MINIMUM_SIDE, VARIANTS, LWGABlock, LWGANetConfig
 from archs.official.lwganet import DROPPABLE, official_key_map
-from archs.padding import pad_to_multiple, reflect_pad
 
 L0, L1, L2 = VARIANTS
 PARTS = ("stem", "stage1", "down1", "stage2", "down2", "stage3", "down3", "stage4")

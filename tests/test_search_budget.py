@@ -10,9 +10,8 @@ from search_formula import ALL, S1, points
 
 import archs
 from bench.errors import BenchError
-from bench.search.budget import Budget, StaticCost
+from bench.search.budget import Budget, Pricer, StaticCost
 from bench.search.feasible import FeasibleSpace
-from bench.search.pricing import Pricer
 from bench.search.space import Dimension, Space
 from bench.search.spaces import space_of
 

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 import archs
 from bench.errors import BenchError
-from bench.search.budget import Budget
+from bench.search.budget import Budget, Pricer
 from bench.search.ehvi import ExactCostEHVISampler, cut, expected_gain
 from bench.search.feasible import FeasibleSpace
-from bench.search.pricing import Pricer
 from bench.search.spaces import space_of
 
 S1 = archs.config("lale-s1")

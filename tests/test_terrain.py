@@ -11,8 +11,7 @@ from bench.data import ARAS400K_CLASSES, Classes, open_data
 from bench.data.dataset import Split, assemble
 from bench.data.terrain import generate, make_tile
 from bench.data.terrain.generate import TILES_A_SCENE, scene_of
-from bench.data.terrain.noise import fractal, smooth
-from bench.data.terrain.parcels import divide, grid
+from bench.data.terrain.noise import divide, fractal, grid, smooth
 from bench.errors import BenchError
 from bench.training.baseline import colour_baseline, majority_baseline
 from bench.training.metrics import confusion, scores

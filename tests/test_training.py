@@ -16,13 +16,11 @@ from bench.data.bands import BandSpec, measure_bands
 from bench.data.dataset import DataSet, Split
 from bench.errors import BenchError
 from bench.training.baseline import colour_baseline, majority_baseline
+from bench.training.evaluate import NonFiniteError, predict
 from bench.training.initial import initial_network
 from bench.training.metrics import confusion, scores
-from bench.training.order import seed_everything
-from bench.training.predict import NonFiniteError, predict
-from bench.training.recipe import RECIPES, Recipe, recipe_named
-from bench.training.schedule import learning_rate, plateaus, should_stop, still_rising
-from bench.training.tiles import HeldTiles, HostTiles
+from bench.training.recipe import RECIPES, Recipe, learning_rate, plateaus, recipe_named, should_stop, still_rising
+from bench.training.tiles import HeldTiles, HostTiles, seed_everything
 from bench.training.trainer import shorten_norm_memory, train, train_config
 
 SHORT = Recipe(steps=8, eval_every=4, batch=4, schedule="constant", early_stop=None)

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from archs.errors import ArchError
 from archs.fields import require, require_choice, require_positive, require_rates
-from archs.layers import ATTENTIONS, resize
-from archs.padding import pad_to_multiple, reflect_pad
+from archs.layers import ATTENTIONS, pad_to_multiple, reflect_pad, resize
 
 STRIDES = (4, 8, 16, 32)
 

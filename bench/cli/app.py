@@ -14,7 +14,6 @@ from bench.cli import (
     choosing,
     data,
     exporting,
-    importing,
     measuring,
     quickstart,
     records,
@@ -70,8 +69,8 @@ app.command("plot")(studying.plot)
 app.command("report")(reporting.report)
 app.add_typer(searching.app, name="search")
 app.command("worker")(worker.worker)
-data.app.command("import")(importing.import_published)
-data.app.command("get")(importing.get)
+data.app.command("import")(data.import_published)
+data.app.command("get")(data.get)
 app.add_typer(data.app, name="data")
 app.add_typer(records.app, name="records")
 

@@ -200,7 +200,7 @@ def show(
 
 
 def _show_storage(where: str, as_json: bool) -> None:
-    from bench.search.live import read_storage
+    from bench.search.front import read_storage
 
     found = read_storage(where)
     if as_json:

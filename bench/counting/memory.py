@@ -2,22 +2,55 @@
 
 On a CUDA device: the allocator's own peak (`torch.cuda.max_memory_allocated`), kernels' scratch memory included. On a
 CPU, which keeps no such figure: bytes of all tensors alive at a time, followed storage by storage through every
-operator, forward and backward (`bench.counting.live`); the same on every run, without scratch memory. Both include
-weights, buffers and the input, so that a figure says what a device must hold.
-"""
+operator, forward and backward (`LiveBytes`); the same on every run, without scratch memory. Both include
+weights, buffers and the input, so that a figure says what a device must hold."""
 
 import copy
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from archs.errors import first_line
-from bench.counting.live import LiveBytes
 from bench.errors import BenchError
+
+
+class LiveBytes:
+    """Follows storages from the moment they are shown until they are freed.
+
+    Works on any device, `meta` too, and gives the same figure on every run. It sees what PyTorch hands out as
+    tensors, not the scratch memory that a kernel takes and gives back within one operator.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.peak = 0
+        self._known = WeakIdKeyDictionary()
+
+    def show(self, tensors: Iterable[Tensor]) -> None:
+        """Count the storages behind these tensors, each once, for as long as anything holds it."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if storage in self._known:
+                continue
+            size = storage.nbytes()
+            self._known[storage] = size
+            weakref.finalize(storage, self._freed, size).atexit = False
+            self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def pass_over(self, tensors: Iterable[Tensor]) -> None:
+        """Leave the storages behind these tensors out, and with them every view of them (a transposed weight, say)."""
+        for tensor in tensors:
+            self._known[tensor.untyped_storage()] = 0
+
+    def _freed(self, size: int) -> None:
+        self.now -= size
 
 
 def peak_inference_bytes(

@@ -14,7 +14,7 @@ from archs import ArchConfig, Entry
 from archs.meta import images_for, meta_copy
 from bench.counting import count_macs, count_params
 from bench.counting.cells import IMAGE_CHANNELS, cost_cell
-from bench.counting.params import parts_of
+from bench.counting.macs import parts_of
 from bench.engine import Outcome, run_cells
 from bench.records import SCHEMA, RecordStore
 from bench.records.environment import environment, user_cache

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from archs.errors import first_line
 from archs.meta import images_for, meta_copy, result_on_meta
-from bench.counting.live import LiveBytes
+from bench.counting.memory import LiveBytes
 from bench.counting.rules import OperatorCost, attention_macs, cost, operator_name, written_tensors
 from bench.errors import BenchError
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import archs
-import archs.classifiers  # a family of its own
 from archs import ArchConfig, ArchError
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically

@@ -24,8 +24,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import BenchError
+from bench.search.budget import has_closed_form
 from bench.search.feasible import FeasibleSpace
-from bench.search.pricing import has_closed_form
 from bench.search.space import Params
 
 KNOWN_COSTS = ("params", "macs")

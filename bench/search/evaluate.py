@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
-from bench.search.budget import StaticCost
-from bench.search.pricing import Pricer
+from bench.search.budget import Pricer, StaticCost
 from bench.speed.protocol import SpeedProtocol
 
 if TYPE_CHECKING:

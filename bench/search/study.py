@@ -29,11 +29,10 @@ from bench.engine.distributed import (
 )
 from bench.errors import BenchError
 from bench.records.canonical import canonical_json
-from bench.search.budget import Budget
+from bench.search.budget import Budget, has_closed_form
 from bench.search.evaluate import Evaluator, Score, TrainingFailed
 from bench.search.feasible import FeasibleSpace
 from bench.search.front import SearchResult, read_result
-from bench.search.pricing import has_closed_form
 from bench.search.samplers import POPULATION, FeasibleSampler, check_sampler
 from bench.search.space import CONFIG_KEY, Params, Space, config_key, fields_of
 from bench.search.spaces import space_of

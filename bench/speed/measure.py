@@ -22,13 +22,12 @@ from archs.errors import ArchError, first_line
 from archs.segmenter import require_logits
 from bench.engine.failures import free_memory
 from bench.errors import BenchError
-from bench.speed.clocks import Clock, clock_for
 from bench.speed.cpu_load import CpuLoad
 from bench.speed.energy import NOT_REPORTED, EnergyMeter, energy_meter, joules_per_image
 from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
 from bench.speed.quantise import calibration_batches
 from bench.speed.roofline import Roofline, RooflineMeter, Work, refuse_impossible, roofline_share
-from bench.speed.rounds import Runner, time_rounds
+from bench.speed.rounds import Clock, Runner, clock_for, time_rounds
 from bench.speed.runtimes import ModelCache, input_type, possible_forms, prepare, refuse_missing, refuse_other_output
 from bench.speed.work import compulsory_work
 from bench.stats.medians import Median, median_interval

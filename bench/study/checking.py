@@ -14,8 +14,7 @@ import numpy as np
 
 import archs
 from archs.meta import build_on_meta
-from bench.counting.macs import count_macs
-from bench.counting.params import count_params
+from bench.counting.macs import count_macs, count_params
 from bench.errors import BenchError
 from bench.records import Record, RecordStore, private_parts, unpack_array
 from bench.report.columns import is_missing

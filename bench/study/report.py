@@ -23,7 +23,7 @@ from bench.stats.verdicts import Verdict
 from bench.study.deployed import KEYS, LATENCIES, DeployedRun, deployed_findings
 from bench.study.protocol import Report, Results
 from bench.study.result import Declared, StudyResult, result_of
-from bench.training.schedule import still_rising
+from bench.training.recipe import still_rising
 
 BENCHMARK_KEYS = (
     "variant", "family", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations",

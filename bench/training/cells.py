@@ -117,7 +117,7 @@ def _train_cost(config: ArchConfig, recipe: Recipe) -> float:
 
 
 def _panels(model: torch.nn.Module, data: DataSet, recipe: Recipe, device: str) -> dict[str, Any]:
-    from bench.training.predict import predict
+    from bench.training.evaluate import predict
 
     test = data["test"]
     indices = panel_indices(len(test.tiles))

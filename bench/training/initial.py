@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from archs import ArchConfig
-from bench.training.order import derive_seed, seed_everything
 from bench.training.recipe import Recipe
+from bench.training.tiles import derive_seed, seed_everything
 
 
 def initial_network(config: ArchConfig, num_classes: int, in_channels: int, recipe: Recipe, seed: int) -> nn.Module:

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from archs.segmenter import require_logits
 from bench.errors import BenchError
 from bench.training.augment import augment
+from bench.training.evaluate import autocast
 from bench.training.loss import Loss
-from bench.training.order import batch_indices, derive_seed, generator
-from bench.training.predict import autocast
 from bench.training.recipe import Recipe
-from bench.training.tiles import Tiles
+from bench.training.tiles import Tiles, batch_indices, derive_seed, generator
 
 READ_EVERY = 16
 """Steps between two reads of the loss from a GPU: each read waits until the device has caught up."""

@@ -27,14 +27,12 @@ from bench.training.checkpoint import (
     save_weights,
 )
 from bench.training.curves import Curves
-from bench.training.evaluate import evaluate, evaluate_with_boundaries
+from bench.training.evaluate import NonFiniteError, evaluate, evaluate_with_boundaries
 from bench.training.initial import initial_network
 from bench.training.loop import LossWatch, descend, seed_step, set_rate, training_batch
 from bench.training.loss import make_loss
 from bench.training.metrics import scores
-from bench.training.predict import NonFiniteError
-from bench.training.recipe import Recipe
-from bench.training.schedule import learning_rate, should_stop
+from bench.training.recipe import Recipe, learning_rate, should_stop
 from bench.training.tiles import place_tiles
 
 OnStep = Callable[[int, int, float], None]

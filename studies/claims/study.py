@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import archs
-from archs.classifiers import ClassifierConfig
+from archs.pairs import ClassifierConfig
 from bench.counting.cells import cost_cell, static_cell
 from bench.engine import Cell
 from bench.records import Record

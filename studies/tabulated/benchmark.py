@@ -24,9 +24,8 @@ import pandas as pd
 import archs
 from bench.engine.cells import Progress
 from bench.errors import BenchError
-from bench.search.budget import StaticCost
+from bench.search.budget import Pricer, StaticCost
 from bench.search.evaluate import Score
-from bench.search.pricing import Pricer
 from bench.search.space import Space, config_key
 from bench.search.spaces import space_of
 from studies.tabulated.noise import Noise, seed_effects

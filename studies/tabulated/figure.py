@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.report.columns import column
-from bench.report.figures.scales import apply_scale
+from bench.report.figures.scatter import apply_scale
 from bench.report.figures.style import GOOD, GREY, INK, PAPER, WIDTH, axes, heading, save, sheet
 from studies.tabulated.benchmark import SURROGATES
 

@@ -6,7 +6,7 @@ from timing import DEVICE, time_module
 
 import archs
 from bench.counting import count_macs
-from bench.search.pricing import Pricer
+from bench.search.budget import Pricer
 
 NAMES = ("lale-s1", "lale-s2", "lale-b-s1-k7", "lwganet-l0", "lemevit-tiny", "lemore", "smp/linknet-efficientnet_b0")
 

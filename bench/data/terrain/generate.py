@@ -11,8 +11,7 @@ from bench.data.cache import SplitCache, decode
 from bench.data.classes import ARAS400K_CLASSES
 from bench.data.dataset import DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.terrain.land import plan
-from bench.data.terrain.paint import paint
-from bench.data.terrain.sensor import expose
+from bench.data.terrain.paint import expose, paint
 from bench.data.terrain.style import Style, draw_style
 from bench.errors import BenchError
 

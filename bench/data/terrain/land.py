@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.data.terrain.noise import Field, fractal, line_distance, slopes, smooth
-from bench.data.terrain.parcels import Parcels, divide, grid
+from bench.data.terrain.noise import Field, Parcels, divide, fractal, grid, line_distance, slopes, smooth
 from bench.data.terrain.style import Style
 
 TREE, SHRUB, GRASS, CROP, BUILT, BARREN, WATER = range(7)

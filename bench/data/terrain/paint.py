@@ -1,17 +1,16 @@
-"""What things look like: the plan of a tile to its colours, float32 (3, S, S), before the sensor sees it.
+"""From the plan of a tile to its picture: colours on the ground, float32 (3, S, S), then the sensor's 8-bit image.
 
 Colour says little by itself, as in real scenes: meadows and growing crops share greens, fallow fields, bare land
 and yards share browns, trees, bushes and orchards share leaves, wet soil is as dark as water. What tells them
-apart is texture (rows, crowns and their size, roofs) and shape (plots, streets, shores).
-"""
+apart is texture (rows, crowns and their size, roofs) and shape (plots, streets, shores)."""
 
 import math
 
 import numpy as np
+from scipy import ndimage
 
 from bench.data.terrain.land import BARREN, BUILT, CROP, GRASS, SHRUB, TREE, WATER, Land
-from bench.data.terrain.noise import Field, crowns, fractal, relief, smooth
-from bench.data.terrain.parcels import Parcels
+from bench.data.terrain.noise import Field, Parcels, crowns, fractal, relief, smooth
 from bench.data.terrain.style import Rgb, Style
 
 Colour = np.ndarray
@@ -164,3 +163,20 @@ def _water(rng: np.random.Generator, style: Style, land: Land, mottle: Field) ->
     shallow = np.float32(0.6) * np.exp(-land.depth.clip(0) / np.float32(0.12))
     bed = _flat(style.soil * np.float32(0.75))
     return _blend(_flat(style.water), bed, shallow) * (1 + 0.04 * smooth(rng, len(mottle), 30))
+
+
+HAZE = np.array([0.62, 0.66, 0.72], np.float32)
+
+
+def expose(rng: np.random.Generator, style: Style, colours: np.ndarray) -> np.ndarray:
+    """Colours float32 (3, S, S) to the image uint8 (S, S, 3)."""
+    size = colours.shape[-1]
+    light = np.float32(rng.uniform(0.85, 1.15)) + np.float32(0.06) * smooth(rng, size, 150)
+    if rng.random() < 0.12:
+        light *= 1 - np.float32(0.45) * (1.2 * smooth(rng, size, 60)).clip(0, 1)  # the shadow of clouds
+    thick = np.float32(style.haze) * (1 + np.float32(0.3) * smooth(rng, size, 100))
+    seen = colours * light * (1 - thick) + HAZE[:, None, None] * thick
+    seen = ndimage.gaussian_filter(seen, (0, style.blur, style.blur), truncate=2.5)
+    seen = seen * style.gain[:, None, None]
+    seen += np.float32(style.noise) * rng.standard_normal(seen.shape, np.float32)
+    return np.moveaxis((seen * 255 + np.float32(0.5)).clip(0, 255), 0, -1).astype(np.uint8)

@@ -7,15 +7,18 @@ is imported only here and above, so that the engine itself stays light.
 from bench.engine.distributed.loop import WorkLoop, note
 from bench.engine.distributed.storage import (
     SQLITE,
+    REASON,
+    WORKER,
     Heartbeat,
     experimental,
+    is_decided,
     is_file,
+    missing,
     open_storage,
     quiet,
     through_outages,
     without_password,
 )
-from bench.engine.distributed.trials import REASON, WORKER, is_decided, missing
 from bench.engine.distributed.workers import Workers, open_shared
 
 __all__ = [

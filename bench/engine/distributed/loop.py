@@ -11,8 +11,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.engine.distributed.storage import through_outages
-from bench.engine.distributed.trials import REASON, WORKER, missing
+from bench.engine.distributed.storage import REASON, WORKER, missing, through_outages
 from bench.engine.distributed.workers import Workers
 
 POLL_S = 0.5  # how often to look whether other workers are through

@@ -3,7 +3,10 @@
 SQLite is for one machine: it lets one process write at a time, and its locks do not hold on network disks. A journal
 file serves several machines that share a disk whose locks hold (most NFS of version 4). PostgreSQL serves any number
 of hosts that share nothing else: workers send heartbeats, and a restart of the server is waited for.
-"""
+
+A worker puts its name on a trial while it works on it. A running trial without a name, or with that of a dead worker,
+is continued by the next worker as the same trial: so a search that was killed proposes the same points as one that was
+not, and no cell is lost."""
 
 import contextlib
 import logging
@@ -11,7 +14,7 @@ import sqlite3
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +23,7 @@ import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
 
 from bench.engine.failures import chain
 from bench.errors import BenchError
@@ -232,3 +236,16 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
+
+
+WORKER, REASON = "worker", "reason"
+
+
+def is_decided(trial: FrozenTrial) -> bool:
+    """Whether a trial counts: it has its values, or it failed and says why."""
+    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.FAIL and REASON in trial.user_attrs)
+
+
+def missing(trials: Sequence[FrozenTrial], wanted: int) -> int:
+    """How many trials are still to be decided."""
+    return wanted - sum(is_decided(trial) for trial in trials)

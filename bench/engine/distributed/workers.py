@@ -17,8 +17,16 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.engine.distributed.storage import SQLITE, Heartbeat, is_file, open_storage, opening, server_lock, server_url
-from bench.engine.distributed.trials import WORKER
+from bench.engine.distributed.storage import (
+    SQLITE,
+    WORKER,
+    Heartbeat,
+    is_file,
+    open_storage,
+    opening,
+    server_lock,
+    server_url,
+)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.report.columns import Column, column, is_missing, measured, troubles
-from bench.report.figures.fronts import draw_staircase, printed, staircase_corners
-from bench.report.figures.labels import annotate
-from bench.report.figures.scales import apply_scale
+from bench.report.figures.scatter import annotate, apply_scale, draw_staircase, printed, staircase_corners
 from bench.report.figures.style import (
     GREY,
     INK,

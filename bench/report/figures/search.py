@@ -16,9 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.errors import BenchError
 from bench.report.columns import Column, column, is_missing, troubles
-from bench.report.figures.fronts import draw_staircase, printed, staircase_corners
-from bench.report.figures.labels import annotate
-from bench.report.figures.scales import apply_scale
+from bench.report.figures.scatter import annotate, apply_scale, draw_staircase, printed, staircase_corners
 from bench.report.figures.style import (
     BAD,
     GREY,

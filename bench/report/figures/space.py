@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.lines import Line2D
 
 from bench.report.columns import column
-from bench.report.figures.fronts import printed
+from bench.report.figures.scatter import printed
 from bench.report.figures.style import (
     GREY,
     INK,
