@@ -30,7 +30,6 @@ from archs.registry import (
     register,
     register_family,
 )
-from archs.registry import find_config as _find_config
 from archs.saved import from_dict, load_config, save_config, to_dict
 
 DEFAULT = "lale-s1"
@@ -75,7 +74,7 @@ def config(name: str | Path, **overrides: Any) -> ArchConfig:
     """
     if str(name).endswith(".json"):
         return override(load_config(name), **overrides)
-    return _find_config(str(name), **overrides)
+    return override(entry(str(name)).config, **overrides)
 
 
 def create(name: str | Path, num_classes: int = 7, in_channels: int = 3, **overrides: Any) -> nn.Module:

@@ -329,7 +329,7 @@ class LeMeViTEncoder(LeMeViT):
     """Image `(B, C, H, W)` to the maps after stages 1 to 4: strides 4, 8, 16, 32, sides rounded up, no final norm.
 
     As in the official backbone, what only the classifier reads is there, counted and partly run, but gets no
-    gradient: see `unused_parameters`.
+    gradient: 2 to 8 % of the whole.
     """
 
     self_block = ImageSelfBlock
@@ -341,18 +341,6 @@ class LeMeViTEncoder(LeMeViT):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _d _h _w"]]:
         return [x for x, _ in self.run(x)[1:]]
-
-    @property
-    def unused_parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that no map depends on, 2 to 8 % of the whole."""
-        return tuple(name for name, _ in self.named_parameters() if name.startswith(self._unused_prefixes()))
-
-    def _unused_prefixes(self) -> tuple[str, ...]:
-        last_dual = f"stages.2.blocks.{self.config.depths[2] - 1}."
-        return (*UNUSED_IN_DENSE_FORM, last_dual + "attention.meta_out.")
-
-
-UNUSED_IN_DENSE_FORM = ("stages.3.transition.", "stages.4.transition.", "norm.", "norm_meta.")
 
 
 class LeMeViTClassifier(LeMeViT):

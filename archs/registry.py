@@ -219,8 +219,3 @@ def _replace(config: Any, path: str, value: Any) -> Any:
     elif isinstance(value, list):
         value = tuple(value)
     return replace(config, **{head: value})
-
-
-def find_config(name: str, **overrides: Any) -> ArchConfig:
-    """The config called `name`, with fields overridden (public as `archs.config`)."""
-    return override(entry(name).config, **overrides)

@@ -13,8 +13,7 @@ import copy
 import json
 import tempfile
 import unittest
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,13 +45,10 @@ class ShapeTestCase(unittest.TestCase):
     thin: ClassVar[Mapping[str, Any]] = {}
     side: ClassVar[int] = 64
     without_gradient: ClassVar[tuple[str, ...]] = ()
-    cannot: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.__test__ = hasattr(cls, "config")
-        for name in cls.cannot:
-            setattr(cls, f"test_{name}", _must_fail(getattr(cls, f"test_{name}")))
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -144,7 +140,6 @@ class ArchitectureTestCase(ShapeTestCase):
             is tried; empty for the network itself.
         side: of the images that a network of any size is tried on.
         without_gradient: shell patterns of the parameters that the logits do not depend on.
-        cannot: property (a test's name without `test_`) to the reason why it does not hold. Such a test must fail.
     """
 
     _thin: ClassVar[Any]
@@ -333,36 +328,6 @@ def macs(model: nn.Module, size: tuple[int, int], batch: int = 1) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.empty(batch, CHANNELS, *size, device="meta"))
     return counter.get_total_flops() // 2
-
-
-def _must_fail(test: Callable[[ShapeTestCase], None]) -> Callable[[ShapeTestCase], None]:
-    """The test of a property that is said not to hold: one that does hold is a wrong table."""
-
-    def reversed_test(self: ShapeTestCase) -> None:
-        with _no_subtests(self):
-            try:
-                test(self)
-            except Exception:  # whatever it raises, the property does not hold
-                return
-        self.fail(f"{test.__name__} holds; take it out of `cannot`")
-
-    reversed_test.__doc__ = test.__doc__
-    return reversed_test
-
-
-@contextmanager
-def _no_subtests(case: Any) -> Iterator[None]:
-    """Let a failure inside a subtest stop the test: a subtest would report it and go on."""
-
-    @contextmanager
-    def plain(**_: Any) -> Iterator[None]:
-        yield
-
-    case.subTest = plain
-    try:
-        yield
-    finally:
-        del case.subTest
 
 
 def _learns(parameter: nn.Parameter) -> bool:

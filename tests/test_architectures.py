@@ -4,8 +4,11 @@ Entries that share a thin network (they differ in depths and widths alone) are t
 """
 
 import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -78,8 +81,48 @@ class Shapes(ShapeTestCase):
             self.assertEqual((rule.fixed, rule.minimum), (self.inputs.fixed, self.inputs.minimum))
 
 
+def _must_fail(test: Callable[[Shapes], None]) -> Callable[[Shapes], None]:
+    """The test of a property that is said not to hold: one that does hold is a wrong table."""
+
+    def reversed_test(self: Shapes) -> None:
+        with _no_subtests(self):
+            try:
+                test(self)
+            except Exception:  # whatever it raises, the property does not hold
+                return
+        self.fail(f"{test.__name__} holds; take it out of `cannot`")
+
+    reversed_test.__doc__ = test.__doc__
+    return reversed_test
+
+
+@contextmanager
+def _no_subtests(case: Any) -> Iterator[None]:
+    """Let a failure inside a subtest stop the test: a subtest would report it and go on."""
+
+    @contextmanager
+    def plain(**_: Any) -> Iterator[None]:
+        yield
+
+    case.subTest = plain
+    try:
+        yield
+    finally:
+        del case.subTest
+
+
 class Everything(ArchitectureTestCase, Shapes):
-    """What one entry of each code is tried on."""
+    """What one entry of each code is tried on.
+
+    `cannot` says of a property (a test's name without `test_`) why it does not hold: such a test must fail.
+    """
+
+    cannot: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in cls.cannot:
+            setattr(cls, f"test_{name}", _must_fail(getattr(cls, f"test_{name}")))
 
     def test_the_exact_counter_agrees_with_pytorchs(self):
         """Multiply-accumulates by our rule table are half of what PyTorch's own counter calls FLOPs."""

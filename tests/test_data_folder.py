@@ -34,8 +34,7 @@ def content(split, index, values=(0, 1, 2, 255)):
 
 
 def colours_of(mask, classes=CLASSES):
-    palette = classes.palette
-    return palette[mask]
+    return np.where((mask < classes.num_classes)[..., None], classes.palette[mask], 0).astype(np.uint8)
 
 
 def build(folder, counts=(3, 2, 2), classes=CLASSES, colour=False, suffix=".png"):

@@ -269,9 +269,8 @@ def test_search_without_known_configs_budget_or_failures(trials, tmp_path):
 
 
 def test_hypervolume_states_its_reference(trials, tmp_path):
-    searches = {"gp": trials, "random": trials[::-1]}
-    said = check_files(draw_hypervolume(searches, "macs", tmp_path / "t", reference=(0.6e9, 0.4)), "t")
-    assert {"gp", "random", "Hypervolume (% × G)   better →"} <= set(said)
+    said = check_files(draw_hypervolume(trials, "macs", tmp_path / "t", reference=(0.6e9, 0.4)), "t")
+    assert "Hypervolume (% × G)   better →" in said
     assert any("MACs (G) 0.60" in t and "(%) 40.0" in t for t in said)
 
 

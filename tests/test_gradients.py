@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import archs
-from archs.decoders.mlp import MLPDecoder
+from archs.decoders.mlp import MLPDecoder, MLPDecoderConfig
 from archs.gradients import RMSNormFunction, StarReLUFunction
 from archs.layers import RMSNorm, StarReLU
 
@@ -39,7 +39,7 @@ def test_training_and_evaluation_are_one_function(make, layout):
 
 def test_the_decoder_multiplied_out_is_the_decoder():
     torch.manual_seed(0)
-    decoder = MLPDecoder((4, 6, 8), 5).double()
+    decoder = MLPDecoder((4, 6, 8), 5, MLPDecoderConfig()).double()
     decoder.norm.eval()
     decoder.dropout.eval()
     maps = [torch.randn(2, width, side, side + 1, dtype=torch.double) for width, side in ((4, 12), (6, 5), (8, 3))]

@@ -31,7 +31,6 @@ from bench.records import (
     record_key,
     unpack_array,
 )
-from bench.records import frame as frame_module
 from bench.records import store as store_module
 from bench.records.canonical import canonical_json
 
@@ -155,7 +154,6 @@ def test_opening_and_reading_a_store_writes_nothing(tmp_path):
     store = RecordStore(tmp_path / "absent")
     assert store.all() == []
     assert "0" not in store
-    assert store.frame().empty
     assert not store.folder.exists()
 
 
@@ -207,7 +205,6 @@ def test_damage_is_named_and_does_not_stop_a_table(tmp_path, how):
     assert store.all() == [whole]
     assert list(store.corrupt) == [path]
     assert path.name in store.warnings()[0]
-    assert len(store.frame()) == 1
     path.unlink()
     store.put(demo(0))
     assert len(store.all()) == 2
@@ -275,19 +272,6 @@ def test_stores_merge_by_copying_files(tmp_path):
     shutil.copytree(b.folder, a.folder, dirs_exist_ok=True)
     assert sorted(r.determinants["seed"] for r in a.all()) == [0, 1, 2]
     assert a.warnings() == []
-
-
-def test_frame_is_tidy(tmp_path):
-    store = RecordStore(tmp_path)
-    nested = {"scores": {"f1": 0.5}, "seed": 7, "history": [1, 2], "matrix": pack_array(np.eye(2))}
-    store.put(demo(3, result=nested))
-    frame = store.frame("demo")
-    row = frame.iloc[0]
-    assert row["config.norm"] == "rmsnorm"
-    assert json.loads(row["config.depths"]) == [1, 2]
-    assert (row["seed"], row["result.seed"], row["scores.f1"]) == (3, 7, 0.5)
-    assert not [c for c in frame.columns if "history" in c or "matrix" in c]
-    assert {"key", "kind", "status", "reason", "seconds"} <= set(frame.columns)
 
 
 # Claims
@@ -431,8 +415,7 @@ def test_what_is_anonymised_may_always_be_recorded(text):
     assert private_parts({"reason": anonymised(text)}) == []
 
 
-@pytest.mark.parametrize("module", [store_module, frame_module])
-def test_examples_in_the_documentation_run(module):
-    found = doctest.testmod(module)
+def test_examples_in_the_documentation_run():
+    found = doctest.testmod(store_module)
     assert found.attempted > 0
     assert found.failed == 0

@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from racing import measure_speed
 from torch import nn
 
 from bench.errors import BenchError
-from bench.speed.measure import SpeedProtocol, measure_speed
+from bench.speed.measure import SpeedProtocol
 from bench.speed.roofline import Roofline, RooflineMeter, Work, refuse_impossible, roofline_share
 from bench.speed.work import compulsory_work
 from bench.stats.medians import Median

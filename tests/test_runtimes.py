@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from racing import measure_speed, race
 from torch import nn
 
 import archs
 from bench.errors import BenchError
 from bench.speed import runtimes
-from bench.speed.measure import Contender, SpeedProtocol, measure_speed, race
+from bench.speed.measure import Contender, SpeedProtocol
 from bench.speed.runtimes import ModelCache, difference, prepare, refuse_missing, refuse_other_output
 
 BRIEF = {"calls": 2, "rounds": 6, "min_seconds": 0, "max_seconds": 0.1, "warmup_seconds": 0.05, "threads": 1}

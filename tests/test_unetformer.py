@@ -45,7 +45,7 @@ def pyramid(h, w, n=2):
 @pytest.fixture
 def decoder():
     torch.manual_seed(0)
-    return UNetFormerDecoder(WIDTHS, 5)
+    return UNetFormerDecoder(WIDTHS, 5, UNetFormerConfig())
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_window_attention_by_hand(mode):
 
 @torch.no_grad()
 def test_fused_attention_is_the_same_function():
-    explicit = golden_fill(UNetFormerDecoder(WIDTHS, 3))
+    explicit = golden_fill(UNetFormerDecoder(WIDTHS, 3, UNetFormerConfig()))
     fused = UNetFormerDecoder(WIDTHS, 3, UNetFormerConfig(attention="fused")).double().eval()
     fused.load_state_dict(explicit.state_dict())
     features = pyramid(96, 160)
@@ -144,7 +144,7 @@ def test_fused_attention_is_the_same_function():
 @given(h=st.integers(1, 140), w=st.integers(1, 140))
 def test_maps_of_any_size(h, w):
     features = pyramid(h, w, n=1)
-    decoder = golden_fill(UNetFormerDecoder(WIDTHS, 3))
+    decoder = golden_fill(UNetFormerDecoder(WIDTHS, 3, UNetFormerConfig()))
     with torch.no_grad():
         logits, aux = decoder.forward_aux(features)
     assert logits.shape == (1, 3, *features[0].shape[-2:])
@@ -166,7 +166,7 @@ def test_auxiliary_logits_beside_the_same_logits(decoder):
 @torch.no_grad()
 def test_auxiliary_head_adds_the_maps_with_aligned_corners():
     """With its convolution set to pass the sum through, a corner is the sum of the three maps' corners."""
-    head = UNetFormerDecoder(WIDTHS, 16).aux_head.eval()
+    head = UNetFormerDecoder(WIDTHS, 16, UNetFormerConfig()).aux_head.eval()
     width = head.conv.conv.weight.shape[0]
     head.conv.conv.weight.copy_(F.pad(torch.eye(width)[:, :, None, None], (1, 1, 1, 1)))
     head.classify.weight.copy_(torch.eye(16, width)[:, :, None, None])

@@ -150,10 +150,9 @@ class LeMoReDecoder(nn.Module):
         widths: tuple[int, ...],
         strides: tuple[int, ...],
         num_classes: int,
-        config: LeMoReDecoderConfig | None = None,
+        c: LeMoReDecoderConfig,
     ) -> None:
         super().__init__()
-        c = config or LeMoReDecoderConfig()
         self.widths = tuple(widths)
         self.target = max((i for i, stride in enumerate(strides) if stride <= 8), default=0)
         rates = drop_path_rates(c.drop_path, c.blocks)

@@ -49,9 +49,8 @@ class MLPDecoderConfig:
 class MLPDecoder(nn.Module):
     """Maps `(N, C_i, H_i, W_i)`, finest first, to logits `(N, K, H_1, W_1)`."""
 
-    def __init__(self, widths: tuple[int, ...], num_classes: int, config: MLPDecoderConfig | None = None) -> None:
+    def __init__(self, widths: tuple[int, ...], num_classes: int, config: MLPDecoderConfig) -> None:
         super().__init__()
-        config = config or MLPDecoderConfig()
         self.fusion = config.fusion
         self.project = nn.ModuleList([nn.Conv2d(width, config.width, 1) for width in widths])
         if config.fusion == "concat":

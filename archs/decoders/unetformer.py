@@ -238,9 +238,8 @@ class UNetFormerDecoder(nn.Module):
     of the module, hence of every parameter count, and runs in training only.
     """
 
-    def __init__(self, widths: tuple[int, ...], num_classes: int, config: UNetFormerConfig | None = None) -> None:
+    def __init__(self, widths: tuple[int, ...], num_classes: int, config: UNetFormerConfig) -> None:
         super().__init__()
-        config = config or UNetFormerConfig()
         width = config.width
         self.aux_weight = config.aux_weight
         self.pre = _conv_norm(widths[3], width)

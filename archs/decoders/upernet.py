@@ -76,9 +76,8 @@ class UPerNet(nn.Module):
     `forward_aux` gives the auxiliary logits too; their loss is weighed by `aux_weight`.
     """
 
-    def __init__(self, widths: tuple[int, ...], num_classes: int, config: UPerNetConfig | None = None) -> None:
+    def __init__(self, widths: tuple[int, ...], num_classes: int, config: UPerNetConfig) -> None:
         super().__init__()
-        config = config or UPerNetConfig()
         width = config.width
         self.aux_weight = config.aux_weight
         self.min_train_batch = config.min_train_batch

@@ -27,6 +27,7 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.data.check import DataReport
     from bench.data.importers import Importer
+    from bench.data.tiling import Tiling
 
 
 STYLES = {"error": "red", "warning": "yellow"}
@@ -57,11 +58,15 @@ def tile(
         raise BenchError(f"--split {split!r} is not three shares; write it as 0.8,0.1,0.1") from None
     with PROGRESS.status("cutting"):
         made = tile_folder(images, masks, out, size, overlap, (train, val, test), seed, max_ignored, classes)
+    _tell(made)
+
+
+def _tell(made: Tiling) -> None:
     tiles = ", ".join(f"{count} {name}" for name, count in made.tiles.items())
     sources = ", ".join(f"{count} {name}" for name, count in made.sources.items())
     OUTPUT.print(
         f"{made.folder}: tiles {tiles}; source images {sources}; {made.left_out} tiles left out as unlabelled\n"
-        f"{100 * made.uncovered:.1f} % of the pixels lie in no tile; check with: lale-bench data check {out}",
+        f"{100 * made.uncovered:.1f} % of the pixels lie in no tile; check with: lale-bench data check {made.folder}",
         markup=False,
     )
 
@@ -166,15 +171,9 @@ def import_published(
             found, source, out, size=size,
             progress=lambda done, total, what: progress.update(task, completed=done, total=total, description=what),
         )  # fmt: skip
-    tiles = ", ".join(f"{count} {name}" for name, count in made.tiles.items())
-    sources = ", ".join(f"{count} {name}" for name, count in made.sources.items())
-    OUTPUT.print(f"{out}: {found.title}; tiles {tiles}; of images {sources}", highlight=False)
-    OUTPUT.print(
-        f"{made.left_out} tiles left out as unlabelled; {100 * made.uncovered:.1f} % of the pixels lie in no tile"
-    )
+    _tell(made)
     OUTPUT.print(f"Masks: {found.values}.", highlight=False)
     OUTPUT.print(f"Licence: {found.licence}", highlight=False)
-    OUTPUT.print(f"[dim]look it over with: lale-bench data check {out}[/]")
 
 
 def get(

@@ -128,7 +128,7 @@ def _study(results: Results, sets: list[DataSet]) -> StudySection:
         class_names=classes.names,
         class_colours=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in classes.colours],
         per_class={label: f1 for label in trained if (f1 := result.class_f1(label)) is not None},
-        curves={label: [_curve(run) for run in _succeeded(result, label)] for label in trained},
+        curves={label: [_curve(run) for run in result.succeeded(label)] for label in trained},
         tiles=tiles,
         pictures=pictures,
     )
@@ -220,10 +220,6 @@ def _speed(results: Results) -> str:
     )
 
 
-def _succeeded(result: StudyResult, label: str) -> list[Record]:
-    return [record for record in result.runs[label].values() if record.status == "ok"]
-
-
 def _curve(record: Record) -> list[tuple[int, float, float | None]]:
     return [(entry["step"], entry["macro_f1"], entry.get("loss")) for entry in record.result["history"]]
 
@@ -243,16 +239,10 @@ def _pictures(result: StudyResult, classes: Classes, sets: list[DataSet]) -> tup
         test = data["test"]
         names = [str(test.tiles[index]) for index in indices]
         pictures["Image"] = data.pictures(np.asarray(test.images[indices]))
-        pictures["Truth"] = _coloured(np.asarray(test.masks[indices]), classes)
+        pictures["Truth"] = classes.palette[np.asarray(test.masks[indices])]
     for label, predictions in panels.predictions.items():
-        pictures[label] = _coloured(predictions, classes)
+        pictures[label] = classes.palette[predictions]
     return names, pictures
-
-
-def _coloured(masks: np.ndarray, classes: Classes) -> np.ndarray:
-    palette = np.full((256, 3), 214, np.uint8)
-    palette[: len(classes.colours)] = classes.colours
-    return palette[masks]
 
 
 # --- searches, and studies of other kinds

@@ -11,6 +11,7 @@ from bench.errors import BenchError
 Colour = tuple[int, int, int]
 
 UNLABELLED = 255
+NO_CLASS: Colour = (214, 219, 225)
 """The value of pixels without a label in decoded masks, unless the class table names another."""
 
 EXAMPLE = (
@@ -44,8 +45,8 @@ class Classes:
 
     @property
     def palette(self) -> np.ndarray:
-        """Display colour of each of the 256 mask values, uint8 (256, 3); black where there is no class."""
-        palette = np.zeros((256, 3), np.uint8)
+        """Display colour of each of the 256 mask values, uint8 (256, 3); grey where there is no class."""
+        palette = np.full((256, 3), NO_CLASS, np.uint8)
         palette[: self.num_classes] = self.colours
         return palette
 

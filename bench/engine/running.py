@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench.engine.cells import Cell, CellContext, Outcome, StudyInterrupted
 from bench.engine.display import Display
-from bench.engine.failures import Failure, describe, found_no_memory, free_memory, is_full_disk
+from bench.engine.failures import describe, found_no_memory, free_memory, is_full_disk
 from bench.engine.helpers import Helpers, Teller
 from bench.engine.planning import seconds_per_cost
 from bench.errors import BenchError
@@ -197,47 +197,32 @@ class Run:
             scratch.mkdir(parents=True, exist_ok=True)
             result = cell.run(CellContext(scratch, progress))
             record = self._record(cell, result, time.perf_counter() - start)
+            if found := private_parts(record.result, "result"):  # refused here, so that only this cell fails
+                raise BenchError(
+                    f"the result names the machine, its user or an absolute path ({found[0]}): leave it out"
+                )
         except Exception as error:
             if is_full_disk(error):
                 raise _no_room(self.store) from error
-            record = self._failed(cell, describe(error), time.perf_counter() - start)
+            seconds, failure = time.perf_counter() - start, describe(error)
+            record = self._record(cell, _writable(failure.result), seconds, status="failed", reason=failure.reason)
         if record.status == "failed" or record.seconds > 1.0:  # a collection takes long beside a cell of milliseconds
             free_memory()  # after the except block: the exception's frames held the cell's model until here
         return record
 
-    def _record(self, cell: Cell, result: Mapping[str, Any], seconds: float) -> Record:
-        """The record of a success, refused here if it may not be written, so that only this cell fails."""
-        record = Record.of(
-            cell.kind,
-            cell.determinants,
-            result,
-            environment=self._environment(),
-            seconds=seconds,
-            cost=cell.cost,
-            about=cell.about,
-        )
-        if found := private_parts(record.result, "result"):
-            raise BenchError(f"the result names the machine, its user or an absolute path ({found[0]}): leave it out")
-        return record
-
-    def _failed(self, cell: Cell, failure: Failure, seconds: float) -> Record:
-        """The record of a failure, without its partial result where that may not be written."""
+    def _record(self, cell: Cell, result: Mapping[str, Any], seconds: float, **failed: Any) -> Record:
+        # Of this process now: beside others it has one.
+        threads = {"threads": torch.get_num_threads()} if "threads" in self.environment else {}
         return Record.of(
             cell.kind,
             cell.determinants,
-            _writable(failure.result),
-            environment=self._environment(),
+            result,
+            environment={**self.environment, **threads},
             seconds=seconds,
-            status="failed",
-            reason=failure.reason,
             cost=cell.cost,
             about=cell.about,
+            **failed,
         )
-
-    def _environment(self) -> dict[str, Any]:
-        """The environment with the threads of this process now: beside others it has one."""
-        threads = {"threads": torch.get_num_threads()} if "threads" in self.environment else {}
-        return {**self.environment, **threads}
 
     def _left(self) -> float | None:
         """Seconds until all is measured, from what is measured; None while a kind has no record yet."""

@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -14,9 +13,6 @@ from bench.records.atomic import write_atomically
 from bench.records.canonical import SCHEMA
 from bench.records.privacy import private_parts
 from bench.records.record import Record, schema_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 STALE_AFTER_S = 3600.0  # writing a record takes milliseconds: a temporary file this old was left by a kill
 
@@ -29,7 +25,7 @@ class RecordStore:
 
     Attributes:
         folder: where the records lie; made at the first write.
-        corrupt: files that the last `all` or `frame` had to leave out since they cannot be read, each with why.
+        corrupt: files that the last `all` had to leave out since they cannot be read, each with why.
         stale: files that it left out since they have another record schema.
 
     Example:
@@ -98,7 +94,7 @@ class RecordStore:
         return records
 
     def warnings(self) -> list[str]:
-        """One sentence for each file that the last `all` or `frame` left out."""
+        """One sentence for each file that the last `all` left out."""
         damaged = [_damaged(path, why) for path, why in self.corrupt.items()]
         return damaged + ([outdated(self.folder, len(self.stale))] if self.stale else [])
 
@@ -157,16 +153,6 @@ class RecordStore:
     def scratch(self, key: str) -> Path:
         """Where the cell of that key keeps what must survive a kill; not made here."""
         return self.folder / ".scratch" / key
-
-    def frame(self, kind: str | None = None) -> "pd.DataFrame":
-        """One row a readable record: key, kind, status, reason, seconds, determinants and result.
-
-        Nested determinants have dotted column names, and their lists are JSON text; of the result only single
-        values are taken. Where a result is named like a determinant its column is `result.<name>`.
-        """
-        from bench.records.frame import to_frame
-
-        return to_frame(self.all(kind))
 
     def _files(self, pattern: str, kind: str | None = None) -> list[Path]:
         """Record files; neither hidden folders nor hidden files are looked at."""

@@ -237,7 +237,7 @@ def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[
     files = draw_search(trials, cost, folder / f"search-{cost.replace('_', '-')}", limit=limit, note=note)
     # Fixed by what was known before the search: the limit (without one, the dearest trial) and no F1 at all.
     corner = (limit or float(trials[cost].max()), 0.0)
-    files += draw_hypervolume({document["search"]: trials}, cost, folder / "hypervolume", reference=corner)
+    files += draw_hypervolume(trials, cost, folder / "hypervolume", reference=corner)
     dimensions = document["dimensions"]
     spread = pd.concat([trials, pd.DataFrame(trials["fields"].tolist())], axis=1)
     files += draw_parallel(spread, dimensions, cost, folder / "parallel", note=note)

@@ -4,12 +4,13 @@ A counter that is absent reads as nothing at all, never as 0. RAPL counts a whol
 is in the figure; on most machines only an administrator may read it.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -17,51 +18,25 @@ RAPL = Path("/sys/class/powercap")
 NOT_REPORTED = "not reported"
 
 
-class EnergyMeter(Protocol):
-    """A counter of joules that only grows; `source` names it."""
+@dataclass(frozen=True)
+class EnergyMeter:
+    """Counters of joules that only grow.
 
-    @property
-    def source(self) -> str: ...
+    Attributes:
+        source: which they are, in words.
+        read: their values now, once the device is done with what it was given.
+        ranges: where each starts again at 0; no call here is long enough for that to happen twice.
+    """
+
+    source: str
+    read: Callable[[], Sequence[float]]
+    ranges: Sequence[float]
 
     def joules_between(self, call: Callable[[], None]) -> float:
         """Joules that the device took during the call."""
-
-
-@dataclass(frozen=True)
-class RaplMeter:
-    """The sum of a machine's packages."""
-
-    packages: tuple[Path, ...]
-    source: str = "RAPL, whole packages"
-
-    def joules_between(self, call: Callable[[], None]) -> float:
-        """Counters start again at 0 beyond their range; no call here is long enough for that to happen twice."""
-        before = [_number(package / "energy_uj") for package in self.packages]
+        before = self.read()
         call()
-        taken = 0
-        for package, start in zip(self.packages, before, strict=True):
-            end = _number(package / "energy_uj")
-            taken += end - start if end >= start else end - start + _number(package / "max_energy_range_uj")
-        return taken / 1e6
-
-
-@dataclass(frozen=True)
-class NvmlMeter:
-    """One GPU, by its driver."""
-
-    handle: Any
-    device: torch.device
-    source: str = "NVML, whole GPU"
-
-    def joules_between(self, call: Callable[[], None]) -> float:
-        """Both ends wait for the device."""
-        import pynvml
-
-        torch.cuda.synchronize(self.device)
-        start = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)
-        call()
-        torch.cuda.synchronize(self.device)
-        return (pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) - start) / 1e3
+        return sum((end - start) % whole for start, end, whole in zip(before, self.read(), self.ranges, strict=True))
 
 
 def energy_meter(device: torch.device, rapl: Path = RAPL) -> EnergyMeter | None:
@@ -90,31 +65,36 @@ def joules_per_image(
     return meter.joules_between(repeat) / (calls * batch) or None
 
 
-def _rapl(root: Path) -> RaplMeter | None:
-    packages = tuple(sorted(path for path in root.glob("intel-rapl:*") if path.name.count(":") == 1))
+def _rapl(root: Path) -> EnergyMeter | None:
+    """The sum of a machine's packages."""
+    packages = sorted(path for path in root.glob("intel-rapl:*") if path.name.count(":") == 1)
+
+    def read(counter: str = "energy_uj") -> list[float]:
+        return [int((package / counter).read_text()) / 1e6 for package in packages]
+
     try:
-        for package in packages:
-            _number(package / "energy_uj")
-            _number(package / "max_energy_range_uj")
+        read()
+        ranges = read("max_energy_range_uj")
     except (OSError, ValueError):  # not for everyone's eyes
         return None
-    return RaplMeter(packages) if packages else None
+    return EnergyMeter("RAPL, whole packages", read, ranges) if packages else None
 
 
-def _nvml(device: torch.device) -> NvmlMeter | None:
+def _nvml(device: torch.device) -> EnergyMeter | None:
+    """One GPU, by its driver."""
     if find_spec("pynvml") is None:
         return None
     import pynvml
+
+    def read() -> list[float]:
+        torch.cuda.synchronize(device)
+        return [pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3]
 
     try:
         pynvml.nvmlInit()
         uuid = torch.cuda.get_device_properties(device).uuid
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        read()
     except (pynvml.NVMLError, AttributeError):  # no counter, or a PyTorch that does not say which GPU it is
         return None
-    return NvmlMeter(handle, device)
-
-
-def _number(path: Path) -> int:
-    return int(path.read_text())
+    return EnergyMeter("NVML, whole GPU", read, [math.inf])

@@ -27,12 +27,12 @@ from bench.speed.energy import NOT_REPORTED, EnergyMeter, energy_meter, joules_p
 from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
 from bench.speed.quantise import calibration_batches
 from bench.speed.roofline import Roofline, RooflineMeter, Work, refuse_impossible, roofline_share
-from bench.speed.rounds import Clock, Runner, clock_for, time_rounds
+from bench.speed.rounds import Clock, Runner, time_rounds
 from bench.speed.runtimes import ModelCache, input_type, possible_forms, prepare, refuse_missing, refuse_other_output
 from bench.speed.work import compulsory_work
 from bench.stats.medians import Median, median_interval
 
-__all__ = ["Contender", "Median", "Speed", "SpeedProtocol", "measure_speed", "median_interval", "race", "ratio"]
+__all__ = ["Contender", "Median", "Speed", "SpeedProtocol", "median_interval", "race_isolated"]
 
 
 @dataclass(frozen=True)
@@ -136,22 +136,6 @@ class Speed:
         }
 
 
-def ratio(a: Speed, b: Speed, confidence: float = 0.95) -> Median:
-    """How many times faster `a` ran than `b`: the median over rounds of `b`'s block time over `a`'s, both an image.
-
-    Raises:
-        BenchError: the two were not measured in the same rounds.
-    """
-    if len(a.block_rounds) != len(b.block_rounds):
-        raise BenchError(
-            f"speeds of {len(a.block_rounds)} and {len(b.block_rounds)} rounds cannot be paired; "
-            "measure both in one call of measure_speed"
-        )
-    scale = a.protocol.batch / b.protocol.batch
-    pairs = zip(a.block_rounds, b.block_rounds, strict=True)
-    return median_interval([scale * theirs / ours for ours, theirs in pairs], confidence)
-
-
 @dataclass(frozen=True)
 class Contender:
     """A network, the size of its images, and how it is run.
@@ -163,46 +147,6 @@ class Contender:
     size: tuple[int, int]
     protocol: SpeedProtocol
     calibration: Tensor | None = None
-
-
-def measure_speed(
-    models: Mapping[str, nn.Module],
-    size: tuple[int, int],
-    protocol: SpeedProtocol,
-    device: torch.device | str = "cpu",
-    in_channels: int = 3,
-    *,
-    clock: Clock | None = None,
-) -> dict[str, Speed]:
-    """Measure copies of `models`, in eval mode, on inputs of `(protocol.batch, in_channels, *size)`, interleaved.
-
-    Args:
-        clock: None takes the one that waits for `device`.
-
-    Raises:
-        BenchError: no model, or one that fails at this size, precision or runtime, or computes something else there;
-            or a time that the device cannot reach.
-    """
-    contenders = {label: Contender(model, size, protocol) for label, model in models.items()}
-    return race(contenders, device, in_channels, clock=clock)
-
-
-def race(
-    contenders: Mapping[str, Contender],
-    device: torch.device | str = "cpu",
-    in_channels: int = 3,
-    *,
-    clock: Clock | None = None,
-) -> dict[str, Speed]:
-    """`measure_speed` of networks that differ in form, runtime, precision, batch or size, in the same rounds.
-
-    Raises:
-        BenchError: as `measure_speed`; or the contenders differ in threads, or in how long they are measured.
-    """
-    raced = race_isolated(contenders, device, in_channels, clock=clock)
-    for reason in raced.failures.values():
-        raise BenchError(reason)
-    return raced.speeds
 
 
 @dataclass(frozen=True)
@@ -221,7 +165,12 @@ def race_isolated(
     clock: Clock | None = None,
     on_ready: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> Raced:
-    """`race`, in which a network that fails (for want of memory, say, or in the middle of a round) fails alone.
+    """Measure copies of networks, in eval mode, in the same rounds; one that fails (for want of memory, say, or in the
+    middle of a round) fails alone.
+
+    Args:
+        contenders: by label; they may differ in form, runtime, precision, batch and size.
+        clock: None takes the one that waits for `device`.
 
     Args:
         on_ready: told how many contenders are prepared, of how many, and what comes next.
@@ -234,7 +183,7 @@ def race_isolated(
     if len({contender.protocol.schedule for contender in contenders.values()}) > 1:
         raise BenchError("networks measured in the same rounds need the same threads, calls, rounds and seconds")
     device, schedule = torch.device(device), next(iter(contenders.values())).protocol
-    clock = clock or clock_for(device)
+    clock = clock or Clock(device)
     models = ModelCache()
     entries: dict[str, _Entry] = {}
     failures: dict[str, str] = {}

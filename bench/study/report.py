@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -215,7 +215,7 @@ def _curves(result: StudyResult, folder: Path, source: str | None) -> list[Path]
     from bench.report.figures.curves import draw_curves
 
     labels = [row.label for row in result.manifest.rows if row.trained]
-    runs = {label: [record.result["history"] for record in _succeeded(result, label)] for label in labels}
+    runs = {label: [record.result["history"] for record in result.succeeded(label)] for label in labels}
     reasons = {label: _trouble(result, label) for label, histories in runs.items() if not histories}
     return draw_curves(runs, folder / "curves", reasons=reasons, note=_short(result)) if any(runs.values()) else []
 
@@ -223,10 +223,6 @@ def _curves(result: StudyResult, folder: Path, source: str | None) -> list[Path]
 def _trouble(result: StudyResult, label: str) -> str:
     row = result.frame.set_index("variant").loc[label]
     return f"{row['status']}: {row['reason']}"
-
-
-def _succeeded(result: StudyResult, label: str) -> list[Any]:
-    return [record for record in result.runs[label].values() if record.status == "ok"]
 
 
 def _best(result: StudyResult, count: int, keep: str | None) -> list[str]:
@@ -352,7 +348,7 @@ def _looks_sentence(result: StudyResult) -> list[str]:
 def _price_sentences(result: StudyResult) -> list[str]:
     """What the trainings took, and what it would take to settle the differences that were seen but not proven."""
     frame = result.frame.set_index("variant")
-    seconds = {label: [record.seconds for record in _succeeded(result, label)] for label in frame.index}
+    seconds = {label: [record.seconds for record in result.succeeded(label)] for label in frame.index}
     trained = [second for times in seconds.values() for second in times]
     undecided = frame[frame["verdict"] == "undecided"]
     if undecided.empty or result.evidence is None:
@@ -403,8 +399,7 @@ def _base_sentence(result: StudyResult, seconds: dict[str, list[float]]) -> list
 
 
 def _rising_sentence(result: StudyResult) -> list[str]:
-    histories = [record.result["history"] for runs in result.runs.values() for record in runs.values() if
-                 record.status == "ok"]  # fmt: skip
+    histories = [record.result["history"] for label in result.runs for record in result.succeeded(label)]
     rising = sum(still_rising(history) for history in histories)
     if not rising:
         return []

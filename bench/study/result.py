@@ -170,6 +170,10 @@ class StudyResult:
         predictions = {label: unpack_array(panels["predictions"]) for label, panels in shown.items()}
         return Panels(run[1], next(iter(shown.values()))["indices"], predictions)
 
+    def succeeded(self, label: str) -> list[Record]:
+        """The trainings of a variant that did not fail, by seed and fold."""
+        return [record for record in self.runs[label].values() if record.status == "ok"]
+
     def pooled(self, label: str) -> np.ndarray | None:
         """One matrix over all test tiles and seeds; None without a training."""
         found = list(self.confusions(label).values())

@@ -5,7 +5,7 @@ ARAS400k protocol); the mean of per-image scores is another number and is not of
 matrix.
 
 What 0/0 means here, in words: a class that neither truth nor prediction has is left out of every mean, its scores
-are not a number, and `Scores.absent` names it. A class that only one of the two has scores 0.
+are not a number. A class that only one of the two has scores 0.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.errors import BenchError
+from bench.stats.pooled import class_counts, class_f1, class_iou, macro_f1, macro_iou
 
 Labels = UInt8[Tensor, "n h w"] | UInt8[np.ndarray, "n h w"]
 
@@ -25,24 +26,15 @@ Labels = UInt8[Tensor, "n h w"] | UInt8[np.ndarray, "n h w"]
 class Scores:
     """What one pooled confusion matrix says; shares in 0..1, arrays with one value a class.
 
-    F1 = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN), precision = TP / (TP + FP), recall = TP / (TP + FN),
-    accuracy = correct pixels / all pixels. Means run over the classes that truth or prediction has.
+    F1 = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN), accuracy = correct pixels / all pixels. Means run over the
+    classes that truth or prediction has; F1 and IoU of the others are not a number.
     """
 
     macro_f1: float
     macro_iou: float
     accuracy: float
     f1: Float[np.ndarray, " c"]
-    """not a number where the class is absent from truth and prediction; the same for `iou`"""
     iou: Float[np.ndarray, " c"]
-    precision: Float[np.ndarray, " c"]
-    """0 for a class of the truth that is never predicted"""
-    recall: Float[np.ndarray, " c"]
-    """0 for a predicted class that the truth does not have"""
-    support: Int64[np.ndarray, " c"]
-    """pixels of the truth"""
-    absent: tuple[int, ...]
-    """classes that neither truth nor prediction has: left out of the means"""
 
 
 def scores(matrix: Int64[np.ndarray, "c c"]) -> Scores:
@@ -53,32 +45,9 @@ def scores(matrix: Int64[np.ndarray, "c c"]) -> Scores:
     """
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise BenchError(f"A confusion matrix must be square (classes x classes); this one is {matrix.shape}.")
-    hit = np.diagonal(matrix).astype(np.int64)
-    truth, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-    either = truth + predicted - hit
-    f1, iou = _ratio(2 * hit, truth + predicted, either), _ratio(hit, either, either)
-    return Scores(
-        macro_f1=_mean(f1),
-        macro_iou=_mean(iou),
-        accuracy=float(hit.sum() / matrix.sum()) if matrix.any() else float("nan"),
-        f1=f1,
-        iou=iou,
-        precision=_ratio(hit, predicted, either),
-        recall=_ratio(hit, truth, either),
-        support=truth,
-        absent=tuple(int(k) for k in np.flatnonzero(either == 0)),
-    )
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray, either: np.ndarray) -> Float[np.ndarray, " c"]:
-    """part / whole; 0 where the whole is 0 but the class is somewhere, not a number where it is nowhere."""
-    share = part / np.maximum(whole, 1)
-    return np.where(either > 0, share, np.nan)
-
-
-def _mean(values: Float[np.ndarray, " c"]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    counts = class_counts(matrix)
+    accuracy = float(np.trace(matrix) / matrix.sum()) if matrix.any() else float("nan")
+    return Scores(float(macro_f1(counts)), float(macro_iou(counts)), accuracy, class_f1(counts), class_iou(counts))
 
 
 def confusion(

@@ -19,9 +19,9 @@ from bench.report.figures.style import (
     PAPER,
     SMALL,
     WIDTH,
-    axes,
     heading,
     legend_rows,
+    row_axes,
     rule,
     save,
     sheet,
@@ -69,8 +69,8 @@ def _draw_counts(counts: pd.DataFrame, stem: Path) -> list[Path]:
             for verdict, (colour, marker) in SIGNS.items()
         ]
         legend_rows(figure, handles)
-        ax = axes(figure, left=2.0, right=1.5, top=_HEAD, bottom=_FOOT)
-        _prepare_counts(ax, len(groups))
+        ax = row_axes(figure, len(groups), left=2.0, right=1.5, top=_HEAD, bottom=_FOOT)
+        _prepare_counts(ax)
         for y, (paper, metric, rows) in enumerate(groups):
             first = y == 0 or groups[y - 1][0] != paper
             _strip(ax, y, paper if first else "", metric, rows)
@@ -78,17 +78,13 @@ def _draw_counts(counts: pd.DataFrame, stem: Path) -> list[Path]:
         return save(figure, stem, [note])
 
 
-def _prepare_counts(ax: Axes, groups: int) -> None:
+def _prepare_counts(ax: Axes) -> None:
     ax.set_xscale("symlog", linthresh=_LIMIT, linscale=0.35)
     ax.set_xlim(-60, 60)
     ticks = [-10, -1, -0.1, 0, 0.1, 1, 10]
     ax.set_xticks(ticks, [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks])
     ax.minorticks_off()
     ax.set_xlabel("published − ours (%)")
-    ax.set_ylim(groups - 0.5, -0.5)
-    ax.tick_params(axis="y", left=False, labelleft=False)
-    ax.spines["left"].set_visible(False)
-    ax.grid(visible=False, axis="y")
     ax.axvline(0, color=INK, lw=1.0, zorder=1)
 
 
@@ -114,14 +110,12 @@ def _draw_rates(rates: pd.DataFrame, stem: Path) -> list[Path]:
     rows = rates.sort_values("share", ascending=False).to_dict("records")
     with sheet(WIDTH, _HEAD + _FOOT + _ROW * len(rows)) as figure:
         heading(figure, "Share of the device's peak that the published rates need")
-        ax = axes(figure, left=_LEFT, right=_RIGHT, top=0.5, bottom=_FOOT)
+        ax = row_axes(figure, len(rows), left=_LEFT, right=_RIGHT, top=0.5, bottom=_FOOT)
+        ax.spines["left"].set_visible(True)
         shares = [100 * row["share"] for row in rows]
         ax.set_xscale("log")
         ax.set_xlim(min(shares) / 1.6, max(max(shares), 100) * 1.6)
-        ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.tick_params(axis="y", left=False, labelleft=False)
-        ax.grid(visible=False, axis="y")
         ax.set_xlabel("share of the data sheet's peak (%)")
         ax.axvspan(100, ax.get_xlim()[1], color=BAD, alpha=0.10, lw=0)
         ax.axvline(100, color=BAD, lw=1.2)

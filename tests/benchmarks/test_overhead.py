@@ -39,12 +39,6 @@ def test_static_figures_of_the_registry(benchmark, tmp_path):
     assert [outcome.cell.label for outcome in outcomes if outcome.status == "failed"] == []
 
 
-def test_records_as_a_frame(benchmark, tmp_path):
-    store = RecordStore(tmp_path)
-    run_cells(cells(), store, environment={}, console=QUIET)
-    benchmark.pedantic(store.frame, rounds=5)
-
-
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_search_of_sixteen_trials(benchmark, tmp_path, sampler):
     """Trials that train nothing: all of it is overhead. Divide by sixteen."""

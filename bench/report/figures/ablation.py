@@ -21,9 +21,9 @@ from bench.report.figures.style import (
     NEUTRAL,
     PAPER,
     WIDTH,
-    axes,
     heading,
     legend_rows,
+    row_axes,
     rule,
     save,
     sheet,
@@ -82,8 +82,8 @@ def draw_ablation(
     with sheet(WIDTH, 1.5 + _ROW * max(len(lines), 2)) as figure:
         heading(figure, title or "Effect of each change on macro F1")
         _legend(figure, frame)
-        ax = axes(figure, left=_PLOT[0], right=WIDTH - _PLOT[1], top=0.92, bottom=0.55)
-        _prepare(ax, frame, lines, base)
+        ax = row_axes(figure, len(lines), left=_PLOT[0], right=WIDTH - _PLOT[1], top=0.92, bottom=0.55)
+        _prepare(ax, frame, base)
         if delta is not None:
             ax.axvspan(-100 * delta, 100 * delta, color=GREY, alpha=0.13, lw=0, zorder=0)
         for y, line in enumerate(lines):
@@ -124,13 +124,9 @@ def _legend(figure: Figure, frame: pd.DataFrame) -> None:
     legend_rows(figure, handles)
 
 
-def _prepare(ax: Axes, frame: pd.DataFrame, lines: list[Line], base: str) -> None:
+def _prepare(ax: Axes, frame: pd.DataFrame, base: str) -> None:
     """Limits, the line of no effect, column headers."""
     ax.set_xlim(*_limits(frame))
-    ax.set_ylim(max(len(lines), 1) - 0.5, -0.5)
-    ax.tick_params(axis="y", left=False, labelleft=False)
-    ax.spines["left"].set_visible(False)
-    ax.grid(visible=False, axis="y")
     ax.axvline(0, color=INK, lw=1.0, zorder=2)
     ax.set_xlabel(f"Difference in macro F1 to {base or 'the base'} (points)   better →")
     for key in _present(frame):

@@ -11,8 +11,8 @@ from bench.report.figures.style import (
     MARGIN,
     NEUTRAL,
     WIDTH,
-    axes,
     heading,
+    row_axes,
     rule,
     save,
     sheet,
@@ -40,12 +40,8 @@ def draw_halving(rungs: pd.DataFrame, stem: Path, *, title: str = "", note: str 
     left, right = 2.3, 1.6
     with sheet(WIDTH, 1.3 + _ROW * len(judged)) as figure:
         heading(figure, title or "How well each rung ranks candidates as the last one does")
-        ax = axes(figure, left=left, right=right, top=0.75, bottom=0.55)
-        ax.set_ylim(len(judged) - 0.5, -0.5)
+        ax = row_axes(figure, len(judged), left=left, right=right, top=0.75, bottom=0.55)
         ax.set_xlim(min(-0.25, judged["low"].min() - 0.05), 1.05)
-        ax.set_yticks([])
-        ax.spines["left"].set_visible(False)
-        ax.grid(visible=False, axis="y")
         ax.axvline(0, color=GREY, lw=1.0, zorder=1)
         ax.set_xlabel("Kendall's τ against the last rung   better →")
         table_text(ax, MARGIN, -0.9, "ranked by", color=GREY)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from bench.data.classes import NO_CLASS
 from bench.errors import BenchError
 from bench.report.figures.fonts import drawn_names
 from bench.report.figures.style import (
@@ -29,7 +30,6 @@ from bench.report.figures.style import (
 if TYPE_CHECKING:
     from bench.data import Classes
 
-_IGNORED = (214, 219, 225)
 _GAP = 0.06  # inches between panels
 _UNDER = 0.2  # inches beneath a panel, for its score
 _NARROWEST = 1.25  # inches: more columns make the figure wider, not the panels smaller
@@ -104,7 +104,7 @@ def _legend(truths: np.ndarray, classes: "Classes") -> list[Patch]:
         for colour, name in zip(colours, drawn_names(classes.names), strict=True)
     ]
     if _ignored(truths, classes).any():
-        handles.append(Patch(facecolor=_unit(_IGNORED), edgecolor=GREY, lw=0.4, hatch="////", label="not labelled"))
+        handles.append(Patch(facecolor=_unit(NO_CLASS), edgecolor=GREY, lw=0.4, hatch="////", label="not labelled"))
     return handles
 
 
@@ -124,18 +124,11 @@ def _fill(
     if j == 0:
         ax.imshow(image)
     elif j == 1:
-        ax.imshow(_coloured(truth, classes), interpolation="nearest")
+        ax.imshow(classes.palette[truth], interpolation="nearest")
         _hatch(ax, _ignored(truth, classes))
     else:
-        ax.imshow(_coloured(maps[j - 2], classes), interpolation="nearest")
+        ax.imshow(classes.palette[maps[j - 2]], interpolation="nearest")
         ax.set_xlabel(_right(truth, maps[j - 2], classes), fontsize=SMALL - 0.5, color=GREY, labelpad=2)
-
-
-def _coloured(mask: np.ndarray, classes: "Classes") -> np.ndarray:
-    """(H, W, 3) uint8; grey where the value is no class."""
-    palette = np.full((256, 3), _IGNORED, dtype=np.uint8)
-    palette[: len(classes.colours)] = classes.colours
-    return palette[mask]
 
 
 def _hatch(ax: Axes, where: np.ndarray) -> None:

@@ -1,6 +1,5 @@
 """What a search has found, and how fast: its trials with their front and budget, its hypervolume trial by trial."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from bench.errors import BenchError
 from bench.report.columns import Column, column, is_missing, troubles
 from bench.report.figures.scatter import annotate, apply_scale, draw_staircase, printed, staircase_corners
 from bench.report.figures.style import (
@@ -82,53 +80,38 @@ def draw_search(
 
 
 def draw_hypervolume(
-    searches: Mapping[str, pd.DataFrame],
-    x: str,
-    stem: Path,
-    *,
-    reference: tuple[float, float],
-    y: str = "f1",
-    title: str = "",
-    note: str = "",
+    frame: pd.DataFrame, x: str, stem: Path, *, reference: tuple[float, float], note: str = ""
 ) -> list[Path]:
-    """Draw the hypervolume of each search after each of its trials, failed ones included.
+    """Draw how the hypervolume of F1 and a cost grew from trial to trial, with the configs that were known marked.
 
     Args:
-        searches: name -> frame as for `draw_search`.
-        x, y: keys of `bench.report.columns.COLUMNS`.
+        frame: one row a trial, in the order of the trials; see `draw_search`.
+        x: the cost, of `bench.report.columns.COLUMNS`.
         stem: path without an ending.
-        reference: (x, y) in raw units, worse than all that counts, the same for all searches and chosen before
-            them: with another one, other figures come out.
-        title, note: above and beneath the figure.
+        reference: (x, F1) in raw units, worse than all that counts, chosen before the search: with another one, other
+            figures come out.
+        note: beneath the figure.
 
     Returns:
         The figure's files.
 
     Raises:
-        BenchError: there is no search, or a column is missing.
+        BenchError: a column is missing.
     """
-    if not searches:
-        raise BenchError("There is no search to show.")
-    xc, yc = column(x), _searched(y)
-    unit = xc.style.scale * yc.style.scale
+    xc, yc, known = column(x), _searched("f1"), _known(frame)
+    trace = hypervolume_trace(frame, x, "f1", reference, xc.better or "low", yc.better or "high")
+    trace *= xc.style.scale * yc.style.scale
     with sheet(WIDTH, 3.4) as figure:
-        heading(figure, title or "Hypervolume by trial")
-        ax = axes(figure, left=0.85, right=0.2, top=0.75 if len(searches) > 1 else 0.5, bottom=0.55)
-        for i, frame in enumerate(searches.values()):
-            trace = unit * hypervolume_trace(frame, x, y, reference, xc.better or "low", yc.better or "high")
-            ax.step(np.arange(1, len(trace) + 1), trace, where="post", color=SIGNS[i % 7][0], lw=1.6)
-            _mark_known(ax, trace, _known(frame))
+        heading(figure, "Hypervolume by trial")
+        ax = axes(figure, left=0.85, right=0.2, top=0.5, bottom=0.55)
+        ax.step(np.arange(1, len(trace) + 1), trace, where="post", color=SIGNS[0][0], lw=1.6)
+        ax.plot(np.flatnonzero(known) + 1, trace[known], "*", color=_KNOWN, ms=9, mec=PAPER, mew=0.7, zorder=5)
         ax.set_xlabel("Trials")
         ax.set_ylabel(f"Hypervolume ({yc.style.unit} × {xc.style.unit})   better →")
         ax.set_ylim(bottom=0)
         ax.set_xlim(left=0)
-        if len(searches) > 1:
-            legend_rows(
-                figure, [Line2D([], [], color=SIGNS[i % 7][0], lw=1.6, label=n) for i, n in enumerate(searches)]
-            )
         corner = f"{xc.title} {xc.style.text(reference[0])}, {yc.title} {yc.style.text(reference[1])}"
-        known = any(_known(frame).any() for frame in searches.values())
-        orange = "Orange: configs that were known before." if known else ""
+        orange = "Orange: configs that were known before." if known.any() else ""
         return save(figure, stem, [note, f"Reference point: {corner}. {orange}"])
 
 
@@ -204,11 +187,6 @@ def _name(frame: pd.DataFrame, i: int) -> str:
     """The known config's own name where it has one."""
     known = frame["known"].iloc[i] if "known" in frame.columns else None
     return known if isinstance(known, str) and known else str(frame["variant"].iloc[i])
-
-
-def _mark_known(ax: Axes, trace: np.ndarray, known: np.ndarray) -> None:
-    where = np.flatnonzero(known)
-    ax.plot(where + 1, trace[where], "*", color=_KNOWN, ms=9, mec=PAPER, mew=0.7, zorder=5)
 
 
 def _failures(frame: pd.DataFrame) -> str:

@@ -23,6 +23,7 @@ from bench.report.figures.style import (
     bare,
     heading,
     legend_rows,
+    row_axes,
     rule,
     save,
     sheet,
@@ -148,12 +149,8 @@ def draw_importance(found: pd.DataFrame, stem: Path, *, title: str = "", note: s
     left, right = 1.9, 2.4
     with sheet(WIDTH, 1.25 + _ROW * len(found)) as figure:
         heading(figure, title or "What F1 depended on")
-        ax = axes(figure, left=left, right=right, top=0.72, bottom=0.53)
-        ax.set_ylim(len(found) - 0.5, -0.5)
+        ax = row_axes(figure, len(found), left=left, right=right, top=0.72, bottom=0.53)
         ax.set_xlim(0, max(100 * found["high"].max() * 1.05, 10))
-        ax.set_yticks([])
-        ax.spines["left"].set_visible(False)
-        ax.grid(visible=False, axis="y")
         ax.set_xlabel("Share of the variance of F1's ranks (%)")
         _head(ax, MARGIN, "field")
         _head(ax, WIDTH - right + 0.2, "trend, best value")

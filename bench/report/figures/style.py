@@ -125,6 +125,16 @@ def axes(figure: Figure, left: float, right: float, top: float, bottom: float) -
     return figure.add_axes(box)
 
 
+def row_axes(figure: Figure, rows: int, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Axes beside a table, margins in inches: a row for each of its lines, the first on top; no scale of y."""
+    ax = axes(figure, left, right, top, bottom)
+    ax.set_ylim(max(rows, 1) - 0.5, -0.5)
+    ax.tick_params(axis="y", left=False, labelleft=False)
+    ax.spines["left"].set_visible(False)
+    ax.grid(visible=False, axis="y")
+    return ax
+
+
 def figure_of(ax: Axes) -> Figure:
     """The sheet that axes stand on."""
     found = ax.get_figure(root=True)
