@@ -6,8 +6,8 @@ is imported only here and above, so that the engine itself stays light.
 
 from bench.engine.distributed.loop import WorkLoop, note
 from bench.engine.distributed.storage import (
-    SQLITE,
     REASON,
+    SQLITE,
     WORKER,
     Heartbeat,
     experimental,
