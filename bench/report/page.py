@@ -29,7 +29,7 @@ EFFECT_KEYS = (
 VERDICT_KEYS = ("base", "effect", "effect_low", "effect_high", "verdict", "scenes_verdict")
 TEXTS = ("status", "reason")
 NOT_IN_TABLE = ("effect", "seeds_needed", "delta_params", "delta_macs")
-NOT_ON_AXES = ("effect", "seeds", "seeds_needed", "best_batch", "delta_params", "delta_macs")
+NOT_ON_AXES = ("effect", "int8_effect", "seeds", "seeds_needed", "best_batch", "delta_params", "delta_macs")
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def float_operators(compiled: Any) -> dict[str, int]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the libraries' own progress and notes."""
-    loggers = [logging.getLogger(name) for name in ("nncf", "root", "onnxruntime")]
+    loggers = [logging.getLogger(name) for name in ("nncf", "root", "onnxruntime", "torch.utils.cpp_extension")]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -89,11 +89,9 @@ class DeployedRun:
 
     def quickest(self, variant: str, precision: str) -> tuple[str, str] | None:
         """Runtime and `run_label` of the lowest latency; None if none ran."""
-        labels = {runtime: run_label(variant, runtime, precision) for runtime in RUNTIMES[precision]}
-        ran = [
-            (self.speeds[label]["latency_ms"], name, label) for name, label in labels.items() if label in self.speeds
-        ]
-        return min(ran)[1:] if ran else None
+        labels = [(runtime, run_label(variant, runtime, precision)) for runtime in RUNTIMES[precision]]
+        ran = [one for one in labels if one[1] in self.speeds]
+        return min(ran, key=lambda one: self.speeds[one[1]]["latency_ms"], default=None)
 
     def speedup(self, variant: str, precision: str, base: str, base_precision: str) -> Median | None:
         """The base's latency over the variant's, each in its quickest runtime; None where one did not run."""

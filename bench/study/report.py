@@ -272,8 +272,8 @@ def _best_sentence(result: StudyResult, frame: pd.DataFrame) -> list[str]:
 
     best = frame.loc[frame["f1"].idxmax()]
     sentences = [f"Highest macro F1: {best['variant']}, {_percent(best)}."]
-    for cost in ("params", "macs", "latency_ms"):
-        if not frame[cost].map(is_missing).any():
+    for cost in ("params", "macs", "latency_ms", "deployed_fp32_ms"):
+        if cost in frame and not frame[cost].map(is_missing).any():
             front = frame[pareto_front(frame, cost, "f1")].sort_values(cost)["variant"]
             sentences.append(f"On the front of F1 against {COLUMNS[cost].header}: {', '.join(front)}.")
     return sentences

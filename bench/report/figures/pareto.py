@@ -26,7 +26,7 @@ from bench.report.figures.style import (
 )
 from bench.stats.pareto import pareto_front
 
-COSTS = ("params", "macs", "storage_bytes", "latency_ms", "throughput", "activations")
+COSTS = ("params", "macs", "storage_bytes", "latency_ms", "deployed_fp32_ms", "throughput", "activations")
 _CAUTION = "The front is that of the point estimates: where intervals overlap, the order is not settled."
 NAMED = 8  # variants that are not drawn are named up to so many of one reason
 _FEWEST = 6  # points that say what a usual score is
