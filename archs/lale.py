@@ -86,13 +86,13 @@ class LALEConfig:
     @staticmethod
     def search_space() -> SearchSpace:
         """What a search may change (see `archs.searchable`)."""
-        from archs.lale_space import SPACE
+        from archs.lale_search import SPACE
 
         return SPACE
 
     def closed_form_cost(self, size: tuple[int, int], num_classes: int, in_channels: int) -> ClosedFormCost:
         """Parameters and MACs for one image of `size`, without building anything."""
-        from archs.lale_cost import lale_cost
+        from archs.lale_search import lale_cost
 
         return lale_cost(self, size, num_classes, in_channels)
 

@@ -26,7 +26,7 @@ from bench.report.tables import write_tables
 from bench.search.report import FILE as SEARCH
 from bench.search.report import final_name, is_search, load_search
 from bench.study import Report, load_results, write_report
-from bench.study.manifest import FILE as STUDY
+from bench.study.protocol import FILE as STUDY
 from bench.study.report import describe, findings
 from bench.study.result import result_of
 

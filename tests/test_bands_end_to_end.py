@@ -36,7 +36,7 @@ STUDY = VariantStudy(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Tiles of 32 px in ten thousandths of reflectance: noise in eleven bands, land and water in one."""
-    from bench.data.geotiff import write_raster
+    from bench.data.pixels import write_raster
 
     place, rng = tmp_path_factory.mktemp("bands"), np.random.default_rng(0)
     from PIL import Image

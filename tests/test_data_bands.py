@@ -12,7 +12,7 @@ from PIL import Image
 from bench.data import RGB, open_data
 from bench.data.bands import BandSpec, measure_bands, pictures
 from bench.data.check import check_folder
-from bench.data.geotiff import write_raster
+from bench.data.pixels import write_raster
 from bench.data.tiling import tile_folder
 from bench.errors import BenchError
 

@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from bench.data import ARAS400K_CLASSES, Classes, open_data
+from bench.data.classes import Table
 from bench.data.masks import MaskReader
 from bench.data.pixels import read_image, read_stored_mask
-from bench.data.table import Table
 from bench.errors import BenchError
 
 CLASSES = Classes(("Land", "Sea", "Road"), ((200, 180, 90), (0, 0, 255), (40, 40, 40)), 255, ((0, 0, 0),))

@@ -15,9 +15,8 @@ from tilefolder import COUNTS, ROWS, SIDE, coded, image_of, mask_of, save, write
 from bench.data import open_data
 from bench.data.cache import SplitCache
 from bench.data.check import check_folder
-from bench.data.classes import Classes, MaskValues
+from bench.data.classes import Classes, MaskValues, Table
 from bench.data.masks import MaskReader
-from bench.data.table import Table
 from bench.data.tiling import tile_folder
 from bench.errors import BenchError
 

@@ -9,7 +9,7 @@ import pytest
 from bench.cli.app import run
 from bench.records.upgrade import upgrade_folder
 from bench.study.former import upgrade_manifests
-from bench.study.manifest import load_manifest
+from bench.study.protocol import load_manifest
 
 RESULTS = Path(__file__).parents[1] / "results"
 DPT = "smp/dpt-maxvit_tiny_tf_224"

@@ -19,8 +19,7 @@ from bench.cli.app import run
 from bench.data import open_data
 from bench.data.check import check_folder
 from bench.data.importers import IMPORTERS, import_data
-from bench.data.importers.archives import source_files, unpack
-from bench.data.importers.download import fetch
+from bench.data.importers.archives import fetch, source_files, unpack
 from bench.data.importers.layout import Download
 from bench.errors import BenchError
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from bench.training.loss import cross_entropy, dice_loss, make_loss
+from bench.training.loop import cross_entropy, dice_loss, make_loss
 from bench.training.recipe import Recipe
 
 IGNORED = 255

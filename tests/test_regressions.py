@@ -79,7 +79,7 @@ class TestMisreadTiles:
     def test_further_bands_of_a_tiff_were_dropped(self, tmp_path, bands):
         """The first three were taken as red, green and blue."""
         pytest.importorskip("rasterio")
-        from bench.data.geotiff import write_raster
+        from bench.data.pixels import write_raster
 
         folder = write_tiles(tmp_path)
         path = folder / "train" / "images" / "t0.png"

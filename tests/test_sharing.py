@@ -21,7 +21,7 @@ from bench.engine.distributed.storage import is_locked, is_outage, server_url
 from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.study import Setting, plan_study
-from bench.study.manifest import Manifest
+from bench.study.protocol import Manifest
 from bench.study.run import StudyPlan
 from bench.study.sharing import _Shared, pack_record, share_study, unpack_record
 

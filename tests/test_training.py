@@ -17,7 +17,7 @@ from bench.data.dataset import DataSet, Split
 from bench.errors import BenchError
 from bench.training.baseline import colour_baseline, majority_baseline
 from bench.training.evaluate import NonFiniteError, predict
-from bench.training.initial import initial_network
+from bench.training.loop import initial_network
 from bench.training.metrics import confusion, scores
 from bench.training.recipe import RECIPES, Recipe, learning_rate, plateaus, recipe_named, should_stop, still_rising
 from bench.training.tiles import HeldTiles, HostTiles, seed_everything

@@ -5,6 +5,7 @@ import re
 import torch
 
 from archs.lemevit import LeMeViTConfig
+from archs.official import spelled
 
 # Counters of batches seen: official files hold them, and no network of ours reads them.
 DROPPABLE = re.compile(r"\.num_batches_tracked$")
@@ -38,10 +39,4 @@ def official_key_map(config: LeMeViTConfig) -> dict[str, str]:
     """
     with torch.device("meta"):
         ours = config.build_classifier(num_classes=1000, in_channels=3).state_dict()
-    return {_official_name(name): name for name in ours if not DROPPABLE.search(name)}
-
-
-def _official_name(name: str) -> str:
-    for ours, official in SPELLING:
-        name = re.sub(ours, official, name)
-    return name
+    return spelled(ours, SPELLING, DROPPABLE)

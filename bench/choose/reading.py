@@ -22,7 +22,7 @@ from bench.records.canonical import canonical_json
 from bench.report.columns import is_missing
 from bench.study import Results, load_results
 from bench.study.layout import static_label, train_label
-from bench.study.manifest import FILE
+from bench.study.protocol import FILE
 from bench.study.result import StudyResult, result_of
 from bench.study.run import RECORDS
 

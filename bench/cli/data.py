@@ -187,7 +187,7 @@ def get(
     ] = None,
 ) -> None:
     """Fetch a data set's archives from its authors; stopped, the same command goes on. Checksums must fit."""
-    from bench.data.importers.download import fetch
+    from bench.data.importers.archives import fetch
 
     found = _importer(kind)
     if not found.downloads:

@@ -89,7 +89,7 @@ def sections(folders: list[Path], data: Sequence[str]) -> Sections:
 def _expanded(folders: list[Path]) -> Iterator[Path]:
     """Each folder that holds a study or a search, in the order given, none twice."""
     from bench.search.report import is_search
-    from bench.study.manifest import FILE
+    from bench.study.protocol import FILE
 
     seen = set()
     for folder in folders:

@@ -77,7 +77,7 @@ def train(
     from bench.records.fingerprint import network_fingerprint
     from bench.training.checkpoint import save_weights
     from bench.training.curves import CURVES, require_tracker
-    from bench.training.initial import initial_network
+    from bench.training.loop import initial_network
     from bench.training.metrics import scores
     from bench.training.trained import describe_training
     from bench.training.trainer import train as train_model

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 
 from bench.data.bands import RGB, Band
-from bench.data.classes import Classes
+from bench.data.classes import Classes, Table, read_table
 from bench.data.dataset import SPLITS, Progress, TileReport, class_counts, tile_digest
 from bench.data.folder import THREADS, TileFiles, files_by_name, open_folder, read_tile, unmatched
 from bench.data.masks import MaskReader, Stored, UnknownStored
 from bench.data.pixels import FileError
 from bench.data.problems import Problem, Severity, label_problems
 from bench.data.scenes import read_manifest, scene_finder, scenes_of, scope_of
-from bench.data.table import Table, read_table
 from bench.errors import BenchError
 
 NEARLY_ALL = 0.95

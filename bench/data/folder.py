@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.data.bands import Band, BandSpec, is_rgb, measure_bands, rgb_bands
 from bench.data.cache import SplitCache, decode
+from bench.data.classes import Table, read_table
 from bench.data.dataset import (
     MEMORY_LIMIT,
     DataSet,
@@ -29,7 +30,6 @@ from bench.data.dataset import (
 from bench.data.masks import MaskReader
 from bench.data.pixels import SUFFIXES, FileError, read_image
 from bench.data.scenes import SceneOf, scene_finder, scenes_of
-from bench.data.table import Table, read_table
 from bench.errors import BenchError
 
 THREADS = 4

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.classes import EXAMPLE
+from bench.data.classes import EXAMPLE, Table
 from bench.data.pixels import FileError, read_stored_mask
-from bench.data.table import Table
 
 Stored = int | tuple[int, ...]
 _BYTES = np.arange(256)[None]

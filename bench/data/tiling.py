@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.data.classes import Classes
+from bench.data.classes import Classes, Table, read_table
 from bench.data.dataset import SPLITS, Progress, TileReport
 from bench.data.folder import TileFiles, files_by_name, read_tile, unmatched
-from bench.data.geotiff import write_raster
 from bench.data.masks import MaskReader
+from bench.data.pixels import write_raster
 from bench.data.scenes import by_folder, by_rule
-from bench.data.table import Table, read_table
 from bench.errors import BenchError
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from bench.engine.cells import Cell, CellContext, Outcome, StudyInterrupted
+from bench.engine.cells import Cell, CellContext, Outcome, StudyInterrupted, seconds_per_cost
 from bench.engine.display import Display
 from bench.engine.failures import describe, found_no_memory, free_memory, is_full_disk
 from bench.engine.helpers import Helpers, Teller
-from bench.engine.planning import seconds_per_cost
 from bench.errors import BenchError
 from bench.records import Record, RecordStore, plain_json, private_parts
 

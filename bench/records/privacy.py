@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.records.arrays import is_packed
+from bench.records.canonical import is_packed
 
 PRIVATE_FIELDS = frozenset(
     {"host", "hostname", "host_name", "fqdn", "user", "username", "user_name", "login", "home", "cwd"}

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import UInt8
 
-from bench.data.geotiff import require_rasterio
+from bench.data.pixels import require_rasterio
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 from bench.scenes.source import CACHE_BYTES, Georeference

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from archs.errors import first_line
-from bench.data.geotiff import require_rasterio
+from bench.data.pixels import require_rasterio
 from bench.errors import BenchError
 
 GEO_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2"})

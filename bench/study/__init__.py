@@ -5,8 +5,7 @@ A study is a question, what is to be measured for it, and a report of the record
 """
 
 from bench.study.declare import Instrument, Variant, VariantStudy
-from bench.study.manifest import Manifest, load_manifest
-from bench.study.protocol import Layout, Report, Results, Setting, Study
+from bench.study.protocol import Layout, Manifest, Report, Results, Setting, Study, load_manifest
 from bench.study.run import StudyPlan, load_results, plan_from_manifest, plan_study, run_study, write_report
 
 __all__ = [

@@ -18,7 +18,7 @@ from bench.counting.macs import count_macs, count_params
 from bench.errors import BenchError
 from bench.records import Record, RecordStore, private_parts, unpack_array
 from bench.report.columns import is_missing
-from bench.study.manifest import FILE
+from bench.study.protocol import FILE
 from bench.study.result import result_of
 from bench.study.run import RECORDS, load_results
 from bench.training.metrics import scores

@@ -7,8 +7,7 @@ from typing import Any
 
 from bench.records.upgrade import Upgraded, keep_copy
 from bench.study.layout import speed_label, static_label, train_label
-from bench.study.manifest import FILE, Manifest
-from bench.study.protocol import Setting
+from bench.study.protocol import FILE, Manifest, Setting
 
 SURVEY_FILE = "survey.json"
 

@@ -12,8 +12,7 @@ from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.records.environment import environment
 from bench.study.declare import VariantStudy
-from bench.study.manifest import FILE, Manifest, load_manifest
-from bench.study.protocol import WEIGHTS, Report, Results, Setting, Study
+from bench.study.protocol import FILE, WEIGHTS, Manifest, Report, Results, Setting, Study, load_manifest
 from bench.study.report import report_variants
 from bench.training.curves import CURVES, curves_folder, write_history
 

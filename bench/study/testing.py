@@ -21,8 +21,7 @@ from rich.console import Console
 
 from bench.records import Record, private_parts
 from bench.report.columns import is_missing
-from bench.study.manifest import load_manifest
-from bench.study.protocol import Report, Results, Setting, Study
+from bench.study.protocol import Report, Results, Setting, Study, load_manifest
 from bench.study.run import StudyPlan, plan_from_manifest, plan_study, run_study, write_report
 
 REASON = "it failed on purpose"

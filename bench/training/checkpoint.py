@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.errors import BenchError
@@ -88,13 +88,12 @@ def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
     path = folder / CHECKPOINT
     if not path.exists():
         return None
-    state = _read_state(path)
+    state, tensors = _read(path)
     if state.run != run:
         raise BenchError(
             f"The checkpoint {path} is of another run (its architecture, recipe, data, seed or starting weights "
             "differ); give another folder, as --out, or delete this checkpoint."
         )
-    tensors = _read_tensors(path)
     weights = {name.removeprefix("weights/"): v for name, v in tensors.items() if name.startswith("weights/")}
     check_fit(model, weights, path)
     model.load_state_dict(weights)
@@ -143,21 +142,13 @@ def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
-def _read_state(path: Path) -> TrainState:
+def _read(path: Path) -> tuple[TrainState, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return TrainState(**json.loads((file.metadata() or {})["state"]))
+            state = TrainState(**json.loads((file.metadata() or {})["state"]))
+            return state, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BenchError(f"The checkpoint {path} cannot be read ({error}); delete it to start anew.") from error
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise BenchError(f"There is no weights file {path}; give the path of a .safetensors file.") from error
-    except (SafetensorError, OSError) as error:
-        raise BenchError(f"{path} is no readable safetensors file ({error}); give one saved by this tool.") from error
 
 
 def _drop_older_best(folder: Path, step: int) -> None:

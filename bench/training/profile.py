@@ -9,9 +9,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from archs import ArchConfig
 from bench.data import DataSet
 from bench.training.evaluate import evaluate
-from bench.training.initial import initial_network
-from bench.training.loop import descend, training_batch
-from bench.training.loss import make_loss
+from bench.training.loop import descend, initial_network, make_loss, training_batch
 from bench.training.metrics import boundary_confusion
 from bench.training.recipe import Recipe
 from bench.training.tiles import place_tiles

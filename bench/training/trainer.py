@@ -28,9 +28,7 @@ from bench.training.checkpoint import (
 )
 from bench.training.curves import Curves
 from bench.training.evaluate import NonFiniteError, evaluate, evaluate_with_boundaries
-from bench.training.initial import initial_network
-from bench.training.loop import LossWatch, descend, seed_step, set_rate, training_batch
-from bench.training.loss import make_loss
+from bench.training.loop import LossWatch, descend, initial_network, make_loss, seed_step, set_rate, training_batch
 from bench.training.metrics import scores
 from bench.training.recipe import Recipe, learning_rate, should_stop
 from bench.training.tiles import place_tiles

@@ -23,8 +23,7 @@ from bench.engine import helpers, run_cells
 from bench.records import RecordStore
 from bench.records.environment import environment, usable_cores
 from bench.training.cells import train_cell
-from bench.training.loop import descend, training_batch
-from bench.training.loss import make_loss
+from bench.training.loop import descend, make_loss, training_batch
 from bench.training.recipe import RECIPES
 from bench.training.tiles import place_tiles
 

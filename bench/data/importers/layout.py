@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.classes import Classes, MaskValues
+from bench.data.classes import Classes, MaskValues, Table
 from bench.data.dataset import SPLITS
 from bench.data.masks import MaskReader
 from bench.data.pixels import FileError, read_stored_mask
-from bench.data.table import Table
 from bench.errors import BenchError
 
 Parts = Mapping[str, str]

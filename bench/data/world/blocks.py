@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from bench.data.classes import read_table
 from bench.data.dataset import SPLITS, DataSet, Progress, Split, TileReport, assemble, split_digest, tile_digest
 from bench.data.folds import divide
-from bench.data.table import read_table
 from bench.errors import BenchError
 
 FOLDER = Path(__file__).parent
