@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 
 from torch import nn
@@ -11,6 +12,7 @@ from bench.counting import count_fvcore, count_macs, count_params, count_thop, m
 from bench.errors import BenchError
 
 Instrument = Callable[[nn.Module, tuple[int, int]], float]
+Measured = Callable[[str, tuple[int, int]], float]
 
 INSTRUMENTS: dict[str, Instrument] = {
     "params": lambda model, size: count_params(model).total,
@@ -46,27 +48,17 @@ def verify(names: Iterable[str]) -> Iterator[CheckResult]:
         entry = archs.entry(name)
         checks = sorted(entry.checks, key=lambda check: check.num_classes)
         for num_classes, group in groupby(checks, key=lambda check: check.num_classes):
-            model = archs.create(name, num_classes=num_classes).eval()
-            measured = _Measured(model)
+            measured = _instruments(archs.create(name, num_classes=num_classes).eval())
             for check in group:
                 yield _compare(name, check, measured)
 
 
-class _Measured:
+def _instruments(model: nn.Module) -> Measured:
     """Figures of one model, each measured once for each size."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self._found: dict[tuple[str, tuple[int, int]], float] = {}
-
-    def __call__(self, quantity: str, size: tuple[int, int]) -> float:
-        key = (quantity, (size[0], size[1]))
-        if key not in self._found:
-            self._found[key] = INSTRUMENTS[quantity](self.model, size)
-        return self._found[key]
+    return cache(lambda quantity, size: INSTRUMENTS[quantity](model, size))
 
 
-def _compare(name: str, check: "archs.Check", measured: _Measured) -> CheckResult:
+def _compare(name: str, check: "archs.Check", measured: Measured) -> CheckResult:
     if check.quantity not in INSTRUMENTS:
         problem = f"no instrument measures {check.quantity!r}; there are {', '.join(INSTRUMENTS)}"
         return CheckResult(name, check.quantity, check.value, None, False, check.source, problem)

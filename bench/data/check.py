@@ -7,7 +7,7 @@ Warnings are for a person to judge: repeated tiles, tiles with hardly a label, c
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bench.data.dataset import SPLITS, Progress, TileReport, class_counts, tile_
 from bench.data.folder import THREADS, TileFiles, files_by_name, open_folder, read_tile, unmatched
 from bench.data.masks import MaskReader, Stored, UnknownStored
 from bench.data.pixels import FileError
-from bench.data.problems import Problem, Severity, label_problems
+from bench.data.problems import Problem, label_problems
 from bench.data.scenes import read_manifest, scene_finder, scenes_of, scope_of
 from bench.errors import BenchError
 
@@ -93,7 +93,7 @@ def check_folder(folder: Path, progress: Progress | None = None) -> DataReport:
     if not folder.is_dir():
         raise BenchError(f"{folder} is no folder; give one that holds {{train,val,test}}/{{images,masks}}.")
     table = read_table(folder / "classes.json")
-    found = _Findings()
+    found: list[Problem] = []
     files = {split: _list(folder, split, table, found) for split in _splits(folder)}
     report = TileReport(progress, sum(map(len, files.values())), f"checking {table.name}")
     tiles = list(_read(files, MaskReader(table), found, report))
@@ -102,24 +102,14 @@ def check_folder(folder: Path, progress: Progress | None = None) -> DataReport:
     _check_empty(tiles, found)
     scenes = _check_scenes(folder, tiles, table, found)
     by_split = {split: _counts([t for t in tiles if t.split == split], table.classes) for split in files}
-    if not any(problem.kind in UNSEEN for problem in found.problems):
-        found.problems += label_problems(table.classes, {split: by_split[split] for split in SPLITS})
+    if not any(problem.kind in UNSEEN for problem in found):
+        found += label_problems(table.classes, {split: by_split[split] for split in SPLITS})
     splits = tuple(_summary(split, counts, table.classes) for split, counts in by_split.items())
     size, dtype = tiles[0].kind if tiles else (None, "")
-    checked = DataReport(table.name, splits, tuple(found.problems), size, scope=table.scope or scope_of(scenes))
+    checked = DataReport(table.name, splits, tuple(dict.fromkeys(found)), size, scope=table.scope or scope_of(scenes))
     if not checked.ok or (len(table.bands) == len(RGB) and dtype == "uint8"):
         return checked
     return replace(checked, bands=open_folder(folder, ("train",)).bands)
-
-
-@dataclass
-class _Findings:
-    problems: list[Problem] = field(default_factory=list)
-
-    def add(self, severity: Severity, kind: str, text: str) -> None:
-        problem = Problem(severity, kind, text)
-        if problem not in self.problems:  # what is true of every split is said once
-            self.problems.append(problem)
 
 
 def _splits(folder: Path) -> list[str]:
@@ -128,25 +118,24 @@ def _splits(folder: Path) -> list[str]:
     return [*SPLITS, *(name for name in extra if name not in SPLITS)]
 
 
-def _list(folder: Path, split: str, table: Table, found: _Findings) -> list[TileFiles]:
+def _list(folder: Path, split: str, table: Table, found: list[Problem]) -> list[TileFiles]:
     """The tiles of a split that have both files."""
     try:
         images = files_by_name(folder / split / "images", table.image_suffix)
         masks = files_by_name(folder / split / "masks", table.mask_suffix)
     except BenchError as error:
-        found.add("error", "missing", str(error))
+        found.append(Problem("error", "missing", str(error)))
         return []
     complaints = unmatched(images, masks, str(folder / split))
-    for complaint in complaints:
-        found.add("error", "unmatched", complaint)
+    found += [Problem("error", "unmatched", complaint) for complaint in complaints]
     both = sorted(set(images) & set(masks))
     if not both and not complaints:
-        found.add("error", "missing", f"{folder / split} holds no tile; every split needs at least one.")
+        found.append(Problem("error", "missing", f"{folder / split} holds no tile; every split needs at least one."))
     return [TileFiles(name, images[name], masks[name]) for name in both]
 
 
 def _read(
-    files: Mapping[str, list[TileFiles]], reader: MaskReader, found: _Findings, report: TileReport
+    files: Mapping[str, list[TileFiles]], reader: MaskReader, found: list[Problem], report: TileReport
 ) -> Iterator[_Tile]:
     """The readable tiles; a problem for each fault of the others, with all files that have it."""
 
@@ -173,17 +162,19 @@ def _read(
         _tell_unknown([f for f in unknown if isinstance(next(iter(f.pixels)), int) == numbers], reader, found)
 
 
-def _tell_faults(faults: Iterable[FileError], found: _Findings) -> None:
+def _tell_faults(faults: Iterable[FileError], found: list[Problem]) -> None:
     """One sentence for each fault, however many files have it."""
     alike: dict[str, list[FileError]] = defaultdict(list)
     for fault in faults:
         alike[fault.reason].append(fault)
     for reason, group in alike.items():
         if len(group) == 1:
-            found.add("error", "unreadable", str(group[0]))
+            found.append(Problem("error", "unreadable", str(group[0])))
         else:
             names = _few(fault.path.name for fault in group)
-            found.add("error", "unreadable", f"{len(group)} files in {_common(group)} ({names}): each {reason}")
+            found.append(
+                Problem("error", "unreadable", f"{len(group)} files in {_common(group)} ({names}): each {reason}")
+            )
 
 
 def _common(faults: list[FileError]) -> Path:
@@ -192,7 +183,7 @@ def _common(faults: list[FileError]) -> Path:
     return next(place for place in (first, *first.parents) if all(other.is_relative_to(place) for other in others))
 
 
-def _tell_unknown(faults: list[UnknownStored], reader: MaskReader, found: _Findings) -> None:
+def _tell_unknown(faults: list[UnknownStored], reader: MaskReader, found: list[Problem]) -> None:
     """One sentence for all values (or colours) that the class table lacks, with the most frequent of them."""
     if len(faults) < 2:
         return _tell_faults(faults, found)
@@ -208,28 +199,32 @@ def _tell_unknown(faults: list[UnknownStored], reader: MaskReader, found: _Findi
     kind = "value" if isinstance(next(iter(pixels)), int) else "colour"
     which = f"{len(pixels)} {kind}s that are" if len(pixels) > 1 else f"a {kind} that is"
     more = f" and {len(pixels) - MOST} more" if len(pixels) > MOST else ""
-    found.add(
-        "error",
-        "unknown",
-        f"{len(faults):,} masks hold {which} not in {reader.table.path}, {pixels.total():,} "
-        f"pixels in all: {', '.join(each)}{more}. The first is {faults[0].path}, which {faults[0].reason}",
+    found.append(
+        Problem(
+            "error",
+            "unknown",
+            f"{len(faults):,} masks hold {which} not in {reader.table.path}, {pixels.total():,} "
+            f"pixels in all: {', '.join(each)}{more}. The first is {faults[0].path}, which {faults[0].reason}",
+        )
     )
     return None
 
 
-def _check_kinds(tiles: list[_Tile], found: _Findings) -> None:
+def _check_kinds(tiles: list[_Tile], found: list[Problem]) -> None:
     kinds = Counter(tile.kind for tile in tiles)
     for (size, dtype), count in kinds.most_common()[1:]:
         few = _few(t.place for t in tiles if t.kind == (size, dtype))
-        found.add(
-            "error",
-            "size",
-            f"{count} tile(s) are {size[1]}x{size[0]} pixels of {dtype}, unlike the others: {few}; cut them "
-            "alike with `lale-bench data tile`.",
+        found.append(
+            Problem(
+                "error",
+                "size",
+                f"{count} tile(s) are {size[1]}x{size[0]} pixels of {dtype}, unlike the others: {few}; cut them "
+                "alike with `lale-bench data tile`.",
+            )
         )
 
 
-def _check_repeats(tiles: list[_Tile], found: _Findings) -> None:
+def _check_repeats(tiles: list[_Tile], found: list[Problem]) -> None:
     """Images whose pixels are equal: between splits a leak, within one a repetition."""
     alike: dict[bytes, list[_Tile]] = defaultdict(list)
     for tile in tiles:
@@ -237,21 +232,23 @@ def _check_repeats(tiles: list[_Tile], found: _Findings) -> None:
     for group in alike.values():
         names = _few(t.place for t in group)
         if len({tile.split for tile in group}) > 1:
-            found.add("error", "leak", f"The same image lies in several splits: {names}.")
+            found.append(Problem("error", "leak", f"The same image lies in several splits: {names}."))
         elif len(group) > 1:
-            found.add("warning", "repeated", f"{len(group)} tiles of one split have the same image: {names}.")
+            found.append(
+                Problem("warning", "repeated", f"{len(group)} tiles of one split have the same image: {names}.")
+            )
 
 
-def _check_empty(tiles: list[_Tile], found: _Findings) -> None:
+def _check_empty(tiles: list[_Tile], found: list[Problem]) -> None:
     for split in sorted({tile.split for tile in tiles}):
         empty = [t.name for t in tiles if t.split == split and t.counts[-1] >= NEARLY_ALL * t.counts.sum()]
         if empty:
             text = f"{len(empty)} tile(s) of {split} have at least {NEARLY_ALL:.0%} ignored pixels: {_few(empty)}."
-            found.add("warning", "empty", text)
+            found.append(Problem("warning", "empty", text))
 
 
 def _check_scenes(
-    folder: Path, tiles: list[_Tile], table: Table, found: _Findings
+    folder: Path, tiles: list[_Tile], table: Table, found: list[Problem]
 ) -> Mapping[str, Sequence[str]] | None:
     """Source images that feed two splits, tiles that the manifest does not list, and a rule that does not fit; the
     scenes of each split's tiles, where they are known."""
@@ -259,20 +256,24 @@ def _check_scenes(
         rows, finder = read_manifest(folder), scene_finder(folder, table.scene)
         scenes = {s: scenes_of([t.name for t in tiles if t.split == s], finder) for s in {t.split for t in tiles}}
     except BenchError as error:
-        found.add("error", "manifest", str(error))
+        found.append(Problem("error", "manifest", str(error)))
         return None
     sources = {name: row["source_image"] for name, row in rows.items() if row.get("source_image")}
     unlisted = [t.place for t in tiles if rows and t.name not in rows]
     if unlisted:
-        found.add("warning", "manifest", f"manifest.csv does not list {len(unlisted)} tile(s): {_few(unlisted)}.")
+        found.append(
+            Problem("warning", "manifest", f"manifest.csv does not list {len(unlisted)} tile(s): {_few(unlisted)}.")
+        )
     splits: dict[str, dict[str, str]] = defaultdict(dict)
     for tile in tiles:
         if tile.name in sources:
             splits[sources[tile.name]].setdefault(tile.split, tile.place)
     for source, where in splits.items():
         if len(where) > 1:
-            found.add(
-                "error", "leak", f"The source image {source} has tiles in several splits: {_few(where.values())}."
+            found.append(
+                Problem(
+                    "error", "leak", f"The source image {source} has tiles in several splits: {_few(where.values())}."
+                )
             )
     return None if finder is None else scenes
 

@@ -131,11 +131,6 @@ class Planned:
     status: Literal["ok", "failed", "missing"]
     estimate_s: float | None
 
-    @property
-    def recorded(self) -> bool:
-        """Whether there is a record, ok or failed."""
-        return self.status != "missing"
-
 
 def plan(cells: Sequence[Cell], store: RecordStore) -> list[Planned]:
     """What `run_cells` would find and do, cell by cell, without doing it.

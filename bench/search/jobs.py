@@ -44,11 +44,6 @@ class Job:
     document: Mapping[str, Any]
     left: int
 
-    @property
-    def kind(self) -> str:
-        """ "search" or "study"."""
-        return self.document["kind"]
-
 
 @dataclass(frozen=True)
 class Host:
@@ -110,7 +105,7 @@ def join(job: Job, host: Host, console: Console | None = None) -> None:
     """
     if job.document.get("version") != VERSION:
         raise BenchError(f"{job.name} was posted by another version of lale-bench: install the same one here")
-    (_join_search if job.kind == "search" else _join_study)(job, host, console)
+    (_join_search if job.document["kind"] == "search" else _join_study)(job, host, console)
 
 
 def _join_search(job: Job, host: Host, console: Console | None) -> None:
