@@ -66,11 +66,11 @@ def export(
     import archs
     from bench.speed.export import export_onnx
     from bench.training.checkpoint import load_weights
-    from bench.training.trained import weights_beside
+    from bench.training.trained import saved_config, weights_beside
 
     if onnx is None and out is None:
         raise BenchError("there is nothing to write: give --onnx FILE, --out FOLDER, or both")
-    saved = _saved_config(name)
+    saved = saved_config(name)
     source = weights or (weights_beside(saved) if saved else None)
     if source is None and not random_weights:
         raise BenchError(
@@ -93,16 +93,6 @@ def export(
         report["files"].append(str(onnx))
         report["onnx"] = {"bytes": exported.bytes, "difference": exported.difference, "agreement": exported.agreement}
     return print_json(report) if as_json else _print(report)
-
-
-def _saved_config(name: str) -> Path | None:
-    """The file of a saved config; None for a registered name."""
-    from bench.training.trained import CONFIG, committed
-
-    path = committed().get(name, Path(name))
-    if (path / CONFIG).is_file():
-        return path / CONFIG
-    return path if path.suffix == ".json" else None
 
 
 def _about(saved: Path | None, num_classes: int | None) -> dict[str, Any]:

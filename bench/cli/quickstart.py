@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.options import OUTPUT, PROGRESS, DataOption, OutOption
-from bench.cli.studying import find_study
+from bench.cli.studying import find_study, show_report
 
 if TYPE_CHECKING:
-    from bench.search.report import SearchReport
-    from bench.study import Report, VariantStudy
+    from bench.study import VariantStudy
 
 SEEDS = (0, 1, 2, 3)
 ABLATED = ("norm=batchnorm", "norm=groupnorm", "conv_stages=4")  # fixed beforehand: some differ clearly, some do not
@@ -36,13 +35,11 @@ def quickstart(data: DataOption = "world:tile=64", out: OutOption = Path("runs/q
 
     began, recipe = time.monotonic(), recipe_named("quick")
     setting = Setting(data=data, recipe=recipe, seeds=SEEDS, out=out, batches=(1, 4))
-    folders = []
     for study in (_counts(), _ablation()):
         PROGRESS.rule(study.question)
         plan = plan_study(study, setting)
         run_study(plan, console=PROGRESS)
-        _show(write_report(plan.folder, data))
-        folders.append(plan.folder)
+        show_report(write_report(plan.folder, data), plan.folder)
     budget = Budget(max_gmacs=MAX_GMACS, max_params=MAX_PARAMS)
     PROGRESS.rule(f"Which variants of {archs.DEFAULT} are better under {budget}?")
     report = run_and_report(
@@ -50,11 +47,9 @@ def quickstart(data: DataOption = "world:tile=64", out: OutOption = Path("runs/q
         SearchSetting(data=data, recipe=recipe, seeds=(SEEDS[-1] + 1,), out=out),
         console=PROGRESS,
     )
-    _show(report)
+    show_report(report, report.folder)
     PROGRESS.rule("done")
-    OUTPUT.print(f"{(time.monotonic() - began) / 60:.1f} minutes. Tables and figures:")
-    for folder in (*folders, report.folder):
-        OUTPUT.print(f"  {folder}/", markup=False)
+    OUTPUT.print(f"{(time.monotonic() - began) / 60:.1f} minutes.")
     page = write_report_page([out], out / "report.html", [data], "Quickstart")
     OUTPUT.print(f"All of it to look at in a browser: {page}", markup=False)
     OUTPUT.print("Next: lale-bench study ablation --data YOUR/TILES, or lale-bench --help.")
@@ -87,9 +82,3 @@ def _ablation() -> VariantStudy:
         question="What do norm and split point of the base bring, and where does a CNN stand?",
         figures=("ablation", "pareto", "per_class", "confusion", "panels", "curves"),
     )
-
-
-def _show(report: Report | SearchReport) -> None:
-    OUTPUT.print(report.table())
-    for sentence in report.findings:
-        OUTPUT.print(sentence)

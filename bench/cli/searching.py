@@ -25,6 +25,7 @@ from bench.cli.options import (
     print_json,
     recipe_from,
 )
+from bench.cli.studying import show_report
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def search(
         rungs=parse_rungs(halving) if halving else (),
     )
     report = run_and_report(plan, setting, console=PROGRESS)
-    _print(report, as_json)
+    show_report(report, report.folder, as_json, folder=str(report.folder))
     return None if as_json else _write_page(report, data)
 
 
@@ -193,7 +194,8 @@ def show(
     from bench.search.report import report_search
 
     if Path(where).is_dir():
-        return _print(report_search(Path(where)), as_json)
+        report = report_search(Path(where))
+        return show_report(report, report.folder, as_json, folder=str(report.folder))
     if (is_file(where) or "://" not in where) and not Path(where.removeprefix("sqlite:///")).is_file():
         raise BenchError(f"there is no search at {where}; give its folder in --out, or its storage")
     return _show_storage(where, as_json)
@@ -209,12 +211,3 @@ def _show_storage(where: str, as_json: bool) -> None:
         OUTPUT.print(progress.table())
         OUTPUT.print(progress.sentence(), highlight=False)
     return None
-
-
-def _print(report: SearchReport, as_json: bool) -> None:
-    if as_json:
-        return print_json(report.to_dict() | {"folder": str(report.folder)})
-    OUTPUT.print(report.table())
-    for sentence in report.findings:
-        OUTPUT.print(sentence, markup=False)
-    return OUTPUT.print(f"[dim]configs, tables and figures: {escape(str(report.folder))}[/]")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.options import (
@@ -281,9 +282,9 @@ def _finish(folder: Path, data: str | None, as_json: bool, study: Study | None) 
     from bench.study import write_report
 
     if is_search(folder):
-        return _show(report_search(folder, data), folder, as_json)
+        return show_report(report_search(folder, data), folder, as_json)
     report = write_report(folder, data, study=study, find=lambda source: find_again(source, folder))
-    return _show(report, folder, as_json)
+    return show_report(report, folder, as_json)
 
 
 def find_again(source: str, folder: Path) -> Study:
@@ -301,13 +302,14 @@ def find_again(source: str, folder: Path) -> Study:
     return find_study(str(found))
 
 
-def _show(report: Any, folder: Path, as_json: bool) -> None:
+def show_report(report: Any, folder: Path, as_json: bool = False, **also: Any) -> None:
+    """Table, findings and folder of a study's or a search's report; `also` is added to its JSON."""
     if as_json:
-        return print_json(report.to_dict())
+        return print_json(report.to_dict() | also)
     OUTPUT.print(report.table())
     for sentence in report.findings:
-        OUTPUT.print(sentence)
-    return OUTPUT.print(f"[dim]tables and figures: {folder}[/]")
+        OUTPUT.print(sentence, markup=False)
+    return OUTPUT.print(f"[dim]tables and figures: {escape(str(folder))}[/]")
 
 
 def _print_plan(plan: StudyPlan, as_json: bool) -> None:

@@ -158,14 +158,17 @@ def weights_beside(config: Path) -> Path | None:
     return next((file for file in beside if file.is_file()), None)
 
 
-def _config_path(network: str) -> Path:
-    known = committed()
-    if network in known:
-        return known[network] / CONFIG
-    path = Path(network)
+def saved_config(network: str) -> Path | None:
+    """The file of a saved config: of a folder or of NAME@DATA, or named itself; None for an architecture's name."""
+    path = committed().get(network, Path(network))
     if (path / CONFIG).is_file():
         return path / CONFIG
-    if path.suffix == ".json" and path.is_file():
+    return path if path.suffix == ".json" else None
+
+
+def _config_path(network: str) -> Path:
+    path, known = saved_config(network), committed()
+    if path is not None and path.is_file():
         return path
     at_hand = f" or one of {', '.join(known)}" if known else ""
     raise BenchError(
