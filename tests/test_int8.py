@@ -1,5 +1,6 @@
 """int8 within an allowed loss: which operators go back into float, and that they are the same wherever it is run."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -11,12 +12,15 @@ from tinyland import tinyland
 from torch import nn
 
 import archs
+from bench.cli.app import run
 from bench.data import DataSet
 from bench.errors import BenchError
 from bench.records.identity import changed_fields
 from bench.scenes.accuracy import PrecisionScore, accuracy_columns
 from bench.scenes.accuracy_control import macro_f1, network_within
 from bench.scenes.evaluation import evaluate_network, evaluate_trained
+from bench.speed.measure import Contender
+from bench.speed.operators import operator_times
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.quantise import read_openvino
 from bench.speed.runtimes import ModelCache
@@ -142,3 +146,50 @@ def test_operators_in_float_are_part_of_a_protocol_that_has_some():
     assert changed_fields(replace(INT8, in_float=("Add_1",)))["in_float"] == ("Add_1",)
     with pytest.raises(BenchError, match="OpenVINO's int8, not in onnxruntime int8"):
         replace(INT8, runtime="onnxruntime", in_float=("Add_1",))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_profile_shares_out_the_whole_time(runtime):
+    pytest.importorskip(runtime)
+    model = PlainConfig().build(4, 3).eval()
+    found = operator_times(Contender(model, (32, 32), SpeedProtocol(runtime=runtime, threads=1)))
+    assert sum(one.share for one in found) == pytest.approx(1)
+    assert [one.share for one in found] == sorted((one.share for one in found), reverse=True)
+    assert {one.precision for one in found} == {"fp32"}
+    assert sum(one.count for one in found if "Conv" in one.operator) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_profile_says_what_cuts_an_int8_graph(runtime):
+    pytest.importorskip("nncf")
+    images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for norm, act in (("rmsnorm", "starrelu"), ("batchrms", "relu")):
+        model = archs.create("lale-s1", widths=(8, 16, 32, 32), depths=(1, 1, 1, 1), norm=norm, act=act).eval()
+        how = replace(INT8, batch=1, runtime=runtime, threads=1)
+        times = operator_times(Contender(model, (64, 64), how, images))
+        assert sum(one.share for one in times) == pytest.approx(1)
+        found[norm] = {(one.operator, one.precision): one for one in times}
+        assert any("Conv" in operator and precision == "int8" for operator, precision in found[norm])
+    norm = {"openvino": {"ReduceMean"}, "onnxruntime": {"ReduceMean", "Sqrt", "Reciprocal"}}[runtime]
+    assert norm <= {operator for operator, _ in found["rmsnorm"]}
+    assert norm.isdisjoint({operator for operator, _ in found["batchrms"]})
+    in_float = {
+        name: sum(one.count for (_, precision), one in times.items() if precision == "fp32")
+        for name, times in found.items()
+    }
+    assert in_float["rmsnorm"] > in_float["batchrms"]
+
+
+def test_measure_prints_a_profile_or_says_who_has_none(tmp_path, capsys):
+    pytest.importorskip("openvino")
+    config = str(archs.save_config(PlainConfig(), tmp_path / "plain.json"))
+    asked = ["measure", config, "--size", "32", "--no-speed", "--profile", "--device", "cpu", "--threads", "1"]
+    assert run([*asked, "--runtime", "openvino", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert {"operator", "precision", "count", "share"} == set(row["operators"][0])
+    assert run([*asked, "--runtime", "openvino"]) == 0
+    assert "operators of openvino in fp32" in " ".join(capsys.readouterr().out.split())
+    assert run(asked) == 1
+    assert "eager is not profiled by operator; give --runtime openvino or onnxruntime" in capsys.readouterr().err

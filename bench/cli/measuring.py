@@ -10,13 +10,11 @@ import typer
 from bench.cli.options import (
     DEFAULT_DATA,
     DELTA_HELP,
-    OUTPUT,
     PROGRESS,
     DataOption,
     DeviceOption,
     JsonOption,
     SizeOption,
-    in_float_sentences,
     print_json,
 )
 from bench.errors import BenchError
@@ -28,16 +26,9 @@ if TYPE_CHECKING:
     from bench.data import DataSet
     from bench.speed.measure import Contender
     from bench.speed.protocol import SpeedProtocol
+    from bench.speed.runtimes import ModelCache
     from bench.training.trained import TrainedNetwork
 
-COUNTS = (
-    "variant", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "activations", "launches",
-    "deployed_params", "deployed_macs", "deployed_launches", "peak_inference_bytes", "peak_training_bytes",
-)  # fmt: skip
-SPEEDS = (
-    "variant", "latency_ms", "throughput", "ceiling_share", "best_throughput", "best_batch", "joules_per_image",
-    "fp32_f1", "precision_f1", "precision_verdict",
-)  # fmt: skip
 LATENCY = ("latency_ms", "latency_low", "latency_high")
 THROUGHPUT = (
     "throughput", "throughput_low", "throughput_high",
@@ -85,6 +76,10 @@ def measure(
     sweep_seconds: Annotated[float, typer.Option(help="No larger batch is begun after so long.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; one is steadiest on a shared machine.")] = None,
     speed: Annotated[bool, typer.Option(help="Time the networks; --no-speed only counts.")] = True,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Also each type of operator's share of the time, in onnxruntime and openvino."),
+    ] = False,
     train_batch: Annotated[
         int | None, typer.Option(help="Also the peak memory of a training step (AdamW, float32) of so many images.")
     ] = None,
@@ -121,28 +116,36 @@ def measure(
 
     **Energy** is reported where the hardware counts it, and is otherwise "not reported", never 0.
     """
+    from bench.cli.measured import print_measured
     from bench.records.environment import environment, resolve_device
+    from bench.speed.operators import refuse_unprofiled
     from bench.speed.protocol import SpeedProtocol
-    from bench.speed.runtimes import refuse_missing
+    from bench.speed.runtimes import ModelCache, refuse_missing
 
     where = resolve_device(device)
     protocol = SpeedProtocol(
         precision=precision, memory_format=memory_format, runtime=runtime, form=form, threads=threads
     )
     refuse_missing(protocol, where)
+    if profile:
+        refuse_unprofiled(protocol)
     networks = _networks(names, num_classes)
     rows = {label: _count(network, (size, size), str(where), train_batch) for label, network in networks.items()}
-    if speed:
+    if speed or profile:
         tiles = _tiles(data, protocol, networks)
         if tiles is not None:
             _score(rows, networks, tiles, protocol, str(where), delta / 100)
         contenders = _contenders(networks, rows, protocol, tiles)
-        _time(rows, contenders, batch, str(where))
-        if sweep_batches:
+        models = ModelCache()
+        if speed:
+            _time(rows, contenders, batch, str(where), models)
+        if profile:
+            _profile(rows, contenders, models)
+        if speed and sweep_batches:
             _sweep(rows, contenders, sweep_seconds, str(where))
     if as_json:
         return print_json({"environment": environment(where), "rows": list(rows.values())})
-    return _print(rows, size, batch, num_classes, protocol)
+    return print_measured(rows, size, batch, num_classes, protocol)
 
 
 @dataclass(frozen=True)
@@ -246,14 +249,19 @@ def _count(network: _Network, size: tuple[int, int], device: str, train_batch: i
     return {"variant": network.label, "family": archs.family_of(network.config), **figures}
 
 
-def _time(rows: dict[str, dict[str, Any]], contenders: dict[str, Contender], batch: int, device: str) -> None:
-    """Latency at batch 1 and throughput at `batch`, each of all networks in one interleaved run."""
+def _time(
+    rows: dict[str, dict[str, Any]], contenders: dict[str, Contender], batch: int, device: str, models: ModelCache
+) -> None:
+    """Latency at batch 1 and throughput at `batch`, each of all networks in one interleaved run.
+
+    `models` keeps those of batch 1.
+    """
     from bench.speed.measure import race_isolated
 
     for images in dict.fromkeys((1, batch)):
         asked = {label: replace(one, protocol=replace(one.protocol, batch=images)) for label, one in contenders.items()}
         with PROGRESS.status(f"timing {len(asked)} networks, interleaved, {images} image(s) a call"):
-            raced = race_isolated(asked, device)
+            raced = race_isolated(asked, device, models=models if images == 1 else None)
         for label, row in rows.items():
             found = raced.speeds.get(label)
             row[f"speed_batch_{images}"] = found.to_dict() if found else None
@@ -264,6 +272,19 @@ def _time(rows: dict[str, dict[str, Any]], contenders: dict[str, Contender], bat
         row |= {key: (row[f"speed_batch_{batch}"] or {}).get(key) for key in THROUGHPUT}
 
 
+def _profile(rows: dict[str, dict[str, Any]], contenders: dict[str, Contender], models: ModelCache) -> None:
+    """The time of one image's operators."""
+    from archs.errors import first_line
+    from bench.speed.operators import operator_times
+
+    for label, contender in contenders.items():
+        with PROGRESS.status(f"profiling {label}"):
+            try:
+                rows[label]["operators"] = [found.to_dict() for found in operator_times(contender, models)]
+            except Exception as error:  # whatever a network raises is the answer
+                rows[label]["failures"]["profile"] = first_line(error)
+
+
 def _sweep(rows: dict[str, dict[str, Any]], contenders: dict[str, Contender], seconds: float, device: str) -> None:
     from bench.speed.sweep import sweep_batches
 
@@ -272,58 +293,3 @@ def _sweep(rows: dict[str, dict[str, Any]], contenders: dict[str, Contender], se
     for label, sweep in found.items():
         record = sweep.to_dict()
         rows[label] |= {"sweep": record, **{key: record[key] for key in ("best_batch", "best_throughput")}}
-
-
-def _print(rows: dict[str, dict[str, Any]], size: int, batch: int, num_classes: int, protocol: SpeedProtocol) -> None:
-    import pandas as pd
-
-    from bench.report.columns import measured
-    from bench.report.tables import rich_table
-
-    frame = pd.DataFrame(list(rows.values()))
-    OUTPUT.print(rich_table(frame, measured(frame, COUNTS), f"{size}x{size}, {num_classes} classes"))
-    if len(timed := measured(frame, SPEEDS)) > 1:
-        OUTPUT.print(rich_table(frame, timed, _conditions(rows, size, batch, protocol)))
-    for row in rows.values():
-        if row["size"] != [size, size]:
-            height, width = row["size"]
-            OUTPUT.print(f"{row['variant']} is tied to {height}x{width}: all of its figures are at that size")
-        _print_sweep(row)
-        for counter, missed in (("fvcore", row["fvcore_unsupported"]), ("thop", row["thop_unsupported"])):
-            if missed:
-                what = ", ".join(f"{operator} ({calls})" for operator, calls in missed.items())
-                OUTPUT.print(f"[dim]{row['variant']}: {counter} did not count {what}[/]")
-        for sentence in in_float_sentences(row):
-            OUTPUT.print(f"{row['variant']}: {sentence}", markup=False, highlight=False, soft_wrap=True)
-        for counter, reason in row["failures"].items():
-            OUTPUT.print(f"[yellow]{row['variant']}: {counter}: {reason}[/]")
-    if any("throughput" in row and row.get("joules_per_image") is None for row in rows.values()):
-        OUTPUT.print("[dim]energy: not reported by this hardware, or not to this user[/]")
-
-
-def _print_sweep(row: dict[str, Any]) -> None:
-    for point in row.get("sweep", {}).get("points", []):
-        OUTPUT.print(f"[dim]{row['variant']}: {_point(point)}[/]")
-    if "sweep" in row:
-        OUTPUT.print(f"{row['variant']}: best at batch {row['best_batch']}; {row['sweep']['ended']}")
-
-
-def _conditions(rows: dict[str, dict[str, Any]], size: int, batch: int, protocol: SpeedProtocol) -> str:
-    """Under which the speeds hold, and the scores beside them."""
-    told = (
-        f"{size}x{size}; {protocol.form} form, {protocol.runtime}, {protocol.precision}, {protocol.memory_format}: "
-        f"latency at batch 1, throughput and roofline share at batch {batch}"
-    )
-    scored = next((row for row in rows.values() if "accuracy_data" in row), None)
-    if scored is None:
-        return told
-    calibrated = ", whose training tiles int8 is calibrated on" if protocol.precision == "int8" else ""
-    delta = 100 * scored["accuracy_delta"]
-    return f"{told}. Macro F1 on {scored['accuracy_data']}{calibrated}; equivalent: within {delta:g} points"
-
-
-def _point(point: dict[str, Any]) -> str:
-    if "reason" in point:
-        return f"batch {point['batch']}: {point['reason']}"
-    low, high = point["throughput_low"], point["throughput_high"]
-    return f"batch {point['batch']}: {point['throughput']:.1f} images/s [{low:.1f}, {high:.1f}]"

@@ -164,6 +164,7 @@ def race_isolated(
     *,
     clock: Clock | None = None,
     on_ready: Callable[[int, int, str], None] = lambda done, total, note: None,
+    models: ModelCache | None = None,
 ) -> Raced:
     """Measure copies of networks, in eval mode, in the same rounds; one that fails (for want of memory, say, or in the
     middle of a round) fails alone.
@@ -171,9 +172,8 @@ def race_isolated(
     Args:
         contenders: by label; they may differ in form, runtime, precision, batch and size.
         clock: None takes the one that waits for `device`.
-
-    Args:
         on_ready: told how many contenders are prepared, of how many, and what comes next.
+        models: keeps what is made of the networks for who asks next; None keeps it for this race.
 
     Raises:
         BenchError: there is no contender, or they differ in threads, or in how long they are measured.
@@ -184,17 +184,17 @@ def race_isolated(
         raise BenchError("networks measured in the same rounds need the same threads, calls, rounds and seconds")
     device, schedule = torch.device(device), next(iter(contenders.values())).protocol
     clock = clock or Clock(device)
-    models = ModelCache()
+    models = models or ModelCache()
     entries: dict[str, _Entry] = {}
     failures: dict[str, str] = {}
     for label, contender in contenders.items():
         on_ready(len(entries) + len(failures), len(contenders), f"preparing {label}")
-        with _isolated(label, failures), _threads(schedule.threads), torch.no_grad():
+        with _isolated(label, failures), limited_threads(schedule.threads), torch.no_grad():
             entries[label] = _enter(label, contender, device, in_channels, clock, models)
     if not entries:
         return Raced({}, failures)
     on_ready(len(contenders), len(contenders), "timing")
-    with _threads(schedule.threads), torch.inference_mode():
+    with limited_threads(schedule.threads), torch.inference_mode():
         meter = RooflineMeter(device, {contender.protocol.precision for contender in contenders.values()})
         load = CpuLoad()
         time_rounds([entry.runner for entry in entries.values()], meter, clock, schedule)
@@ -267,7 +267,7 @@ def _enter(
     """Prepare a contender, hold its output against the trained network's, and warm it up."""
     protocol = contender.protocol
     refuse_missing(protocol, device)
-    x = _input(contender, device, in_channels)
+    x = example_input(contender, device, in_channels)
     try:
         start = time.perf_counter()
         ran = models.network(contender.model, x, protocol)
@@ -317,9 +317,12 @@ def _wait(output: Tensor) -> None:
         torch.cuda.synchronize(output.device)
 
 
-def _input(contender: Contender, device: torch.device, in_channels: int) -> Tensor:
-    """Normal noise: zeros would meet shortcuts and denormals that images do not. For int8 images, since the ranges of
-    its integers are those of images."""
+def example_input(contender: Contender, device: torch.device, in_channels: int = 3) -> Tensor:
+    """What a network is run on.
+
+    Normal noise: zeros would meet shortcuts and denormals that images do not. For int8 images, since the ranges of its
+    integers are those of images.
+    """
     protocol, size = contender.protocol, contender.size
     if contender.calibration is not None and protocol.precision == "int8":
         x = torch.from_numpy(calibration_batches(contender.calibration, protocol.batch)[0])
@@ -329,7 +332,8 @@ def _input(contender: Contender, device: torch.device, in_channels: int) -> Tens
 
 
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
+def limited_threads(number: int | None) -> Iterator[None]:
+    """So many threads of PyTorch, and of the runtimes that take its number; None leaves it."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if number is None else number)
     try:

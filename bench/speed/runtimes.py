@@ -53,11 +53,12 @@ class Prepared:
 
 
 class ModelCache:
-    """Networks and ONNX files that several contenders of one race share: deploying and exporting take seconds."""
+    """Networks, ONNX files and int8 networks that several contenders share: making them takes seconds to minutes."""
 
     def __init__(self) -> None:
         self._networks: dict[tuple, tuple[nn.Module, nn.Module]] = {}  # with the original, so that its id stays its own
         self._files: dict[tuple, tuple[nn.Module, bytes]] = {}
+        self._quantised: dict[tuple, tuple[nn.Module, Tensor | None, Any]] = {}
 
     def network(self, model: nn.Module, x: Tensor, protocol: SpeedProtocol) -> nn.Module:
         """A copy of `model` in the protocol's form, type and memory format, on `x`'s device, in eval mode.
@@ -87,6 +88,18 @@ class ModelCache:
                 self._files[key] = network, path.read_bytes()
         return self._files[key][1]
 
+    def quantised(self, network: nn.Module, x: Tensor, protocol: SpeedProtocol, calibration: Tensor | None) -> Any:
+        """The network in int8 for inputs of `x`'s shape, as the protocol's runtime reads it: a file or a model."""
+        key = (id(network), tuple(x.shape), protocol.runtime, protocol.in_float, id(calibration))
+        if key not in self._quantised:
+            file, batches = self.onnx(network, x), calibration_batches(calibration, len(x))
+            if protocol.runtime == "onnxruntime":
+                made = quantise_onnx(file, batches)
+            else:
+                made = quantise_openvino(read_openvino(file), batches, protocol.in_float)
+            self._quantised[key] = network, calibration, made
+        return self._quantised[key][2]
+
 
 def prepare(
     network: nn.Module,
@@ -106,7 +119,7 @@ def prepare(
     refuse_missing(protocol, x.device)
     with tensor_cores(protocol.precision):
         if protocol.runtime in EXPORTED:
-            return EXPORTED[protocol.runtime](models.onnx(network, x), x, protocol, calibration)
+            return EXPORTED[protocol.runtime](network, x, protocol, models, calibration)
         return IN_TORCH[protocol.runtime](network, x)
 
 
@@ -200,40 +213,79 @@ def _cudagraphs(model: nn.Module, x: Tensor) -> Prepared:
     return Prepared(graph.replay, lambda _: output)
 
 
-def _onnxruntime(file: bytes, x: Tensor, protocol: SpeedProtocol, calibration: Tensor | None) -> Prepared:
-    """The caller's thread and as many others as PyTorch has; they sleep between calls, and leave the next its cores."""
+def onnx_session(
+    network: nn.Module,
+    x: Tensor,
+    protocol: SpeedProtocol,
+    models: ModelCache,
+    calibration: Tensor | None,
+    profile: Path | None = None,
+) -> Any:
+    """A session of ONNX Runtime for `x`: the caller's thread and as many others as PyTorch has.
+
+    They sleep between calls, and leave the next its cores.
+
+    Args:
+        profile: what the name of a profile's file begins with; None makes no profile.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if protocol.precision == "int8":
-        file = quantise_onnx(file, calibration_batches(calibration, len(x)))
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    feed = {"image": x.contiguous().numpy()}
-    return Prepared(lambda: session.run(["logits"], feed)[0], torch.from_numpy)
+    int8 = protocol.precision == "int8"
+    file = models.quantised(network, x, protocol, calibration) if int8 else models.onnx(network, x)
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def _openvino(file: bytes, x: Tensor, protocol: SpeedProtocol, calibration: Tensor | None) -> Prepared:
-    """One request at a time, all threads on it; in fp32 by the hint too, or some processors would take bf16 unasked."""
+def openvino_model(
+    network: nn.Module,
+    x: Tensor,
+    protocol: SpeedProtocol,
+    models: ModelCache,
+    calibration: Tensor | None,
+    **settings: Any,
+) -> Any:
+    """A compiled model of OpenVINO for `x`: one request at a time, all threads on it.
+
+    In fp32 by the hint too, or some processors would take bf16 unasked.
+
+    Args:
+        settings: further ones of OpenVINO's.
+    """
     import openvino
 
-    settings = {
+    int8 = protocol.precision == "int8"
+    model = models.quantised(network, x, protocol, calibration) if int8 else read_openvino(models.onnx(network, x))
+    settings |= {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": "bf16" if protocol.precision == "bf16" else "f32",
     }
-    network, int8 = read_openvino(file), protocol.precision == "int8"
-    if int8:
-        network = quantise_openvino(network, calibration_batches(calibration, len(x)), protocol.in_float)
-    compiled = openvino.Core().compile_model(network, "CPU", settings)
+    return openvino.Core().compile_model(model, "CPU", settings)
+
+
+def _onnxruntime(
+    network: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache, calibration: Tensor | None
+) -> Prepared:
+    session = onnx_session(network, x, protocol, models, calibration)
+    feed = {"image": x.contiguous().numpy()}
+    return Prepared(lambda: session.run(["logits"], feed)[0], torch.from_numpy)
+
+
+def _openvino(
+    network: nn.Module, x: Tensor, protocol: SpeedProtocol, models: ModelCache, calibration: Tensor | None
+) -> Prepared:
+    compiled = openvino_model(network, x, protocol, models, calibration)
     request, image = compiled.create_infer_request(), x.contiguous().numpy()
     return Prepared(
         lambda: request.infer([image], share_inputs=True, share_outputs=True),
         lambda outputs: torch.from_numpy(outputs[0]),
-        float_operators(compiled) if int8 else None,
+        float_operators(compiled) if protocol.precision == "int8" else None,
     )
 
 
@@ -243,7 +295,7 @@ IN_TORCH: dict[str, Callable[[nn.Module, Tensor], Prepared]] = {
     "autotune": _autotune,
     "cudagraphs": _cudagraphs,
 }
-EXPORTED: dict[str, Callable[[bytes, Tensor, SpeedProtocol, Tensor | None], Prepared]] = {
+EXPORTED: dict[str, Callable[[nn.Module, Tensor, SpeedProtocol, ModelCache, Tensor | None], Prepared]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
 }
