@@ -4,9 +4,13 @@ What a network needs beside its weights (classes, and what scales its bands) is 
 """
 
 import json
+import pickle
+import subprocess
+import sys
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import torch
@@ -14,11 +18,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs import InputRule
+from bench.counting.static import deploy
 from bench.errors import BenchError
-from bench.speed.export import METADATA, require_onnx
+from bench.speed.export import METADATA, export_onnx, require_onnx
 from bench.speed.protocol import SpeedProtocol
 from bench.training.trained import TrainedNetwork, described, open_trained
 
+START = "from bench.scenes.exported import export_asked; export_asked()"
 IN_TORCH = ("compile", "autotune", "cudagraphs")
 
 
@@ -90,6 +96,41 @@ class ExportedNetwork(TrainedNetwork):
         runtime = "onnxruntime" if protocol.runtime == "eager" else protocol.runtime
         batch = self.config.batch or protocol.batch
         return replace(protocol, runtime=runtime, form="deployed", memory_format="contiguous", batch=batch)
+
+
+def can_export_apart(trained: TrainedNetwork) -> bool:
+    """Whether `export_apart` takes it: another process knows the suite's own families and no plugin's."""
+    return type(trained.config).__module__.split(".")[0] == "archs"
+
+
+@lru_cache(maxsize=2)
+def export_apart(trained: TrainedNetwork, form: str, side: tuple[int, int], batch: int) -> bytes:
+    """The network as an ONNX file for images of one size, by a process of its own.
+
+    What PyTorch's exporter imports and leaves behind, some 300 MiB, stays with a process until it ends.
+
+    Raises:
+        BenchError: it cannot be exported, or the file computes something else.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        asked = pickle.dumps((trained, form, side, batch, path))
+        done = subprocess.run([sys.executable, "-c", START], input=asked, capture_output=True)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise BenchError(said[-1] if said else f"the export of {trained.name} ended with status {done.returncode}")
+        return path.read_bytes()
+
+
+def export_asked() -> None:
+    """In that process: export what standard input asks for; what is wrong is the last line of standard error."""
+    trained, form, side, batch, path = pickle.load(sys.stdin.buffer)  # of the process that started this one
+    try:
+        model = trained.build()
+        ran = deploy(model, side) if form == "deployed" else model
+        export_onnx(ran, path, side, batch, in_channels=len(trained.bands), reference=model)
+    except BenchError as error:
+        sys.exit(str(error))
 
 
 def open_network(network: str) -> TrainedNetwork:

@@ -7,15 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 import archs
 from archs import ArchConfig, InputRule
 from bench.errors import BenchError
 from bench.scenes import windows
+from bench.scenes.exported import OnnxNetwork, can_export_apart, export_apart
 from bench.scenes.output import TIFF_SUFFIXES, Draft, Layer, require_room
 from bench.scenes.predict import Timing, WindowNetwork, predict_scene, sample_windows
 from bench.scenes.source import GEO_SUFFIXES, PICTURE_SUFFIXES, Scene, open_scene, sample_scene
 from bench.scenes.windows import Grid
 from bench.speed.protocol import SpeedProtocol
+from bench.speed.runtimes import EXPORTED, refuse_missing
 from bench.training.trained import TrainedNetwork
 
 SAMPLE = "sample"
@@ -136,13 +141,22 @@ def map_scene(
         target.parent.mkdir(parents=True, exist_ok=True)
         require_room(layers, *size)
         calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
-        network = WindowNetwork(trained, tiling.side, how.protocol(tiling), how.device, calibration)
+        # Not kept in a name: its memory is given back before the map is finished.
+        timing = predict_scene(scene, _prepared(trained, tiling, how, calibration), tiling, drafts, on_window)
         start = time.perf_counter()
-        timing = predict_scene(scene, network, tiling, drafts[0], drafts[1] if len(drafts) > 1 else None, on_window)
         for draft in drafts:
             draft.finish(scene.place)
-        timing = replace(timing, seconds=time.perf_counter() - start)
+        timing = replace(timing, seconds=timing.seconds + time.perf_counter() - start)
         return Map(target, size, timing, scene.place.pixel_area(*size))
+
+
+def _prepared(trained: TrainedNetwork, tiling: Grid, how: Mapping, calibration: Tensor | None) -> WindowNetwork:
+    """The network for windows; what is exported for a runtime is exported apart, where it can be."""
+    protocol = how.protocol(tiling)
+    refuse_missing(protocol, torch.device(how.device))
+    apart = protocol.runtime in EXPORTED and can_export_apart(trained)
+    model = OnnxNetwork(export_apart(trained, how.form, tiling.side, protocol.batch)) if apart else None
+    return WindowNetwork(trained, tiling.side, protocol, how.device, calibration, model)
 
 
 def _opened(path: Path) -> AbstractContextManager[Scene]:

@@ -7,6 +7,9 @@ next and another blends and writes the last. What is blended is logits, as nnU-N
 2021); only probabilities, where they are wanted, cost a softmax.
 """
 
+import ctypes
+import gc
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.scenes.exported import ExportedNetwork
@@ -54,6 +57,7 @@ class WindowNetwork:
 
     Args:
         calibration: scaled images (n, c, height, width) of the training data, which int8 needs.
+        model: what runs in place of `trained.build()`.
 
     Raises:
         BenchError: the runtime is not installed, or computes something else than the network does in fp32.
@@ -66,12 +70,13 @@ class WindowNetwork:
         protocol: SpeedProtocol,
         device: str | torch.device,
         calibration: Tensor | None = None,
+        model: nn.Module | None = None,
     ) -> None:
         from bench.speed.runtimes import ModelCache, input_type, prepare, refuse_other_output
 
         if isinstance(trained, ExportedNetwork):
             protocol = trained.suited(protocol, side)
-        model = trained.build().to(device)
+        model = (model or trained.build()).to(device)
         image = _example(protocol.batch, len(trained.bands), side, calibration)
         # A copy of its own, in the layout that the runtime reads: what is written into it later must reach the runtime.
         layout = MEMORY_FORMATS[protocol.memory_format]
@@ -86,6 +91,8 @@ class WindowNetwork:
             self._prepared = prepare(ran, self._input, protocol, models, calibration)
             refuse_other_output(trained.name, self._prepared.read(self._prepared.call()), expected, protocol)
             self._outputs = [torch.empty(expected.shape) for _ in range(2)]
+        del model, ran, models
+        _give_back_memory()
 
     @property
     def in_float(self) -> dict[str, int] | None:
@@ -113,6 +120,13 @@ class WindowNetwork:
         self.seconds += time.perf_counter() - start
         self.windows += self.batch
         return output
+
+
+def _give_back_memory() -> None:
+    """Return what is freed to the system: preparing a network leaves tens of MiB that nobody holds."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _require_logits(trained: TrainedNetwork, found: Tensor, image: Tensor) -> None:
@@ -144,11 +158,10 @@ def predict_scene(
     scene: Scene,
     network: WindowNetwork,
     tiling: Grid,
-    classes: Draft,
-    probabilities: Draft | None = None,
+    drafts: Sequence[Draft],
     on_window: Callable[[int, int], None] = lambda done, total: None,
 ) -> Timing:
-    """Write the class of every pixel into `classes`, and each class's probability, if wanted.
+    """Write the class of every pixel into the first draft, and each class's probability into a second, if there is one.
 
     Rows that the drafts hold already are not made again.
 
@@ -158,7 +171,6 @@ def predict_scene(
     Raises:
         BenchError: logits that are not finite; a scene that cannot be read to its end.
     """
-    drafts = [draft for draft in (classes, probabilities) if draft is not None]
     first = _first_row(tiling.rows, drafts)
     done_before = drafts[0].rows
     start = time.perf_counter()
