@@ -19,10 +19,11 @@ from bench.records.identity import changed_fields
 from bench.scenes.accuracy import PrecisionScore, accuracy_columns
 from bench.scenes.accuracy_control import macro_f1, network_within
 from bench.scenes.evaluation import evaluate_network, evaluate_trained
+from bench.speed.cells import speed_cell
 from bench.speed.measure import Contender
 from bench.speed.operators import operator_times
 from bench.speed.protocol import SpeedProtocol
-from bench.speed.quantise import read_openvino
+from bench.speed.quantise import TIMED_IMAGES, calibration_images, read_openvino
 from bench.speed.runtimes import ModelCache
 from bench.training.checkpoint import save_weights
 from bench.training.trained import TrainedNetwork, describe_training, open_trained
@@ -193,3 +194,13 @@ def test_measure_prints_a_profile_or_says_who_has_none(tmp_path, capsys):
     assert "operators of openvino in fp32" in " ".join(capsys.readouterr().out.split())
     assert run(asked) == 1
     assert "eager is not profiled by operator; give --runtime openvino or onnxruntime" in capsys.readouterr().err
+
+
+def test_what_is_only_timed_is_calibrated_on_fewer_images_and_its_key_says_so():
+    data = tinyland(32, 32, train=20)
+    cell = speed_cell({"plain": PlainConfig()}, (32, 32), 3, INT8, "cpu", tiles=data)
+    images = calibration_images(data, data.bands, most=TIMED_IMAGES)
+    assert cell.determinants["calibration"] == {"data": data.fingerprint, "images": len(images)}
+    every = calibration_images(data, data.bands)
+    assert len(every) == 20
+    torch.testing.assert_close(images[[0, -1]], every[[0, -1]])  # spread over all of them

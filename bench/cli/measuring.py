@@ -198,7 +198,7 @@ def _contenders(
     networks: dict[str, _Network], rows: dict[str, dict[str, Any]], protocol: SpeedProtocol, tiles: DataSet | None
 ) -> dict[str, Contender]:
     from bench.speed.measure import Contender
-    from bench.speed.quantise import calibration_images
+    from bench.speed.quantise import TIMED_IMAGES, calibration_images
 
     found = {}
     for label, network in networks.items():
@@ -206,7 +206,8 @@ def _contenders(
         calibration = None
         if tiles is not None and protocol.precision == "int8":
             bands = network.trained.bands if network.trained else tiles.bands
-            calibration = calibration_images(tiles, bands, size)
+            calibration = calibration_images(tiles, bands, size, TIMED_IMAGES)
+            rows[label]["timed_calibration_images"] = len(calibration)
         in_float = tuple(rows[label].get("accuracy_control", {}).get("operators", ()))
         found[label] = Contender(network.build(), size, replace(protocol, in_float=in_float), calibration)
     return found

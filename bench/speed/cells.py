@@ -14,7 +14,7 @@ from bench.engine import Cell, CellContext
 from bench.records import anonymised
 from bench.records.identity import changed_fields, network_libraries, networks_determinants, versions
 from bench.speed.protocol import SpeedProtocol
-from bench.speed.quantise import IMAGES, calibration_images
+from bench.speed.quantise import TIMED_IMAGES, calibration_images
 
 if TYPE_CHECKING:
     from bench.data import DataSet
@@ -49,7 +49,7 @@ def speed_cell(
     }
     int8 = tiles if protocol.precision == "int8" else None
     if int8:
-        determinants["calibration"] = {"data": int8.fingerprint, "images": IMAGES}
+        determinants["calibration"] = {"data": int8.fingerprint, "images": TIMED_IMAGES}
     about = {
         "configs": {label: archs.to_dict(config) for label, config in configs.items()},
         "protocol": protocol.to_dict(),
@@ -58,7 +58,7 @@ def speed_cell(
     def run(context: CellContext) -> Mapping[str, Any]:
         from bench.speed.measure import Contender, race_isolated
 
-        images = calibration_images(int8, int8.bands, size) if int8 else None
+        images = calibration_images(int8, int8.bands, size, TIMED_IMAGES) if int8 else None
         contenders = {
             label: Contender(archs.build(config, num_classes, in_channels), size, protocol, images)
             for label, config in configs.items()

@@ -31,16 +31,20 @@ if TYPE_CHECKING:
 
 IMAGES = 64
 """Calibration images, at most."""
+TIMED_IMAGES = 8
+"""Calibration images, at most, of a network that is timed and not scored: more images move scales, not operators, and
+each is a run that reads every activation."""
 
 
 def calibration_images(
-    data: DataSet, bands: Sequence[Band], size: tuple[int, int] | None = None
+    data: DataSet, bands: Sequence[Band], size: tuple[int, int] | None = None, most: int = IMAGES
 ) -> Float[Tensor, "n c h w"]:
     """Scaled images of the training split, evenly spread over it.
 
     Args:
         bands: what scales them.
         size: (height, width) of an image, which is put together of neighbouring tiles and cut; None takes tiles.
+        most: images.
 
     Raises:
         BenchError: the data have other bands.
@@ -50,7 +54,7 @@ def calibration_images(
         raise BenchError(f"{data.name} has {tiles.shape[-1]} bands and the network takes {len(bands)}: give other data")
     (height, width), (h, w) = size or data.tile_size, data.tile_size
     rows, columns = -(-height // h), -(-width // w)
-    images = max(1, min(IMAGES, len(tiles) // (rows * columns)))
+    images = max(1, min(most, len(tiles) // (rows * columns)))
     chosen = np.linspace(0, len(tiles) - 1, images * rows * columns).round().astype(int)
     grid = tiles[chosen].reshape(images, rows, columns, h, w, -1).transpose(0, 5, 1, 3, 2, 4)
     whole = grid.reshape(images, -1, rows * h, columns * w)[:, :, :height, :width]
