@@ -91,6 +91,13 @@ def test_the_table_shows_the_quickest_runtime_of_each_precision(finished):
     shown = (plan.folder / "table.md").read_text(encoding="utf-8")
     assert "Latency, deployed fp32 (ms)" in shown and "Latency, deployed int8 (ms)" in shown
     assert "same rounds" in shown and shown.count(NOT_KEPT) == 1 and "Macro F1, int8" not in shown
+    told = pd.read_csv(plan.folder / "table.csv").set_index("variant")
+    assert told["deployed_int8_runtime"].tolist() == rows["deployed_int8_runtime"].tolist()
+    assert all(
+        f"Quickest runtime in {p}: {told.loc[BASE, f'deployed_{p}_runtime']}" in shown
+        or f"{told.loc[BASE, f'deployed_{p}_runtime']} for {BASE}" in shown
+        for p in RUNTIMES
+    )
     keys = [one.key for one in report.columns]
     assert keys.index("f1") + 1 == keys.index("deployed_fp32_ms")  # F1 stands beside speed
     assert any(s.startswith("Latency in fp32 over that in int8") or "background" in s for s in report.findings)
@@ -155,7 +162,8 @@ def test_kept_weights_are_scored_in_int8_on_the_test_tiles(tmp_path, monkeypatch
         assert row["int8_effect"] == pytest.approx(row["int8_f1"] - cell.result["fp32_f1"])
         assert row["int8_verdict"] == known_verdict(row["int8_effect"], DELTA)
     keys = [one.key for one in report.columns]
-    assert {"int8_f1", "int8_effect", "int8_verdict"} <= set(keys)
+    assert {"int8_f1", "int8_verdict"} <= set(keys)
+    assert "int8_effect" in pd.read_csv(then.folder / "table.csv")
     assert NOT_KEPT not in (then.folder / "table.md").read_text(encoding="utf-8")
     assert any(sentence.startswith("Macro F1 in int8 against fp32") for sentence in report.findings)
     assert planned(tmp_path, study, keep_weights=True).missing == 0
@@ -173,6 +181,19 @@ def timed(milliseconds: dict[str, float], other_cores: float = 0.0) -> DeployedR
     result = {"speeds": speeds, "missing": {}}
     environment = {"usable_cores": 1, "device_kind": "a CPU"}
     return DeployedRun(Record.of("race", {}, result, environment=environment, seconds=1.0))
+
+
+def test_the_remark_names_the_quickest_runtime_of_most_and_the_exceptions():
+    times = {
+        ("a", "openvino"): 1.0,
+        ("a", "eager"): 2.0,
+        ("b", "openvino"): 1.0,
+        ("c", "openvino"): 3.0,
+        ("c", "eager"): 2.0,
+    }
+    run = timed({run_label(variant, runtime, "fp32"): value for (variant, runtime), value in times.items()})
+    assert "Quickest runtime in fp32: openvino; eager for c." in run.remarks(["a", "b", "c"])
+    assert not any("int8" in remark for remark in run.remarks(["a", "b", "c"]))
 
 
 def test_findings_name_what_int8_brings_and_who_is_quicker_at_what_cost():

@@ -87,7 +87,8 @@ class Column:
         better: which end is wanted ("high", "low"), None where neither is.
         low, high: the frame's columns of the 95 % interval, if it has one.
         how: what it is and how it is measured, one sentence; `docs/columns.md` is made of these.
-        remark: stands below every table that shows the column; empty: nothing does.
+        detail: the frame's column of what else is known of it, in the CSV file alone.
+        remarks: stand below every table that shows the column, one a line.
     """
 
     key: str
@@ -97,7 +98,8 @@ class Column:
     low: str | None = None
     high: str | None = None
     how: str = ""
-    remark: str = ""
+    detail: str | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.format, str) and self.format not in FORMATS:
@@ -282,6 +284,7 @@ COLUMNS = {
             "deployed_fp32_low",
             "deployed_fp32_high",
             how="Median time of one image at batch 1 of the deployed form, in its quickest runtime.",
+            detail="deployed_fp32_runtime",
         ),
         Column("deployed_fp32_runtime", "Runtime, fp32", how="The runtime of that latency."),
         Column(
@@ -292,16 +295,17 @@ COLUMNS = {
             "deployed_int8_low",
             "deployed_int8_high",
             how="The same in int8, calibrated on training tiles; of the same run.",
+            detail="deployed_int8_runtime",
         ),
         Column("deployed_int8_runtime", "Runtime, int8", how="The runtime of that latency."),
         Column(
             "int8_speedup",
-            "fp32 latency over int8 latency",
+            "int8 speed-up",
             "times",
             "high",
             "int8_speedup_low",
             "int8_speedup_high",
-            how="Of these two latencies, the median over rounds of the ratio.",
+            how="The fp32 latency over the int8 latency: the median over rounds of the ratio.",
         ),
         Column(
             "int8_f1",
@@ -309,6 +313,7 @@ COLUMNS = {
             "percent",
             "high",
             how="Macro F1 of the first training on its test tiles, quantised to int8 in the runtime of that latency.",
+            detail="int8_effect",
         ),
         Column(
             "int8_effect",

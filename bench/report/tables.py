@@ -165,12 +165,12 @@ def _remarks(columns: Sequence[Column], texts: list[list[str]]) -> tuple[str, ..
         if one.low:
             remarks += [_HALF_WIDTH.format(one.style.bounds)] if any("±" in t for t in column_texts) else []
             remarks += [_BOUNDS.format(one.style.bounds)] if any("[" in t for t in column_texts) else []
-    told = [one.remark for one in columns if one.remark]
+    told = [remark for one in columns for remark in one.remarks]
     return (*sorted(set(remarks), reverse=True), *dict.fromkeys(told))  # ± before brackets
 
 
 def _csv(frame: pd.DataFrame, columns: Sequence[Column]) -> str:
-    wanted = [key for c in columns for key in (c.key, c.low, c.high)] + ["seeds", "status", "reason"]
+    wanted = [key for c in columns for key in (c.key, c.low, c.high, c.detail)] + ["seeds", "status", "reason"]
     keys = [key for key in dict.fromkeys(wanted) if key in frame.columns]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -30,10 +30,7 @@ DEPLOYED, INT8 = "deployed latency", "int8 accuracy: "
 RUNTIMES = {"fp32": ("eager", "onnxruntime", "openvino"), "int8": ("onnxruntime", "openvino")}
 """By precision. Compiled PyTorch is left out: it takes a minute a network, and these two are quicker on a CPU."""
 PROTOCOL = SpeedProtocol(form="deployed", calls=3, rounds=8, max_seconds=60, warmup_seconds=1)
-KEYS = (
-    "deployed_fp32_ms", "deployed_fp32_runtime", "deployed_int8_ms", "deployed_int8_runtime", "int8_speedup", "int8_f1",
-    "int8_effect", "int8_verdict",
-)  # fmt: skip
+KEYS = ("deployed_fp32_ms", "deployed_int8_ms", "int8_speedup", "int8_f1", "int8_verdict")
 LATENCIES = tuple(f"deployed_{precision}_ms" for precision in RUNTIMES)
 KEPT = ("equivalent", "better", "better, within delta", "worse, within delta")
 GROUPS = ("equivalent, better or within delta", "undecided", "worse", "not judged")
@@ -121,13 +118,13 @@ class DeployedRun:
         f1, effect = record.result["f1"], record.result["f1"] - record.result["fp32_f1"]
         return {"int8_f1": f1, "int8_effect": effect, "int8_verdict": known_verdict(effect, self.delta)}
 
-    def remark(self) -> str:
-        """Under what conditions the times hold, and why some are missing."""
+    def remarks(self, variants: Sequence[str]) -> tuple[str, ...]:
+        """Under what conditions the times hold, which runtimes they are of, and why some are missing."""
         if self.record is None:
-            return "Deployed latency: not measured yet."
+            return ("Deployed latency: not measured yet.",)
         if self.record.status != "ok":
-            return f"Deployed latency: failed: {self.record.reason}"
-        return " ".join([*self._conditions(), *self._missing()])
+            return (f"Deployed latency: failed: {self.record.reason}",)
+        return (*self._conditions(), *self._runtimes(variants), *self._missing())
 
     def _conditions(self) -> Iterator[str]:
         speed, where = next(iter(self.speeds.values()), None), self.record and self.record.environment
@@ -137,6 +134,18 @@ class DeployedRun:
                 f"Deployed latency: folded form, {height}x{width}, batch 1, CPU threads: {speed['threads']}, "
                 f"{where.get('device_kind', '')}; all variants, runtimes and precisions in the same rounds."
             )
+
+    def _runtimes(self, variants: Sequence[str]) -> Iterator[str]:
+        """One sentence a precision: the runtime that was quickest for most, then the others with their variants."""
+        for precision in RUNTIMES:
+            found: dict[str, list[str]] = {}
+            for variant in variants:
+                if best := self.quickest(variant, precision):
+                    found.setdefault(best[0], []).append(variant)
+            first, *others = sorted(found, key=lambda runtime: -len(found[runtime])) or [""]
+            told = [first, *(f"{runtime} for {', '.join(found[runtime])}" for runtime in others)]
+            if first:
+                yield f"Quickest runtime in {precision}: {'; '.join(told)}."
 
     def _missing(self) -> Iterator[str]:
         """One sentence a reason, with what it holds for where that is one run that it does not name."""

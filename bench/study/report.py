@@ -118,16 +118,16 @@ def _machine(result: StudyResult) -> str:
 def _columns(result: StudyResult) -> list[Column]:
     keys = ABLATION_KEYS if "ablation" in result.manifest.figures else BENCHMARK_KEYS
     columns = measured(result.frame, keys)
-    return columns if result.deployed is None else _with_deployed(result.deployed, columns, keys)
+    return columns if result.deployed is None else _with_deployed(result, result.deployed, columns, keys)
 
 
-def _with_deployed(run: DeployedRun, columns: list[Column], keys: Sequence[str]) -> list[Column]:
+def _with_deployed(result: StudyResult, run: DeployedRun, columns: list[Column], keys: Sequence[str]) -> list[Column]:
     """Both latencies, even if none was timed: what is missing has its reason below the table."""
     shown = {one.key: one for one in columns} | {key: column(key) for key in LATENCIES}
     fp32, int8 = LATENCIES
-    shown[fp32] = replace(shown[fp32], remark=run.remark())
+    shown[fp32] = replace(shown[fp32], remarks=run.remarks(result.frame["variant"].tolist()))
     if not run.scored and "f1" in shown:
-        shown[int8] = replace(shown[int8], remark="Macro F1 in int8 is not shown: weights not kept.")
+        shown[int8] = replace(shown[int8], remarks=("Macro F1 in int8 is not shown: weights not kept.",))
     return [shown[key] for key in keys if key in shown]
 
 
