@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_formula import QUIET, S1, FormulaEvaluator
+from search_formula import QUIET, S1
 
 import archs
 from bench.cli.app import run as run_command
 from bench.errors import BenchError
 from bench.report.figures.space import draw_importance, draw_parallel
-from bench.search import Budget, SearchPlan, run_search, words
+from bench.search import Budget, SearchPlan, words
 from bench.search.halving import parse_rungs
 from bench.search.importance import importance
 from bench.search.report import known_as, report_search
@@ -95,16 +95,9 @@ def test_known_configs_are_called_by_their_names():
     assert known_as(other, other) == "base" and known_as(other, S1) == ""
 
 
-def test_a_storage_shows_the_front_so_far(tmp_path, capsys):
-    plan = SearchPlan(S1, ("widths", "depths"), budget=Budget(max_gmacs=0.03), trials=5, sampler="random")
-    journal = tmp_path / "search.journal"
-    result = run_search(plan, FormulaEvaluator(tmp_path), tmp_path, storage=str(journal), console=QUIET)
-    assert run_command(["search", "show", str(journal), "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert [row["variant"] for row in shown[0]["trials"] if row["front"]] and shown[0]["name"] == result.name
-    assert run_command(["search", "show", str(journal)]) == 0
+def test_a_folder_without_a_search_is_told(tmp_path, capsys):
     assert run_command(["search", "show", str(tmp_path / "nothing")]) == 1
-    assert "there is no search at" in capsys.readouterr().err
+    assert "holds no search that can be read" in capsys.readouterr().err
 
 
 def test_a_searched_folder_is_read_again_and_members_have_weights(tmp_path, monkeypatch, capsys):

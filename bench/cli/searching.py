@@ -22,7 +22,6 @@ from bench.cli.options import (
     SizeOption,
     parse_seeds,
     parse_settings,
-    print_json,
     recipe_from,
 )
 from bench.cli.studying import show_report
@@ -182,32 +181,14 @@ def _write_page(report: SearchReport, data: str) -> None:
 
 @app.command("show")
 def show(
-    where: Annotated[str, typer.Argument(help="A search's folder, as `runs/search-NAME`, or its storage.")],
+    folder: Annotated[Path, typer.Argument(help="A search's folder, as `runs/search-NAME`.")],
     as_json: JsonOption = False,
 ) -> None:
     """Show what a search has found: its front against the base in words; its tables and figures are made again.
 
-    Of a storage (`postgresql://...`, a `.journal` file, `sqlite:///...`), which may still be at work, the trials and
-    the front so far of every search in it.
+    One that still runs is shown by `optuna-dashboard STORAGE` in a browser.
     """
-    from bench.engine.distributed import is_file
     from bench.search.report import report_search
 
-    if Path(where).is_dir():
-        report = report_search(Path(where))
-        return show_report(report, report.folder, as_json, folder=str(report.folder))
-    if (is_file(where) or "://" not in where) and not Path(where.removeprefix("sqlite:///")).is_file():
-        raise BenchError(f"there is no search at {where}; give its folder in --out, or its storage")
-    return _show_storage(where, as_json)
-
-
-def _show_storage(where: str, as_json: bool) -> None:
-    from bench.search.front import read_storage
-
-    found = read_storage(where)
-    if as_json:
-        return print_json([progress.to_dict() for progress in found])
-    for progress in found:
-        OUTPUT.print(progress.table())
-        OUTPUT.print(progress.sentence(), highlight=False)
-    return None
+    report = report_search(folder)
+    return show_report(report, folder, as_json, folder=str(folder))
