@@ -11,7 +11,7 @@ from bench.engine import run_cells
 from bench.records import Record, RecordStore
 from bench.records.environment import environment
 from bench.speed.comparison import RunConfig, comparison_cell, quickest, recorded_ratio
-from bench.speed.cpu_load import CpuLoad
+from bench.speed.machine import CpuLoad
 from bench.speed.protocol import SpeedProtocol
 from bench.study import Manifest, Results, Setting
 from studies import deployment

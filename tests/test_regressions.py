@@ -16,7 +16,7 @@ from torch import nn
 import archs
 from bench.cli.app import run
 from bench.cli.options import print_json
-from bench.counting.static import refuse_other_output
+from bench.counting.cells import refuse_other_output
 from bench.data import open_data
 from bench.data.check import check_folder
 from bench.errors import BenchError, DataWarning

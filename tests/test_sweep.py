@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.speed.energy import energy_meter, joules_per_image
+from bench.speed.machine import energy_meter, joules_per_image
 from bench.speed.measure import Contender, SpeedProtocol
 from bench.speed.sweep import sweep_batches
 

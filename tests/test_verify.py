@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor, nn
 
 import archs
-from bench.counting.static import static_figures
+from bench.counting.cells import static_figures
 from bench.counting.verify import verify
 
 

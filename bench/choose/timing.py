@@ -15,7 +15,7 @@ from bench.records import RecordStore
 from bench.records.environment import environment
 from bench.scenes.windows import largest_batch, tiling
 from bench.speed.comparison import RunConfig, comparison_cell, missing
-from bench.speed.cpu_load import TOLERABLE
+from bench.speed.machine import TOLERABLE
 from bench.speed.protocol import SpeedProtocol
 from bench.study.run import RECORDS
 

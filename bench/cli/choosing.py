@@ -143,8 +143,8 @@ def peak_of(data: KnownSet, device: str) -> Memory:
 
     def peak(network: KnownNetwork, speed: KnownSpeed | None) -> int | None:
         import archs
+        from bench.counting.cells import deploy
         from bench.counting.memory import peak_inference_bytes
-        from bench.counting.static import deploy
         from bench.scenes.windows import largest_batch
 
         size = speed.size if speed else data.tile_size

@@ -233,8 +233,8 @@ def _score(
 def _count(network: _Network, size: tuple[int, int], device: str, train_batch: int | None) -> dict[str, Any]:
     """Counts at `size`, or at the one size that the network is tied to."""
     import archs
+    from bench.counting.cells import refuse_other_output, static_figures
     from bench.counting.memory import peak_inference_bytes, peak_training_bytes
-    from bench.counting.static import refuse_other_output, static_figures
 
     size = network.inputs.fixed or size
     with PROGRESS.status(f"counting {network.label}"):

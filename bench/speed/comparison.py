@@ -16,7 +16,7 @@ from bench.engine import Cell, CellContext
 from bench.errors import BenchError
 from bench.records import Record, anonymised
 from bench.records.identity import changed_fields, network_determinants
-from bench.speed.cpu_load import TOLERABLE
+from bench.speed.machine import TOLERABLE
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.quantise import IMAGES, calibration_images
 from bench.stats.medians import Median, median_interval

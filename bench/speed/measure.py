@@ -22,8 +22,7 @@ from archs.errors import ArchError, first_line
 from archs.segmenter import require_logits
 from bench.engine.failures import free_memory
 from bench.errors import BenchError
-from bench.speed.cpu_load import CpuLoad
-from bench.speed.energy import NOT_REPORTED, EnergyMeter, energy_meter, joules_per_image
+from bench.speed.machine import NOT_REPORTED, CpuLoad, EnergyMeter, energy_meter, joules_per_image
 from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
 from bench.speed.quantise import calibration_batches
 from bench.speed.roofline import Roofline, RooflineMeter, Work, refuse_impossible, roofline_share

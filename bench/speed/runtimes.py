@@ -177,7 +177,7 @@ def refuse_other_output(label: str, found: Tensor, wanted: Tensor, protocol: Spe
 
 
 def _form(model: nn.Module, size: tuple[int, int], form: str) -> nn.Module:
-    from bench.counting.static import deploy
+    from bench.counting.cells import deploy
 
     return deploy(model, size) if form == "deployed" and not getattr(model, "deployed", False) else copy.deepcopy(model)
 

@@ -13,7 +13,7 @@ from typing import Any
 from studies.claims.published import Headline, Peak, Row, half_last_digit
 
 Counts = Mapping[str, Any]
-"""What a static record holds; see `bench.counting.static.static_figures`."""
+"""What a static record holds; see `bench.counting.cells.static_figures`."""
 
 CONFIRMED, UNCONFIRMED, MIXED = "confirmed", "not confirmed", "mixed variants"
 IMPOSSIBLE, UNTESTABLE = "impossible", "not testable here"

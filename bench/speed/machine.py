@@ -1,10 +1,11 @@
-"""Energy where the hardware reports it: NVML's counter of a GPU, RAPL's of a processor's packages.
+"""What a machine says of itself while networks run: energy, where the hardware reports it, and others' use of the CPU.
 
-A counter that is absent reads as nothing at all, never as 0. RAPL counts a whole package, so whatever else runs on it
-is in the figure; on most machines only an administrator may read it.
-"""
+Energy is NVML's counter of a GPU, RAPL's of a processor's packages. A counter that is absent reads as nothing at all,
+never as 0. RAPL counts a whole package, so whatever else runs on it is in the figure; on most machines only an
+administrator may read it."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,3 +99,36 @@ def _nvml(device: torch.device) -> EnergyMeter | None:
     except (pynvml.NVMLError, AttributeError):  # no counter, or a PyTorch that does not say which GPU it is
         return None
     return EnergyMeter("NVML, whole GPU", read, [math.inf])
+
+
+STAT = Path("/proc/stat")
+TOLERABLE = 0.1
+"""Cores that others may have on average, beyond those left over, before ratios are called disturbed; an idle machine's
+services stay below."""
+
+
+class CpuLoad:
+    """Watches from its making on; needs Linux's `/proc/stat`."""
+
+    def __init__(self, stat: Path = STAT) -> None:
+        self._stat = stat
+        self._before = self._reading()
+
+    def other_cores(self) -> float | None:
+        """Cores that other processes (and other virtual machines on ours) had on average; None where unknown."""
+        before, now = self._before, self._reading()
+        if before is None or now is None or now[0] <= before[0]:
+            return None
+        wall, busy, own = (b - a for a, b in zip(before, now, strict=True))
+        return max(0.0, (busy - own) / wall)
+
+    def _reading(self) -> tuple[float, float, float] | None:
+        """Seconds of the wall, of all busy cores, and of this process."""
+        try:
+            fields = [int(field) for field in self._stat.read_text().split("\n", 1)[0].split()[1:]]
+            ticks = os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, AttributeError):
+            return None
+        user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
+        own = os.times()
+        return time.monotonic(), (user + nice + system + irq + softirq + steal) / ticks, own.user + own.system
