@@ -302,7 +302,7 @@ def find_again(source: str, folder: Path) -> Study:
     return find_study(str(found))
 
 
-def show_report(report: Any, folder: Path, as_json: bool = False, **also: Any) -> None:
+def show_report(report: Any, folder: Path, as_json: bool = False, /, **also: Any) -> None:
     """Table, findings and folder of a study's or a search's report; `also` is added to its JSON."""
     if as_json:
         return print_json(report.to_dict() | also)
