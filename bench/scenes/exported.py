@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs import InputRule
-from bench.counting.static import deploy
+from bench.counting.cells import deploy
 from bench.errors import BenchError
 from bench.speed.export import METADATA, export_onnx, require_onnx
 from bench.speed.protocol import SpeedProtocol
