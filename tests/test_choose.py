@@ -26,12 +26,12 @@ from bench.choose.known import (
     committed,
     table_text,
 )
-from bench.choose.reading import gather
+from bench.choose.reading import gather, known_study
 from bench.choose.timing import Land, Raced
 from bench.choose.wish import Wish, agreed_gsd, parse_duration
 from bench.cli.app import run
 from bench.errors import BenchError
-from bench.records import RecordStore
+from bench.records import Record, RecordStore
 from bench.report.columns import is_missing
 from bench.study import Setting, Variant, VariantStudy, load_results, plan_study, run_study
 from bench.study.result import result_of
@@ -263,9 +263,26 @@ def test_a_precision_without_accuracy_is_shown_and_never_chosen():
 
 def test_a_precision_whose_accuracy_is_known_can_be_chosen():
     speeds = [speed("a", 10.0), speed("a", 99.0, precision="int8")]
-    scored = network("a", int8=Score(0.58, 0.56, 0.6, 3))
+    scored = network("a", **{"int8 openvino": Score(0.58, None, None, 1)})
     found = answer(known(study(scored), speeds=speeds), SET, wish(f1=0.5))
-    assert [(offer.precision, offer.score.f1) for offer in found.chosen] == [("int8", 0.58)]
+    assert [(offer.label, offer.score.f1) for offer in found.chosen] == [("a", 0.6), ("a in int8", 0.58)]
+    assert found.verdicts == ((NOT_COMPARED, ""),)  # that of the trainings does not hold for int8
+    assert found.chosen[1].unsettled(wish(f1=0.5)) == ["F1"]
+    assert "of the weights of one training, scored in that precision" in " ".join(words.sentences(found))
+    strict = answer(known(study(scored), speeds=speeds), SET, wish(f1=0.59))
+    assert [offer.label for offer in strict.chosen] == ["a"]
+    assert [(offer.label, list(offer.breaks)) for offer in strict.excluded] == [("a in int8", ["--f1"])]
+
+
+def test_the_accuracy_of_one_runtime_is_not_carried_over_to_another():
+    quick = speed("a", 99.0, precision="int8", runtime="onnxruntime")
+    scored = network("a", **{"int8 openvino": Score(0.58, None, None, 1)})
+    found = answer(known(study(scored), speeds=[speed("a"), quick]), SET, wish())
+    assert [offer.run for offer in found.unscored] == ["deployed, onnxruntime, int8, batch 4"]
+    both = [speed("a"), quick, speed("a", 50.0, precision="int8")]
+    found = answer(known(study(scored), speeds=both), SET, wish())
+    assert [offer.run for offer in found.chosen] == [f"deployed, openvino, {p}, batch 4" for p in ("fp32", "int8")]
+    assert not found.unscored
 
 
 # Verdicts
@@ -372,6 +389,20 @@ def studied(tmp_path_factory):
 def asked(capsys, *options):
     status = run([*ASKED, "--json", *options])
     return status, json.loads(capsys.readouterr().out)
+
+
+def test_scores_in_int8_are_those_of_the_studys_own_weights(studied):
+    results = load_results(studied / "mine")
+    network = {"config": archs.to_dict(TINY, defaults=False), "precision": "int8"}
+    cells = [{**network, "runtime": "openvino"}, {**network, "runtime": "onnxruntime"}]
+    scored, failed = (Record.of("accuracy", cell, {"f1": 0.3}, environment={}, seconds=1.0) for cell in cells)
+    failed = replace(failed, status="failed")
+    found = known_study(replace(results, records={**results.records, "one": scored, "two": failed}))
+    assert found is not None
+    tiny, other, _ = found.networks
+    assert list(tiny.scores) == [RECIPE.precision, "int8 openvino"]
+    assert tiny.scores["int8 openvino"] == Score(0.3, None, None, 1)
+    assert list(other.scores) == [RECIPE.precision]
 
 
 def test_the_answer_is_what_the_study_found(studied, capsys):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bench.choose.candidates import Candidate, candidates, relation, studies_on
+from bench.choose.candidates import NOT_COMPARED, Candidate, candidates, relation, studies_on
 from bench.choose.known import Known, KnownNetwork, KnownSet, KnownSpeed, Score
 from bench.choose.timing import Land, Machine
 from bench.choose.wish import Wish
@@ -18,7 +18,7 @@ Memory = Callable[[KnownNetwork, KnownSpeed | None], int | None]
 
 @dataclass(frozen=True)
 class Offer:
-    """A candidate and its quickest run in one precision.
+    """A candidate and its quickest run in one precision, of those whose accuracy is known if there are some.
 
     Attributes:
         candidate: the network.
@@ -49,7 +49,17 @@ class Offer:
     @property
     def score(self) -> Score | None:
         """None where nobody measured the accuracy in this precision."""
-        return self.candidate.score_in(self.precision)
+        return self.candidate.score_in(self.precision, self.speed.runtime if self.speed else "")
+
+    @property
+    def as_trained(self) -> bool:
+        """Whether the score is that of the study's trainings, which its verdicts are about."""
+        return self.score is self.candidate.score
+
+    @property
+    def label(self) -> str:
+        """Its name, with the precision where the score is not that of the trainings."""
+        return self.name if self.as_trained else f"{self.name} in {self.precision}"
 
     @property
     def form(self) -> str:
@@ -128,8 +138,9 @@ def answer(
     """
     land = Land.of(wish.pixels, data)
     offers = [offer for one in candidates(known, data) for offer in _offers(one, known, land, raced, here)]
-    judged = [_judged(offer, wish, memory) for offer in offers if offer.score is not None]
-    chosen = tuple(offer for offer in judged if not offer.breaks)
+    judged = [(offer.score.f1, _judged(offer, wish, memory)) for offer in offers if offer.score is not None]
+    ordered = [offer for _, offer in sorted(judged, key=lambda pair: -pair[0])]
+    chosen = tuple(offer for offer in ordered if not offer.breaks)
     scored = {offer.name for offer in offers}
     lacking = [network for study in studies_on(known, data) for network in study.networks if not network.scores]
     return Answer(
@@ -137,11 +148,18 @@ def answer(
         data=data,
         land=land,
         chosen=chosen,
-        verdicts=tuple(relation(known, offer.candidate, chosen[0].candidate) for offer in chosen[1:]),
-        excluded=tuple(offer for offer in judged if offer.breaks),
+        verdicts=tuple(_verdict(known, offer, chosen[0]) for offer in chosen[1:]),
+        excluded=tuple(offer for offer in ordered if offer.breaks),
         unscored=tuple(offer for offer in offers if offer.score is None and not static_breaks(offer, wish)),
         without_f1={network.name: network.missing for network in lacking if network.name not in scored},
     )
+
+
+def _verdict(known: Known, offer: Offer, first: Offer) -> tuple[str, str]:
+    """Verdicts are of the trainings; they are not carried over to another precision."""
+    if not (offer.as_trained and first.as_trained):
+        return NOT_COMPARED, ""
+    return relation(known, offer.candidate, first.candidate)
 
 
 def contenders(found: Iterable[Candidate], wish: Wish, most: int) -> list[Candidate]:
@@ -171,14 +189,17 @@ def _short(value: float) -> str:
 
 
 def _offers(one: Candidate, known: Known, land: Land, raced: Sequence[KnownSpeed], here: Machine | None) -> list[Offer]:
-    """The quickest run whose accuracy is known, or one without a speed; then the quickest in each other precision."""
+    """In each precision the quickest run whose accuracy is known, or else the quickest; one without a speed where no
+    run's accuracy is known."""
     fresh = _own(one, raced)
-    best: dict[str, KnownSpeed] = {}
+    best: dict[str, Offer] = {}
     for speed in sorted(fresh or _own(one, known.speeds), key=lambda speed: _preference(speed, land, here)):
-        best.setdefault(speed.precision, speed)
-    found = [_timed(one, speed, land, HERE if fresh else _origin(speed, here)) for speed in best.values()]
-    scored = [offer for offer in found if offer.score is not None] or [Offer(one)]
-    return [scored[0], *(offer for offer in found if offer.score is None)]
+        offer = _timed(one, speed, land, HERE if fresh else _origin(speed, here))
+        held = best.setdefault(speed.precision, offer)
+        if held.score is None and offer.score is not None:
+            best[speed.precision] = offer
+    scored = any(offer.score is not None for offer in best.values())
+    return [*([] if scored else [Offer(one)]), *best.values()]
 
 
 def _own(one: Candidate, speeds: Iterable[KnownSpeed]) -> list[KnownSpeed]:

@@ -34,9 +34,10 @@ class Candidate:
         """The one that it was trained and tested with."""
         return next(iter(self.network.scores.values()))
 
-    def score_in(self, precision: str) -> Score | None:
+    def score_in(self, precision: str, runtime: str = "") -> Score | None:
         """The score that holds in a precision; fp32 is the finest, so what any other reaches is taken for it too."""
-        return self.score if precision == "fp32" else self.network.scores.get(precision)
+        scores = self.network.scores
+        return self.score if precision == "fp32" else scores.get(f"{precision} {runtime}", scores.get(precision))
 
 
 def find_set(known: Known, text: str) -> KnownSet:
@@ -95,7 +96,8 @@ def _verdicts(study: KnownStudy, one: Candidate, first: Candidate) -> Iterator[t
     """How many trainings stand behind each verdict of a study on the pair, and its words."""
     for row in study.comparisons:
         pair = study.networks[row.variant], study.networks[row.base]
-        trainings = min((score.trainings for network in pair for score in network.scores.values()), default=0)
+        own = [next(iter(network.scores.values()), None) for network in pair]
+        trainings = min(score.trainings if score else 0 for score in own)
         identities = tuple(network.identity for network in pair)
         if identities == (one.network.identity, first.network.identity):
             yield trainings, (row.verdict, row.scenes)

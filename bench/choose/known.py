@@ -59,7 +59,8 @@ class KnownNetwork:
         config: plain JSON, fields with their default left out.
         costs: params, macs, storage_bytes and, of the deployed form, deployed_params, deployed_macs and
             deployed_file_bytes; what was not counted is left out.
-        scores: by the precision in which the test tiles were predicted.
+        scores: by the precision in which the test tiles were predicted, first that of the training; "int8 openvino" and
+            the like are of one training's weights in that precision and runtime.
         missing: why there is no score; empty where there is one.
     """
 

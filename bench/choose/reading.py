@@ -42,7 +42,7 @@ def gather(folders: Sequence[Path]) -> Known:
             raise BenchError(f"{folder} holds no study; give --records a folder that `lale-bench study` wrote")
         found |= dict.fromkeys(inside)
     results = [load_results(folder) for folder in found]
-    studies = [study for one in results if one.manifest.declared and (study := _study(one)) is not None]
+    studies = [study for one in results if one.manifest.declared and (study := known_study(one)) is not None]
     stores = dict.fromkeys(folder.parent / RECORDS for folder in found)
     speeds = [speed for store in stores for kind in ("race", "speed") for speed in _speeds(RecordStore(store), kind)]
     return Known(tuple(studies), tuple(speeds))
@@ -77,8 +77,8 @@ def _speeds(store: RecordStore, kind: str) -> Iterator[KnownSpeed]:
             yield from speeds_of(record)
 
 
-def _study(results: Results) -> KnownStudy | None:
-    """None where nothing of the study is recorded, so that not even its networks are known."""
+def known_study(results: Results) -> KnownStudy | None:
+    """What a study of variants knows; None where nothing of it is recorded, so that not even its networks are known."""
     result = result_of(results)
     declared = result.manifest
     records = {row.label: _network_record(row.label, results) for row in declared.rows}
@@ -96,7 +96,7 @@ def _study(results: Results) -> KnownStudy | None:
     )
     rows = {row["variant"]: row for row in result.frame.to_dict("records")}
     networks = {
-        label: _network(rows[label], record.determinants["config"], result)
+        label: _network(rows[label], record.determinants["config"], result, _lower_precisions(record, results))
         for label, record in records.items()
         if record is not None
     }
@@ -111,13 +111,28 @@ def _network_record(label: str, results: Results) -> Record | None:
     return next((record for record in own if "config" in record.determinants), None)
 
 
-def _network(row: Mapping[str, Any], config: Mapping[str, Any], result: StudyResult) -> KnownNetwork:
+def _lower_precisions(network: Record, results: Results) -> dict[str, Score]:
+    """The study's scores of the network's kept weights in other precisions; one training tells nothing of chance."""
+    return {
+        f"{record.determinants['precision']} {record.determinants['runtime']}": Score(
+            record.result["f1"], None, None, 1
+        )
+        for record in results.records.values()
+        if record.kind == "accuracy"
+        and record.status == "ok"
+        and record.determinants["config"] == network.determinants["config"]
+    }
+
+
+def _network(
+    row: Mapping[str, Any], config: Mapping[str, Any], result: StudyResult, lower: Mapping[str, Score]
+) -> KnownNetwork:
     costs = {key: row[key] for key in COSTS if not is_missing(row[key])}
     name, precision = _name(row, config), result.manifest.recipe["precision"]
     if is_missing(row["f1"]):
         return KnownNetwork(name, config, costs, {}, row["reason"] or NOT_TRAINED)
     low, high = (None if is_missing(row[key]) else row[key] for key in ("f1_low", "f1_high"))
-    return KnownNetwork(name, config, costs, {precision: Score(row["f1"], low, high, int(row["seeds"]))})
+    return KnownNetwork(name, config, costs, {precision: Score(row["f1"], low, high, int(row["seeds"])), **lower})
 
 
 def _name(row: Mapping[str, Any], config: Mapping[str, Any]) -> str:

@@ -129,20 +129,20 @@ def _choice(found: Answer) -> list[str]:
     tied = [(offer, words[0]) for offer, words in others if words[0] not in (*SEPARATE, NOT_COMPARED)]
     if tied:
         said.append(
-            f"Tied in verdict on {THESE_IMAGES}: {_listed([f'{offer.name} ({word})' for offer, word in tied])}."
+            f"Tied in verdict on {THESE_IMAGES}: {_listed([f'{offer.label} ({word})' for offer, word in tied])}."
         )
     timed = [o for o in (first, *(offer for offer, _ in tied)) if o.seconds is not None and o.where == first.where]
     quickest = min(timed, key=lambda offer: offer.seconds or 0.0, default=first)
     if quickest is not first:
         said.append(f"The quickest of these: {_described(quickest)}.")
-    apart = [offer.name for offer, words in others if words[0] == NOT_COMPARED]
+    apart = [offer.label for offer, words in others if words[0] == NOT_COMPARED]
     return said + ([f"Not compared with it by any study: {_listed(apart)}."] if apart else [])
 
 
 def _described(offer: Offer) -> str:
     assert offer.score is not None, "only scored runs are chosen"
     time = "time not known" if offer.seconds is None else duration(offer.seconds)
-    return f"{offer.name}, {time}, {100 * offer.score.f1:.1f} %, {offer.run}"
+    return f"{offer.label}, {time}, {100 * offer.score.f1:.1f} %, {offer.run}"
 
 
 def _best_of_the_rest(found: Answer) -> list[str]:
@@ -152,7 +152,7 @@ def _best_of_the_rest(found: Answer) -> list[str]:
     best = found.excluded[0]
     f1 = "" if best.score is None or "--f1" in best.breaks else f" ({100 * best.score.f1:.1f} %)"
     why = "; ".join(best.breaks.values())
-    return [f"Best of the {len(found.excluded)} excluded: {best.name}{f1}: {why}."]
+    return [f"Best of the {len(found.excluded)} excluded: {best.label}{f1}: {why}."]
 
 
 def _conditions(found: Answer) -> list[str]:
@@ -165,6 +165,8 @@ def _conditions(found: Answer) -> list[str]:
         f"F1: test tiles of {found.data.name} ({found.data.fingerprint[:12]}) after {' or '.join(trainings)}; 95 % "
         f"intervals over trainings. {found.data.scope}".rstrip(),
     ]
+    if not all(offer.as_trained for offer in (*found.chosen, *found.excluded)):
+        said.append("F1 in a lower precision is of the weights of one training, scored in that precision and runtime.")
     recorded = sorted({_machine(offer) for offer in found.chosen if offer.where not in (HERE, RECORD)} - {""})
     return said + ([f"Recorded times: {'; '.join(recorded)}."] if recorded else [])
 
