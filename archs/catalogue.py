@@ -38,6 +38,28 @@ K7_CHECKS = {
     "lale-b-s1-k7": (1, 1_614_023, 651_296_768, 666_451_968),
     "lale-b-s2-k7": (2, 2_705_671, 916_455_424, 935_051_264),
 }
+FOUND_HERE = Provenance(
+    paper="none: found by `lale-bench search` on dubai, within the parameters and deployed MACs of LALE-S1",
+    year=2026,
+    source="results/dubai/search, trained anew on new seeds in results/dubai/winners",
+    licence="MIT (this implementation)",
+    note="LALE's blocks; not a network of the papers",
+)
+# name: config, parameters, plain MACs.
+FOUND_CHECKS = {
+    "lale-nano": (
+        LALEConfig(
+            widths=(16, 32, 64, 64),
+            depths=(1, 1, 1, 2),
+            mixer_expansion=5,
+            mlp_expansion=1,
+            decoder_width=144,
+            fusion="sum",
+        ),
+        181_111,
+        90_497_024,
+    ),
+}
 # decoder: paper, year, parameters, MiB by the papers' rule, GMACs by the papers' rule, plain MACs.
 SMP_CHECKS = {
     "upernet": ("UPerNet (Xiao et al.), arXiv 1807.10221", 2018, 11_614_563, 44.490, 13.617, 13_563_021_824),
@@ -124,6 +146,13 @@ def _register_k7_baselines() -> None:
         register(name, config, LALE_PAPER, checks=checks)
 
 
+def _register_found() -> None:
+    for name, (config, params, macs) in FOUND_CHECKS.items():
+        checks = (Check("params", params, "counted when found"), Check("macs", macs, "counted when found"))
+        register(name, config, FOUND_HERE, checks=checks)
+        register_encoder(name, config, FOUND_HERE)
+
+
 def _register_smp() -> None:
     for decoder, (paper, year, params, mib, rule_gmacs, macs) in SMP_CHECKS.items():
         checks = (
@@ -201,6 +230,7 @@ def register_all() -> None:
         register_decoder(name, decoder)
     _register_lale()
     _register_k7_baselines()
+    _register_found()
     _register_smp()
     _register_dpt()
     _register_timm()
