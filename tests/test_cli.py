@@ -121,6 +121,10 @@ def test_a_dry_run_names_the_cells_and_measures_nothing(tmp_path, capsys):
     assert [cell["kind"] for cell in cells] == ["static"] * 2 + ["speed"] * 2 + ["train"] * 4 + ["baselines"]
     assert {cell["status"] for cell in cells} == {"missing"}
     assert not list(tmp_path.rglob("records/*/*.json"))
+    chosen = ["--variants", "depth 1", "--add", "lale-nano", "--instruments", "train", "--seeds", "1"]
+    assert run(["study", "own.py", *SMOKE, *chosen, "--dry-run", "--json"]) == 0  # what is added needs no pattern
+    labels = [cell["cell"] for cell in json.loads(capsys.readouterr().out)["cells"] if cell["kind"] == "train"]
+    assert labels == ["depth 1, seed 0", "lale-nano, seed 0"]
 
 
 def test_an_architecture_of_ones_own_trains_and_its_weights_load_again(tmp_path, capsys):

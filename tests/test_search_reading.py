@@ -19,7 +19,7 @@ from bench.report.figures.space import draw_importance, draw_parallel
 from bench.search import Budget, SearchPlan, words
 from bench.search.halving import parse_rungs
 from bench.search.importance import importance
-from bench.search.report import known_as, report_search
+from bench.search.report import _edges, known_as, report_search
 from bench.search.run import SearchSetting, run_and_report
 from bench.training.recipe import Recipe
 
@@ -117,6 +117,15 @@ def test_a_searched_folder_is_read_again_and_members_have_weights(tmp_path, monk
     assert (tmp_path / "search" / "front.md").exists()
     assert run_command(["search", "show", str(tmp_path / "search"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["front"]
+
+
+def test_a_front_at_the_end_of_the_space_says_so():
+    document = {"dimensions": {"widths.1": [16, 24, 32], "depths.1": [1, 2, 3], "fusion": ["concat", "sum"]}}
+    ends = [{"widths.1": 16, "depths.1": 1, "fusion": "sum"}, {"widths.1": 16, "depths.1": 3, "fusion": "sum"}]
+    (sentence,) = _edges(document, pd.DataFrame({"fields": ends}))
+    assert "All 2 members of the front have the smallest value that the space holds of widths.1:" in sentence
+    inside = [{**ends[0], "widths.1": 24}, ends[1]]
+    assert not _edges(document, pd.DataFrame({"fields": inside})) and not _edges(document, pd.DataFrame({"fields": []}))
 
 
 TILES = "terrain:seed=3,size=32,train=8,val=4,test=4"

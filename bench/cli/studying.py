@@ -160,8 +160,9 @@ def study(
     if log is not None:
         require_tracker(log)
     if isinstance(chosen, VariantStudy):
-        chosen = chosen.with_variants([Variant.named(extra) for extra in add or []])
-        chosen = chosen.select(variants or [], trained or [], timed or [])
+        extras = [Variant.named(extra) for extra in add or []]
+        wanted = [*variants, *(extra.label for extra in extras)] if variants else []  # what is added is wanted
+        chosen = chosen.with_variants(extras).select(wanted, trained or [], timed or [])
         named: Any = tuple(instruments.split(","))  # any words: the study refuses those that it does not know
         chosen = replace(chosen, instruments=named, accuracy=accuracy_cell)
     setting = Setting(

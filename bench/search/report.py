@@ -251,7 +251,22 @@ def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | No
         f"{len(document['front'])} on the front: {', '.join(document['front'])}."
     ]
     sentences += [document["ladder"]["sentence"]] if document["ladder"] else []
+    sentences += _edges(document, trials[trials["variant"].isin(document["front"])])
     return sentences + (final.findings if final else ["The front is not yet scored on test tiles."])
+
+
+def _edges(document: dict[str, Any], front: pd.DataFrame) -> list[str]:
+    """Where the whole front lies at an end of the space, which may be too narrow there."""
+    numbers = {name: v for name, v in document["dimensions"].items() if len(v) > 2 and not isinstance(v[0], str)}
+    found = []
+    for end, which in ((min, "smallest"), (max, "largest")):
+        names = [name for name, v in numbers.items() if all(given[name] == end(v) for given in front["fields"])]
+        if names and len(front) > 1:
+            found.append(
+                f"All {len(front)} members of the front have the {which} value that the space holds of "
+                f"{', '.join(names)}: a wider space (--space) may hold better ones."
+            )
+    return found
 
 
 def searched_in(folder: Path) -> str | None:
