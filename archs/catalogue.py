@@ -50,14 +50,13 @@ FOUND_CHECKS = {
     "lale-nano": (
         LALEConfig(
             widths=(16, 32, 64, 64),
-            depths=(1, 1, 1, 2),
+            depths=(1, 1, 4, 2),
             mixer_expansion=5,
             mlp_expansion=1,
-            decoder_width=144,
             fusion="sum",
         ),
-        181_111,
-        90_497_024,
+        255_277,
+        132_620_288,
     ),
 }
 # decoder: paper, year, parameters, MiB by the papers' rule, GMACs by the papers' rule, plain MACs.
