@@ -216,7 +216,7 @@ def _rows(label: str, record: Record | None, accuracy: Mapping[str, Mapping[str,
 def _findings(label: str, record: Record, accuracy: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The ratios that have a target, then what lower precisions do."""
     speeds = record.result["speeds"]
-    own = [name for name, run in RUNS.items() if run.network == NETWORK and _counts(name, accuracy)]
+    own = [name for name, run in RUNS.items() if run.network not in (BASELINE, SEARCHED) and _counts(name, accuracy)]
     best, torch_only = quickest(speeds, own), quickest(speeds, [name for name in own if RUNS[name].runtime in TORCH])
     searched = [name for name, run in RUNS.items() if run.network == SEARCHED and _counts(name, accuracy)]
     theirs = quickest(speeds, [name for name, run in RUNS.items() if run.network == BASELINE])
