@@ -131,6 +131,12 @@ def test_what_a_file_lacks_is_said_in_a_sentence(tmp_path, changes, sentence):
         open_network(path)
 
 
+def test_measure_says_what_to_give_in_place_of_a_file(capsys):
+    assert run(["measure", "net.onnx"]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "net.onnx is an ONNX file" in said and "--runtime onnxruntime or openvino" in said
+
+
 def test_a_broken_file_and_none_at_all(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     for name in ("broken.onnx", "missing.onnx"):

@@ -165,7 +165,12 @@ class _Network:
 
 
 def _networks(names: list[str], num_classes: int) -> dict[str, _Network]:
-    """Raises BenchError for a trained network of other than three bands, whose images are not those of the others."""
+    """What is to be measured, by label.
+
+    Raises:
+        BenchError: an ONNX file, or a trained network of other than three bands, whose images are not those of the
+            others.
+    """
     import archs
     from bench.scenes.mapping import input_rule
     from bench.study import Variant
@@ -173,6 +178,12 @@ def _networks(names: list[str], num_classes: int) -> dict[str, _Network]:
 
     found = {}
     for name in names:
+        if name.endswith(".onnx"):
+            raise BenchError(
+                f"{name} is an ONNX file, whose MACs and roofline share `measure` cannot count: give the folder of its "
+                "training with --form deployed and --runtime onnxruntime or openvino, which times the same network; "
+                "`predict` and `evaluate` take the file"
+            )
         trained = find_trained(name)
         if trained is not None and len(trained.bands) != 3:
             raise BenchError(f"{name} takes {len(trained.bands)} bands, and `measure` compares networks of three")
