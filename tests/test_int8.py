@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tinyland import tinyland
 from torch import nn
 
@@ -118,6 +119,37 @@ def test_validation_tiles_decide_and_test_tiles_score(spoiled):
     blank[:, 0, 0] = 0
     unseen = replace(data, splits={**data.splits, "test": replace(data["test"], masks=blank)})
     assert accuracy_columns(network, unseen, INT8, "cpu", 0.02)["accuracy_control"] == row["accuracy_control"]
+
+
+def tiles_folder(root: Path, data: DataSet) -> Path:
+    for name, split in data.splits.items():
+        for part, pixels in (("images", split.images), ("masks", split.masks)):
+            (root / name / part).mkdir(parents=True)
+            for i, one in enumerate(pixels):
+                Image.fromarray(one).save(root / name / part / f"{i}.png")
+    rows = zip(data.classes.names, data.classes.colours, strict=True)
+    classes = [{"index": i, "name": name, "rgb": list(rgb)} for i, (name, rgb) in enumerate(rows)]
+    table = {"dataset": data.name, "ignore_index": data.classes.ignore_index, "classes": classes}
+    (root / "classes.json").write_text(json.dumps(table))
+    return root
+
+
+@pytest.mark.slow
+def test_measure_times_the_network_that_it_scored(tmp_path, capsys):
+    """Plainly quantised this one gives something else altogether, so that there is no score to lose."""
+    pytest.importorskip("nncf")
+    data = tinyland(32, 32)
+    network = trained(tmp_path / "net", data, outlier=3000.0)
+    tiles = tiles_folder(tmp_path / "tiles", labelled_by(network, data))
+    how = "--runtime openvino --precision int8 --delta 3 --size 64 --batch 2 --threads 1 --device cpu --profile --json"
+    assert run(["measure", str(tmp_path / "net"), "--data", str(tiles), *how.split()]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    control = row["accuracy_control"]
+    assert control["plain"] is None and "Convolution_2" in control["operators"]
+    assert (row["fp32_f1"], row["precision_verdict"]) == (1, "equivalent")
+    assert [row[f"speed_batch_{batch}"]["protocol"]["in_float"] for batch in (1, 2)] == [control["operators"]] * 2
+    kinds = {(one["operator"], one["precision"]): one["count"] for one in row["operators"]}
+    assert kinds["Convolution", "fp32"] == len(control["operators"])
 
 
 @pytest.mark.slow
