@@ -167,9 +167,10 @@ def deployed_findings(run: DeployedRun, frame: pd.DataFrame) -> list[str]:
         return []
     assert run.record is not None, "there are speeds"
     load = background_load(run.record)
-    found = [f"Deployed latency, {load}"] if load else []
-    found += [*_int8_sentence(run, frame["variant"]), *_int8_accuracy_sentence(run, frame)]
-    return found if load else [*found, *_quicker_sentences(run, frame)]
+    accuracy = _int8_accuracy_sentence(run, frame)
+    if load:
+        return [f"Deployed latency, {load}", *accuracy]
+    return [*_int8_sentence(run, frame["variant"]), *accuracy, *_quicker_sentences(run, frame)]
 
 
 def _int8_sentence(run: DeployedRun, variants: Sequence[str]) -> list[str]:
