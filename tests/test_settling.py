@@ -1,5 +1,6 @@
 """Settling: seeds are added where a verdict is undecided, every look is written down, and it goes on from there."""
 
+import signal
 import time
 from dataclasses import replace
 
@@ -38,12 +39,15 @@ def endless(plan):
 
 
 def test_a_first_look_that_the_time_does_not_suffice_for_is_interrupted(tmp_path):
-    """It is no look: nothing is judged, and the same command goes on with it."""
+    """It is no look: nothing is judged, and the same command goes on with it. So it does where a script that started it
+    in the background has it ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     settling = Settling(tiny_study(), tiny_setting(tmp_path), endless, 0.2 / 3600)
     began = time.monotonic()
     with pytest.raises(StudyInterrupted):
         settling.settle()
     assert time.monotonic() - began >= 0.2
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
 
 
 def test_ctrl_c_before_the_time_is_up_stays_ctrl_c(tmp_path):

@@ -7,6 +7,7 @@ verdict that was reached stands, and the report reads intervals at the level of 
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -117,7 +118,10 @@ class Settling:
         left = min(max(until - time.monotonic(), 0.0), threading.TIMEOUT_MAX) if plan.missing else threading.TIMEOUT_MAX
         timer = threading.Timer(left, _thread.interrupt_main)
         timer.daemon = True
+        handler = signal.getsignal(signal.SIGINT)
         try:
+            if handler is signal.SIG_IGN:  # started in the background by a script: the time must end it all the same
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             timer.start()
             self.run(plan)
         except KeyboardInterrupt:  # StudyInterrupted is one
@@ -126,6 +130,7 @@ class Settling:
             return False
         finally:
             timer.cancel()
+            signal.signal(signal.SIGINT, handler)
         return True
 
     def _more(self, result: StudyResult, counts: Mapping[str, int], target: int) -> dict[str, int]:
