@@ -179,10 +179,9 @@ def study(
         log=log is not None,
     )
     with PROGRESS.status("planning"):
-        plan = plan_study(chosen, setting, _source(name, out / chosen.name))
-    if keep_weights:
-        for note in plan.weight_notes(shared=storage is not None):
-            PROGRESS.print(note, style="yellow", markup=False)
+        plan = plan_study(chosen, setting, _source(name, out / chosen.name), adopt=storage is None)
+    for note in [*plan.notes, *(plan.weight_notes(shared=storage is not None) if keep_weights else [])]:
+        PROGRESS.print(note, style="yellow", markup=False)
     if dry_run:
         return _print_plan(plan, as_json)
     if log is not None:

@@ -110,9 +110,9 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     result = halving.result if halving else result
     configs = save_front(result, folder / "front", **describe_training(seen))
     save_search(plan, result, seen, folder, halving, setting.protocol)
-    final = plan_study(final_study(plan, configs, final_name(folder)), _final_setting(setting))
     alone = setting.storage is None or setting.storage.startswith("sqlite:")
-    for note in final.weight_notes(shared=not alone):
+    final = plan_study(final_study(plan, configs, final_name(folder)), _final_setting(setting), adopt=alone)
+    for note in [*final.notes, *final.weight_notes(shared=not alone)]:
         (console or Console(stderr=True)).print(note, style="yellow", markup=False)
     if setting.storage is None or alone:
         run_study(final, console=console)

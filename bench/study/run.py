@@ -11,6 +11,7 @@ from bench.engine import Cell, run_cells
 from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.records.environment import environment
+from bench.study.adoption import adopted, adoption_note
 from bench.study.declare import VariantStudy
 from bench.study.protocol import FILE, WEIGHTS, Manifest, Report, Results, Setting, Study, load_manifest
 from bench.study.report import report_variants
@@ -29,6 +30,8 @@ class StudyPlan:
     manifest: Manifest
     folder: Path
     store: RecordStore
+    notes: tuple[str, ...] = ()
+    """what to say before it is run, one sentence each"""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -65,28 +68,41 @@ class StudyPlan:
         return notes
 
 
-def plan_study(study: Study, setting: Setting, source: str = "") -> StudyPlan:
+def plan_study(study: Study, setting: Setting, source: str = "", adopt: bool = True) -> StudyPlan:
     """Lay out the cells of a study; nothing is measured.
 
     Args:
         study: any.
         setting: under which it is run.
         source: where its code is, see `Manifest`; a `VariantStudy` needs none.
+        adopt: whether trainings that another machine recorded stand for those of this one. Hosts that share a study
+            are alike, and need the same cells.
 
     Raises:
         BenchError: the study cannot be run under this setting, as when the data cannot be opened.
     """
     layout = study.layout(setting)
+    folder, store = setting.out / study.name, RecordStore(setting.out / RECORDS)
+    cells = adopted(layout.cells, store, _reported(folder)) if adopt else dict(layout.cells)
     manifest = Manifest(
         study=study.name,
         question=study.question,
         source="" if isinstance(study, VariantStudy) else source,
         setting=setting.to_dict(study.uses),
-        cells={label: cell.key for label, cell in layout.cells.items()},
+        cells={label: cell.key for label, cell in cells.items()},
         skipped=layout.skipped,
-        details={**layout.details, **_deltas(setting.out / study.name, setting, study)},
+        details={**layout.details, **_deltas(folder, setting, study)},
     )
-    return StudyPlan(layout.cells, manifest, setting.out / study.name, RecordStore(setting.out / RECORDS))
+    note = adoption_note(list(layout.cells.values()), list(cells.values()))
+    return StudyPlan(cells, manifest, folder, store, (note,) if note else ())
+
+
+def _reported(folder: Path) -> Mapping[str, str]:
+    """Keys by label of the study's last manifest; none if it cannot be read."""
+    try:
+        return load_manifest(folder).cells
+    except BenchError:
+        return {}
 
 
 def _deltas(folder: Path, setting: Setting, study: Study) -> dict[str, list[float]]:
@@ -119,7 +135,8 @@ def plan_from_manifest(document: Mapping[str, Any], data: str, device: str, out:
     """
     manifest = Manifest.from_dict(document)
     study = _study_of(manifest, find)
-    return plan_study(study, Setting.from_dict({**manifest.setting, "device": device}, data, out), manifest.source)
+    setting = Setting.from_dict({**manifest.setting, "device": device}, data, out)
+    return plan_study(study, setting, manifest.source, adopt=False)
 
 
 def log_recorded(plan: StudyPlan) -> Path:
