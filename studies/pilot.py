@@ -93,7 +93,7 @@ class Pilot:
 
     def _order(self, seeds: Sequence[int]) -> list[tuple[str, str, int]]:
         blocks = [self.levers[:FIRST], *((lever,) for lever in self.levers[FIRST:])]
-        return [(n, lever, s) for n in self.networks for block in blocks for s in seeds for lever in block]
+        return [(n, lever, s) for block in blocks for n in self.networks for s in seeds for lever in block]
 
     def report(self, results: Results) -> Report:
         """One row a network and lever: score, deviation between seeds, difference to the base recipe."""
