@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,19 @@ if "one-conv" not in archs.names():
 def own_places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_study_gets_a_folder_of_another_name(tmp_path, capsys):
+    Path("own.py").write_text(OWN)
+    given = ["study", "own.py", *SMOKE, "--instruments", "static", "--out", "runs"]
+    assert run([*given, "--name", "other"]) == 0
+    assert {path.name for path in Path("runs").iterdir()} == {"other", "records"}
+    assert "without a slash" in refusal(capsys, *given, "--name", "a/b")
+
+
+def test_the_version_is_told(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == version("lale-bench")
 
 
 def refusal(capsys, *arguments: str) -> str:

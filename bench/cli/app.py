@@ -4,6 +4,7 @@ import errno
 import io
 import runpy
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,12 +39,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("lale-bench"))
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     plugin: Annotated[
         list[Path] | None,
         typer.Option(help="A Python file that registers architectures of your own (`archs.register`); repeatable."),
     ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and leave.")
+    ] = False,
 ) -> None:
     """Run the plug-ins before any command, so that their names are known to it."""
     show_data_warnings()

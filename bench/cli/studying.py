@@ -48,7 +48,7 @@ READ_BY = {  # option -> what of a study reads it
     "data": "data", "budget": "recipe", "recipe_settings": "recipe", "precision": "recipe", "seeds": "seeds",
     "folds": "folds", "size": "size", "batch": "batches", "keep_weights": "keep_weights", "log": "log",
     "delta": "delta", "variants": "variants", "trained": "variants", "timed": "variants", "add": "variants",
-    "instruments": "variants",
+    "instruments": "variants", "folder": "variants",
 }  # fmt: skip
 
 
@@ -91,13 +91,19 @@ def study_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(found.submodule_search_locations))
 
 
+def _folder_name(folder: str) -> str:
+    if Path(folder).name != folder:
+        raise BenchError(f"--name {folder} is no name of a folder: give one without a slash, as ablation-wide")
+    return folder
+
+
 def study(
     context: typer.Context,
     name: Annotated[
         str,
         typer.Argument(
-            help="`benchmark`, `ablation`, `winners`, `claims`, `scaling`, `deployment`, `tabulated` or `samplers`; or "
-            "the path of a Python file that holds a STUDY."
+            help="`benchmark`, `ablation`, `winners`, `pilot`, `deployment`, `claims`, `scaling`, `tabulated`, `samplers` "
+            "or `calibration`; or the path of a Python file that holds a STUDY."
         ),
     ],
     data: DataOption = DEFAULT_DATA,
@@ -137,6 +143,9 @@ def study(
         float,
         typer.Option(min=0, help="With --settle: stop after so long; trainings that run then go on the next time."),
     ] = 24.0,
+    folder: Annotated[
+        str, typer.Option("--name", help="Name of the study's folder in --out; by default the name of the study.")
+    ] = "",
     retry_failed: Annotated[bool, typer.Option(help="Measure again what is recorded as failed.")] = False,
     storage: Annotated[
         str | None, typer.Option(help="`postgresql://...`: share the cells with every `lale-bench worker` there.")
@@ -164,7 +173,7 @@ def study(
         wanted = [*variants, *(extra.label for extra in extras)] if variants else []  # what is added is wanted
         chosen = chosen.with_variants(extras).select(wanted, trained or [], timed or [])
         named: Any = tuple(instruments.split(","))  # any words: the study refuses those that it does not know
-        chosen = replace(chosen, instruments=named, accuracy=accuracy_cell)
+        chosen = replace(chosen, instruments=named, accuracy=accuracy_cell, name=_folder_name(folder) or chosen.name)
     setting = Setting(
         data=data,
         recipe=recipe_from(budget, recipe_settings, precision),
