@@ -134,7 +134,7 @@ def _write_cog(draft: Draft, place: Georeference) -> None:
     with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         options = {"compress": "DEFLATE", "bigtiff": "IF_SAFER", "overview_resampling": averaged}
-        copy(draft.view, target, driver="COG", **options)
+        copy(draft.view, target, driver="COG", num_threads="ALL_CPUS", **options)
     target.replace(draft.layer.path)
 
 
