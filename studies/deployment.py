@@ -2,8 +2,9 @@
 
 The reference is LALE-S1 as the papers' code runs it: RMSNorm and StarReLU written out, the trained form, eager,
 contiguous, with the weights trained on `world` that come with the suite. Beside it stand the searched networks, whose
-F1 the study `winners` compares with LALE-S1's, and the fastest CNN of the papers, Linknet, in its own runtimes. Each run of ours in a lower precision is scored on the test tiles beside fp32, and counts towards the targets
-only where it is equivalent. Linknet has no trained weights here: it may use any precision.
+F1 the study `winners` compares with LALE-S1's, and the fastest CNN of the papers, Linknet, in its own runtimes.
+Each run of ours in a lower precision is scored on the test tiles beside fp32, and counts towards the targets only where
+it is equivalent. Linknet has no trained weights here: it may use any precision.
 """
 
 from collections.abc import Mapping

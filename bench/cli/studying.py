@@ -102,8 +102,8 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="`benchmark`, `ablation`, `winners`, `pilot`, `deployment`, `claims`, `scaling`, `tabulated`, `samplers` "
-            "or `calibration`; or the path of a Python file that holds a STUDY."
+            help="`benchmark`, `ablation`, `winners`, `pilot`, `deployment`, `claims`, `scaling`, `tabulated`, "
+            "`samplers` or `calibration`; or the path of a Python file that holds a STUDY."
         ),
     ],
     data: DataOption = DEFAULT_DATA,
