@@ -54,11 +54,25 @@ def told_by_a_process(out, *arguments, **environment):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_behind_the_output_is_a_sentence():
+@pytest.mark.parametrize("command", ["study --help", "--version"])  # the second fits the buffer until the end
+def test_a_full_disk_behind_the_output_is_a_sentence(command):
     with Path("/dev/full").open("wb") as full:
-        status, told = told_by_a_process(full, "study", "--help")
+        status, told = told_by_a_process(full, *command.split())
     assert status == 1
     assert told.startswith("error: the disk is full") and "Traceback" not in told
+
+
+def test_a_command_ends_as_python_would(tmp_path):
+    """What is registered for the exit is called, the output is whole, and nothing is said to a reader that has gone."""
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("import atexit; atexit.register(print, 'called at exit')")
+    with (tmp_path / "out").open("wb") as out:
+        assert told_by_a_process(out, "--plugin", str(plugin), "list") == (0, "")
+    assert (tmp_path / "out").read_text().endswith("called at exit\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        assert told_by_a_process(gone, "--version")[1] == ""
 
 
 def test_an_output_that_is_not_utf8_gets_escapes_and_no_traceback(tmp_path):

@@ -1,12 +1,14 @@
 """The application: its commands, what is common to all, and how errors leave it."""
 
+import atexit
 import errno
 import io
+import os
 import runpy
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -90,7 +92,20 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes, not a traceback
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run())
+    _leave(run())
+
+
+def _leave(status: int) -> NoReturn:
+    """End without taking PyTorch apart, which takes a second and 100 MiB; what asked to be called at exit is called."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:  # whoever read it has gone
+            pass
+        except OSError as error:
+            status = status or _fail(_os_sentence(error))
+    os._exit(status)
 
 
 def run(arguments: list[str] | None = None) -> int:
