@@ -223,12 +223,11 @@ def _rows(label: str, record: Record | None, accuracy: Mapping[str, Mapping[str,
 def _findings(label: str, record: Record, accuracy: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The ratios that have a target, then what lower precisions do."""
     speeds = record.result["speeds"]
-    own = [name for name, run in RUNS.items() if run.network == NETWORK and _counts(name, accuracy)]
+    networks = [f"{name}@{DATA}" for name in SEARCHED]
+    counting = {name: run.network for name, run in RUNS.items() if run.network != BASELINE and _counts(name, accuracy)}
+    own = [name for name, network in counting.items() if network not in networks]
     best, torch_only = quickest(speeds, own), quickest(speeds, [name for name in own if RUNS[name].runtime in TORCH])
-    searched = [
-        quickest(speeds, [name for name, run in RUNS.items() if run.network == network and _counts(name, accuracy)])
-        for network in (f"{name}@{DATA}" for name in SEARCHED)
-    ]
+    searched = [quickest(speeds, [name for name in counting if counting[name] == network]) for network in networks]
     theirs = quickest(speeds, [name for name, run in RUNS.items() if run.network == BASELINE])
     load = background_load(record)
     found = [f"{label}: {load}"] if load else []
