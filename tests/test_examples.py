@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import archs
+from archs.saved import load_config
+from bench.search.spaces import read_values, space_of
+
 ROOT = Path(__file__).parent.parent
 ENDS = {
     "ablation": ["Undecided against lale-s1", "layer norm", "ablation.png"],
@@ -27,6 +31,14 @@ def test_an_example_is_a_notebook_in_the_percent_format_with_a_question(name):
     assert "?*\n" in text.split("# %%\n")[0]
     settings = next(node.lineno for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assign))
     assert settings < 30, "its settings stand at the top"
+
+
+@pytest.mark.parametrize(("space", "found"), [("latency", "search-latency"), ("activations", "search-activations")])
+def test_a_space_holds_what_was_found_in_it(space, found):
+    searched = space_of(archs.config("lale-s1"), values=read_values(ROOT / "examples" / f"{space}.toml"))
+    members = sorted((ROOT / "results/dubai" / found / "front").glob("*.json"))
+    assert members
+    assert [path for path in members if load_config(path) not in searched] == []
 
 
 @pytest.mark.slow
