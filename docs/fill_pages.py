@@ -4,7 +4,7 @@ A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` (columns and rows of
 FOLDER -->` (a study's sentences), `<!-- report FOLDER -->` (its main table and its sentences), `<!-- csv FILE -->` (a
 file of figures that is no study's), `<!-- index FOLDER -->` (the studies and searches in the folder of the page), `<!--
 columns -->` (what the columns of tables are) or `<!-- choose data=NAME land_km2=N gsd=N ... -->` (what `choose
---records-only` answers; `columns` and `sentences` show less of it); it ends at `<!-- end -->`.
+--records-only` answers; `columns`, `sentences` and `scored=1`, which leaves out runs whose F1 nobody measured, show less of it); it ends at `<!-- end -->`.
 """
 
 import csv
@@ -88,9 +88,11 @@ def _choice(asked: dict[str, str]) -> str:
     from bench.cli.choosing import from_records
 
     shown, count = asked.pop("columns", "").split(","), int(asked.pop("sentences", "99"))
+    scored = asked.pop("scored", "0") == "1"
     data, gsd, within = asked.pop("data"), float(asked.pop("gsd")), asked.pop("within", None)
     rows, columns, sentences = from_records(data, gsd, within, **{key: float(value) for key, value in asked.items()})
     kept = [one for one in columns if one.key in shown or shown == [""]]
+    rows = rows[rows["f1"].notna()].reset_index(drop=True) if scored else rows
     with tempfile.TemporaryDirectory() as scratch:
         paths = write_tables(rows, kept, Path(scratch) / "table") if len(rows) else []
         tables = [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"]
