@@ -4,8 +4,8 @@ A place is `<!-- table FOLDER COLUMN,COLUMN PATTERN... -->` (columns and rows of
 FOLDER -->` (a study's sentences), `<!-- report FOLDER -->` (its main table and its sentences), `<!-- csv FILE -->` (a
 file of figures that is no study's), `<!-- index FOLDER -->` (the studies and searches in the folder of the page), `<!--
 columns -->` (what the columns of tables are) or `<!-- choose data=NAME land_km2=N gsd=N ... -->` (what `choose
---records-only` answers; `columns`, `sentences` and `scored=1`, which leaves out runs whose F1 nobody measured, show less
-of it); it ends at `<!-- end -->`.
+--records-only` answers; `columns`, `sentences` and `scored=1`, without runs whose F1 nobody measured, show less of it);
+it ends at `<!-- end -->`.
 """
 
 import csv
