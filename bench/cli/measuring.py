@@ -112,7 +112,7 @@ def measure(
 
     **Roofline share.** The device's own best (matrix products, a convolution, copies) is measured in the
     same rounds. No network can do its exact MACs faster, nor read weights and input and write its output faster. The
-    share says how much is left to gain; beyond 100 % and the measuring error the time is wrong, and the run stops.
+    share says how much is left to gain; beyond 120 % and the measuring error the time is wrong, and the run stops.
 
     **Energy** is reported where the hardware counts it, and is otherwise "not reported", never 0.
     """

@@ -18,6 +18,7 @@ from bench.counting.macs import count_macs, count_params
 from bench.errors import BenchError
 from bench.records import Record, RecordStore, private_parts, unpack_array
 from bench.report.columns import is_missing
+from bench.speed.roofline import MARGIN
 from bench.study.protocol import FILE
 from bench.study.result import result_of
 from bench.study.run import RECORDS, load_results
@@ -166,7 +167,7 @@ def _roofline(label: str, speed: Mapping[str, Any]) -> Iterator[str]:
     share, least, rate = (speed.get(key) for key in ("ceiling_share", "least_ms", "throughput"))
     if share is None or least is None or not rate:
         return
-    if speed["ceiling_share_low"] > 1:
+    if speed["ceiling_share_low"] > MARGIN:
         yield f"{label}: {share:.0%} of the roofline; the clock did not wait for the device"
     reached = least * rate / (1000 * speed["protocol"]["batch"])
     if not math.isclose(share, reached, rel_tol=0.02):  # a median of rates is not quite the rate of the median
