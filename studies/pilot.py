@@ -16,7 +16,7 @@ from scipy import stats
 
 import archs
 from bench.records import Record
-from bench.report.columns import Column, Format
+from bench.report.columns import Column, Format, column
 from bench.report.tables import write_tables
 from bench.study import Layout, Report, Results, Setting
 from bench.training.recipe import Recipe, gain_of_last_fifth, still_rising
@@ -164,7 +164,7 @@ COLUMNS = [
     Column("difference", "Difference", "points", None, "low", "high"),
     Column("deviation", "Deviation between seeds", Format("z.2f", 100.0, "points"), "low"),
     Column("last_fifth", "Last fifth brings", Format("z.2f", 100.0, "points"), "low"),
-    Column("rising", "Still rising", Format("z.0f", 100.0, "%"), "low"),
+    column("rising"),
     Column("cost", "Tiles seen", Format("z.1f", 1.0, "times those of the base"), "low"),
 ]
 

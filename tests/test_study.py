@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 from torch import nn
@@ -29,8 +30,9 @@ from bench.study import (
 )
 from bench.study.declare import FIGURES
 from bench.study.layout import static_label
+from bench.study.report import findings
 from bench.study.result import result_of
-from bench.training.recipe import RECIPES
+from bench.training.recipe import RECIPES, still_rising
 
 DATA = "terrain:size=32,train=12,val=4,test=6"
 TINY = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16, decoder_width=16, stem_width=8)
@@ -108,6 +110,36 @@ def test_what_is_not_settled_has_its_price(finished):
     named = " ".join(sentence for sentence in report.findings if "eeds" in sentence and "settle" in sentence)
     undecided = report.frame[report.frame["verdict"] == "undecided"]["variant"]
     assert all(label in named for label in undecided)
+
+
+def test_trainings_that_were_too_short_are_told_by_network(finished):
+    result = result_of(load_results(finished[0].folder))
+
+    def with_end(record, gain):
+        ends = [{"step": 10 * i, "macro_f1": score} for i, score in enumerate([0.5] * 9 + [0.5 + gain], 1)]
+        return replace(record, result={**record.result, "history": ends})
+
+    gains = {"base": {0: 0.0, 1: 0.0}, "norm=layernorm": {0: 0.0, 1: 0.01}, "stem=patchify": {0: 0.01, 1: 0.01}}
+    runs = {
+        label: {run: with_end(record, gains[label][run[0]]) for run, record in found.items()}
+        for label, found in result.runs.items()
+    }
+    changed = replace(result, runs=runs)
+    assert [np.mean(changed.rising(label)) for label in gains] == [0, 0.5, 1]
+    (told,) = [said for said in findings(changed) if "still rising" in said]
+    assert told.startswith("3 of 6 trainings")
+    assert told.endswith(": norm=layernorm (1 of 2), stem=patchify (2 of 2).")
+
+
+def test_the_table_says_what_share_of_trainings_was_too_short(finished):
+    plan, report = finished
+    histories = {
+        label: [record.result["history"] for record in found.values()]
+        for label, found in result_of(load_results(plan.folder)).runs.items()
+    }
+    expected = [np.mean([still_rising(history) for history in histories[label]]) for label in report.frame["variant"]]
+    assert report.frame["rising"].tolist() == expected
+    assert pd.read_csv(report.folder / "table.csv")["rising"].tolist() == expected
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(finished):

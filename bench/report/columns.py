@@ -68,6 +68,7 @@ FORMATS = {
     "ms": Format("z.2f", 1.0, "ms", raw="ms"),
     "images/s": Format(",.0f", 1.0, "images/s", raw="images/s"),
     "percent": Format("z.1f", 100.0, "%", raw="fraction"),
+    "whole percent": Format("z.0f", 100.0, "%", raw="fraction"),
     "points": Format("+z.1f", 100.0, "points", interval="[]", raw="fraction"),
     "change in M": Format("+z.2f", 1e-6, "M", interval="[]"),
     "change in G": Format("+z.2f", 1e-9, "G", interval="[]"),
@@ -353,6 +354,13 @@ COLUMNS = {
         Column("delta_params", "Δ parameters", "change in M", how="Parameters less those of the base."),
         Column("delta_macs", "Δ MACs", "change in G", how="MACs less those of the base."),
         Column("seeds", "Seeds", "count", how="Trainings that the score is the mean of."),
+        Column(
+            "rising",
+            "Still rising",
+            "whole percent",
+            "low",
+            how="Trainings whose last fifth of steps brought 0.3 points of validation F1 or more: they were too short.",
+        ),
         Column(
             "seeds_needed",
             "Seeds to settle it",

@@ -23,12 +23,12 @@ from bench.stats.verdicts import Verdict
 from bench.study.deployed import KEYS, LATENCIES, DeployedRun, deployed_findings
 from bench.study.protocol import Report, Results
 from bench.study.result import Declared, StudyResult, result_of
-from bench.training.recipe import still_rising
 
 BENCHMARK_KEYS = (
     "variant", "family", "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations",
     "launches", "deployed_params", "deployed_macs", "deployed_launches", "deployed_file_bytes",
-    "latency_ms", "throughput", "ceiling_share", "f1", *KEYS, "iou", "boundary_f1", "seeds",
+    "latency_ms", "throughput", "ceiling_share", "f1", *KEYS, "iou", "boundary_f1", "effect", "verdict", "seeds",
+    "rising",
 )  # fmt: skip
 ABLATION_KEYS = (
     "factor",
@@ -40,6 +40,7 @@ ABLATION_KEYS = (
     "scenes_effect",
     "scenes_verdict",
     "seeds",
+    "rising",
     "seeds_needed",
     "delta_params",
     "delta_macs",
@@ -399,13 +400,16 @@ def _base_sentence(result: StudyResult, seconds: dict[str, list[float]]) -> list
 
 
 def _rising_sentence(result: StudyResult) -> list[str]:
-    histories = [record.result["history"] for label in result.runs for record in result.succeeded(label)]
-    rising = sum(still_rising(history) for history in histories)
+    """How many trainings were too short, and of which networks."""
+    found = {label: result.rising(label) for label in result.runs}
+    rising = {label: sum(ones) for label, ones in found.items() if any(ones)}
     if not rising:
         return []
+    named = ", ".join(f"{label} ({count} of {len(found[label])})" for label, count in rising.items())
     return [
-        f"{rising} of {len(histories)} trainings were still rising at their end (the last fifth of the "
-        "steps brought 0.3 points of validation F1 or more): what is compared is partly how fast they learn."
+        f"{sum(rising.values())} of {sum(map(len, found.values()))} trainings were still rising at their end (the last "
+        "fifth of the steps brought 0.3 points of validation F1 or more), so that what is compared is partly how fast "
+        f"they learn: {named}."
     ]
 
 

@@ -18,6 +18,7 @@ from bench.study.deployed import DEPLOYED, INT8, DeployedRun
 from bench.study.layout import BASELINES, speed_label, static_label, train_label
 from bench.study.protocol import Results
 from bench.training.metrics import scores
+from bench.training.recipe import still_rising
 
 STATIC = (
     "params", "macs", "fvcore_macs", "thop_macs", "storage_bytes", "paper_mib", "activations", "launches",
@@ -27,7 +28,7 @@ LATENCY = ("latency_ms", "latency_low", "latency_high")
 THROUGHPUT = (
     "throughput", "throughput_low", "throughput_high", "ceiling_share", "ceiling_share_low", "ceiling_share_high",
 )  # fmt: skip
-ACCURACY = ("f1", "f1_low", "f1_high", "iou", "iou_low", "iou_high", "boundary_f1")
+ACCURACY = ("f1", "f1_low", "f1_high", "iou", "iou_low", "iou_high", "boundary_f1", "rising")
 EFFECT = [
     "effect", "effect_low", "effect_high", "verdict", "scenes_effect", "scenes_low", "scenes_high", "scenes_verdict",
     "seeds_needed",
@@ -174,6 +175,10 @@ class StudyResult:
         """The trainings of a variant that did not fail, by seed and fold."""
         return [record for record in self.runs[label].values() if record.status == "ok"]
 
+    def rising(self, label: str) -> list[bool]:
+        """Whether each training of a variant that did not fail was still rising at its end."""
+        return [still_rising(record.result["history"]) for record in self.succeeded(label)]
+
     def pooled(self, label: str) -> np.ndarray | None:
         """One matrix over all test tiles and seeds; None without a training."""
         found = list(self.confusions(label).values())
@@ -315,6 +320,7 @@ def _accuracy(
         **_interval("f1", _scores(runs), f1_widths.get(row.label)),
         **_interval("iou", _scores(runs, macro_iou), iou_widths.get(row.label)),
         "boundary_f1": _boundary_f1(result, row.label),
+        "rising": float(np.mean(result.rising(row.label))),
     }
 
 
