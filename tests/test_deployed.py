@@ -196,6 +196,21 @@ def test_the_remark_names_the_quickest_runtime_of_most_and_the_exceptions():
     assert not any("int8" in remark for remark in run.remarks(["a", "b", "c"]))
 
 
+def test_remarks_name_the_runs_without_a_time_where_these_are_few():
+    run = timed({run_label("a", "eager", "fp32"): 1.0})
+    run.record.result["missing"] = {
+        **{run_label("b", runtime, "fp32"): "no export" for runtime in ("openvino", "onnxruntime")},
+        **{run_label(variant, "openvino", "int8"): "not installed" for variant in "cdefg"},
+        run_label("a", "openvino", "fp32"): f"{run_label('a', 'openvino', 'fp32')} is not the same",
+    }
+    told = [remark for remark in run.remarks(["a"]) if remark.startswith("Not timed")]
+    assert told == [
+        f"Not timed ({run_label('b', 'openvino', 'fp32')}; {run_label('b', 'onnxruntime', 'fp32')}): no export.",
+        "Not timed: not installed.",
+        f"Not timed: {run_label('a', 'openvino', 'fp32')} is not the same.",
+    ]
+
+
 def test_findings_name_what_int8_brings_and_who_is_quicker_at_what_cost():
     times = {"base": (8.0, 7.0), "quick": (4.0, 2.0), "lossy": (5.0, 5.0), "slow": (9.0, 9.0)}
     runtimes = {"fp32": "openvino", "int8": "onnxruntime"}

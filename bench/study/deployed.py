@@ -30,6 +30,7 @@ DEPLOYED, INT8 = "deployed latency", "int8 accuracy: "
 RUNTIMES = {"fp32": ("eager", "onnxruntime", "openvino"), "int8": ("onnxruntime", "openvino")}
 """By precision. Compiled PyTorch is left out: it takes a minute a network, and these two are quicker on a CPU."""
 PROTOCOL = SpeedProtocol(form="deployed", calls=3, rounds=8, max_seconds=60, warmup_seconds=1)
+NAMED = 4  # runs without a time that a sentence names; beyond, the reason speaks of many
 KEYS = ("deployed_fp32_ms", "deployed_int8_ms", "int8_speedup", "int8_f1", "int8_verdict")
 LATENCIES = tuple(f"deployed_{precision}_ms" for precision in RUNTIMES)
 KEPT = ("equivalent", "better", "better, within delta", "worse, within delta")
@@ -148,12 +149,13 @@ class DeployedRun:
                 yield f"Quickest runtime in {precision}: {'; '.join(told)}."
 
     def _missing(self) -> Iterator[str]:
-        """One sentence a reason, with what it holds for where that is one run that it does not name."""
+        """One sentence a reason, with the runs that it holds for where these are few and it does not name them."""
         reasons: dict[str, list[str]] = {}
         for label, reason in (self.record.result["missing"] if self.record else {}).items():
             reasons.setdefault(reason, []).append(label)
         for reason, labels in reasons.items():
-            named = f" ({labels[0]})" if len(labels) == 1 and labels[0] not in reason else ""
+            unnamed = [label for label in labels if label not in reason]
+            named = f" ({'; '.join(unnamed)})" if 0 < len(unnamed) <= NAMED else ""
             yield f"Not timed{named}: {reason}."
 
 
