@@ -132,9 +132,10 @@ def test_any_two_directions_can_be_drawn(frame, tmp_path, x, y):
     assert set(front) <= set(said)
 
 
-def test_a_network_that_has_not_learned_does_not_stretch_the_axis(frame, tmp_path):
-    """It stands on the lower edge with its value; nothing is left out."""
-    frame.loc[0, ["f1", "f1_low", "f1_high", "macs"]] = 0.17, 0.15, 0.19, 1e8
+@pytest.mark.parametrize("macs", [1e8, 1e12])
+def test_a_network_that_has_not_learned_does_not_stretch_the_axis(frame, tmp_path, macs):
+    """It stands on the lower edge with its value; nothing is left out, nor cut off at the right edge."""
+    frame.loc[0, ["f1", "f1_low", "f1_high", "macs"]] = 0.17, 0.15, 0.19, macs
     said = check_files(draw_pareto(frame, "macs", tmp_path / "t"), "t")
     assert "↓ net-00_b0: 17.0 %" in said
     assert not {"30", "40"} & set(said)  # ticks of the y axis

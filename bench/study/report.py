@@ -139,7 +139,7 @@ def _pareto(result: StudyResult, folder: Path, source: str | None) -> list[Path]
     from bench.report.figures.pareto import draw_fronts, draw_pareto
 
     if result.frame["f1"].notna().any():
-        return draw_fronts(result.frame, folder / "f1", note=_short(result))
+        return draw_fronts(result.frame, folder / "f1", note=" ".join([_short(result), *_too_short(result)]))
     counted = [cost for cost in STATIC_COSTS if not result.frame[cost].map(is_missing).all()]
     return [path for cost in counted for path in draw_pareto(result.frame, cost, folder / f"params-{cost}", y="params")]
 
@@ -148,6 +148,12 @@ def _short(result: StudyResult) -> str:
     m = result.manifest
     recipe = m.recipe
     return f"{m.data['name']}, {recipe['steps']} steps of {recipe['batch']}, {_seeds(m)}."
+
+
+def _too_short(result: StudyResult) -> list[str]:
+    """Networks of which no training was done: their scores tell how fast they learn."""
+    named = [row.label for row in result.manifest.rows if (ones := result.rising(row.label)) and all(ones)]
+    return [f"All trainings still rising at their end: {', '.join(named)}."] if named else []
 
 
 def _ablation(result: StudyResult, folder: Path, source: str | None) -> list[Path]:

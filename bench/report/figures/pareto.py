@@ -102,7 +102,8 @@ def _draw_points(ax: Axes, frame: pd.DataFrame, front: np.ndarray, below: np.nda
     for i, family in enumerate(_families(frame)):
         colour, marker = looks[family]
         if below[i]:
-            _draw_below(ax, xs[i], f"↓ {_variants(frame)[i]}: {ys[i]:.1f} {yc.style.unit}", looks[family])
+            height = 0.03 + 0.045 * (below[:i].sum() % 3)  # names side by side would run into each other
+            _draw_below(ax, xs[i], height, f"↓ {_variants(frame)[i]}: {ys[i]:.1f} {yc.style.unit}", looks[family])
             continue
         edge, size, alpha = (INK, 8.2, 1.0) if front[i] else (PAPER, 6.6, 0.8)
         ax.errorbar(xs[i], ys[i], y_errors[:, i : i + 1], x_errors[:, i : i + 1], fmt="none", ecolor=colour,
@@ -130,12 +131,14 @@ def _far_below(frame: pd.DataFrame, yc: Column) -> np.ndarray:
     return ~usual & (ys < np.nanmin(bounds) - (np.nanmax(bounds) - np.nanmin(bounds)) / 4)
 
 
-def _draw_below(ax: Axes, x: float, text: str, looks: tuple[str, str]) -> None:
-    """A point beneath the axis: its marker on the edge, with its value."""
+def _draw_below(ax: Axes, x: float, height: float, text: str, looks: tuple[str, str]) -> None:
+    """A point beneath the axis: its marker at the edge, with its value."""
     edge = ax.get_xaxis_transform()
-    ax.plot(x, 0.03, looks[1], color=looks[0], ms=7, mec=PAPER, mew=0.8, transform=edge, zorder=6)
-    words: dict[str, Any] = {"fontsize": SMALL, "color": GREY, "va": "center"}
-    ax.annotate(text, (x, 0.03), (7, 0), xycoords=edge, textcoords="offset points", **words)
+    ax.plot(x, height, looks[1], color=looks[0], ms=7, mec=PAPER, mew=0.8, transform=edge, zorder=6)
+    across = ax.transAxes.inverted().transform(ax.transData.transform((x, 0)))[0]
+    right = across > 0.5  # its words would be cut off on that side
+    words: dict[str, Any] = {"fontsize": SMALL, "color": GREY, "va": "center", "ha": "right" if right else "left"}
+    ax.annotate(text, (x, height), (-7 if right else 7, 0), xycoords=edge, textcoords="offset points", **words)
 
 
 def _legend(figure: Figure, frame: pd.DataFrame, xc: Column, yc: Column) -> float:
