@@ -28,9 +28,9 @@ from bench.study import (
     run_study,
     write_report,
 )
-from bench.study.declare import FIGURES
+from bench.study.declare import FIGURES as FIGURE_NAMES
 from bench.study.layout import static_label
-from bench.study.report import findings
+from bench.study.report import FIGURES, findings
 from bench.study.result import result_of
 from bench.training.recipe import RECIPES, still_rising
 
@@ -73,7 +73,7 @@ def tiny_setting(out: Path, **changes) -> Setting:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
-    plan = plan_study(tiny_study(figures=FIGURES), tiny_setting(out))
+    plan = plan_study(tiny_study(figures=FIGURE_NAMES), tiny_setting(out))
     run_study(plan)
     return plan, write_report(plan.folder, DATA)
 
@@ -112,7 +112,7 @@ def test_what_is_not_settled_has_its_price(finished):
     assert all(label in named for label in undecided)
 
 
-def test_trainings_that_were_too_short_are_told_by_network(finished):
+def test_trainings_that_were_too_short_are_told_by_network(finished, tmp_path, monkeypatch):
     result = result_of(load_results(finished[0].folder))
 
     def with_end(record, gain):
@@ -129,6 +129,10 @@ def test_trainings_that_were_too_short_are_told_by_network(finished):
     (told,) = [said for said in findings(changed) if "still rising" in said]
     assert told.startswith("3 of 6 trainings")
     assert told.endswith(": norm=layernorm (1 of 2), stem=patchify (2 of 2).")
+    notes: list[str] = []
+    monkeypatch.setattr("bench.report.figures.pareto.draw_fronts", lambda *_, note: [notes.append(note)])
+    FIGURES["pareto"](changed, tmp_path, None)
+    assert notes[0].endswith("All trainings still rising at their end: stem=patchify.")
 
 
 def test_the_table_says_what_share_of_trainings_was_too_short(finished):
@@ -145,7 +149,7 @@ def test_the_table_says_what_share_of_trainings_was_too_short(finished):
 def test_a_second_run_measures_nothing_and_says_the_same(finished):
     plan, report = finished
     before = {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")}
-    run_study(plan_study(tiny_study(figures=FIGURES), tiny_setting(plan.folder.parent)))
+    run_study(plan_study(tiny_study(figures=FIGURE_NAMES), tiny_setting(plan.folder.parent)))
     assert {path: path.stat().st_mtime_ns for path in plan.store.folder.rglob("*.json")} == before
     pd.testing.assert_frame_equal(result_of(load_results(plan.folder)).frame, report.frame)
 
