@@ -76,6 +76,20 @@ def test_a_network_that_comes_out_different_is_not_written(tmp_path):
 
 
 @needs_onnx
+def test_what_single_precision_cannot_tell_is_no_difference(tmp_path, monkeypatch):
+    """Of a network whose own rounding is beyond the tolerance; here every one is, since the tolerance is nought."""
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    torch.manual_seed(0)
+    model = archs.create("lale-s1", **TINY).eval()
+    found = export.export_onnx(archs.deploy(model), tmp_path / "tiny.onnx", (64, 48), reference=model)
+    assert 0 < found.difference < 1e-5
+    monkeypatch.setattr(export, "ROUNDING_MARGIN", 0)
+    with pytest.raises(BenchError, match=r"allowed: 0\)"):
+        export.export_onnx(archs.deploy(model), tmp_path / "not.onnx", (64, 48), reference=model)
+    assert not (tmp_path / "not.onnx").exists()
+
+
+@needs_onnx
 def test_what_cannot_be_exported_is_one_sentence(tmp_path):
     class Unfriendly(nn.Module):
         def forward(self, image):

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench.errors import BenchError
+from bench.speed.export import difference, export_onnx
 from bench.speed.protocol import DTYPES, MEMORY_FORMATS, SpeedProtocol, tensor_cores
 from bench.speed.quantise import calibration_batches, float_operators, quantise_onnx, quantise_openvino, read_openvino
 
@@ -76,8 +77,6 @@ class ModelCache:
 
     def onnx(self, network: nn.Module, x: Tensor) -> bytes:
         """The network as an ONNX file for inputs of `x`'s shape, checked (see `bench.speed.export`)."""
-        from bench.speed.export import export_onnx
-
         if isinstance(file := getattr(network, "onnx", None), bytes):
             return file  # it is one (`bench.scenes.exported`)
         key = (id(network), tuple(x.shape))
@@ -149,15 +148,6 @@ def refuse_missing(protocol: SpeedProtocol, device: torch.device) -> None:
 def input_type(protocol: SpeedProtocol) -> torch.dtype:
     """Of weights and input as the runtime takes them: OpenVINO takes fp32 and rounds by itself."""
     return torch.float32 if protocol.runtime in EXTRAS else DTYPES[protocol.precision]
-
-
-def difference(found: Tensor, wanted: Tensor) -> float:
-    """Largest difference as a share of the largest wanted value; infinite for another shape, or what is no number."""
-    if found.shape != wanted.shape:
-        return float("inf")
-    found, wanted = found.detach().float().cpu(), wanted.detach().float().cpu()
-    largest = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12))
-    return largest if largest == largest else float("inf")
 
 
 def refuse_other_output(label: str, found: Tensor, wanted: Tensor, protocol: SpeedProtocol) -> float:
