@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,9 +127,13 @@ def test_trainings_that_were_too_short_are_told_by_network(finished, tmp_path, m
     }
     changed = replace(result, runs=runs)
     assert [np.mean(changed.rising(label)) for label in gains] == [0, 0.5, 1]
-    (told,) = [said for said in findings(changed) if "still rising" in said]
+    (told,) = [said for said in findings(changed) if "were still rising" in said]
     assert told.startswith("3 of 6 trainings")
     assert told.endswith(": norm=layernorm (1 of 2), stem=patchify (2 of 2).")
+    shares = result.frame["variant"].map({"base": 0.0, "norm=layernorm": 0.5, "stem=patchify": 1.0})
+    said = " ".join(findings(replace(changed, frame=result.frame.assign(rising=shares))))
+    marked = re.findall(r"(\S+) [+-][\d.]+(?: \[[^]]*\])? \(still rising\)", said)
+    assert set(marked) == {"stem=patchify"}
     notes: list[str] = []
     monkeypatch.setattr("bench.report.figures.pareto.draw_fronts", lambda *_, note: [notes.append(note)])
     FIGURES["pareto"](changed, tmp_path, None)

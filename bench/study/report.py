@@ -329,7 +329,8 @@ def _told(word: str, base: str, delta: float) -> str:
 
 def _named_effect(row: pd.Series, low: str, high: str) -> str:
     points = f"{row['variant']} {100 * row['effect']:+.1f}"
-    return points if is_missing(row[low]) else f"{points} [{100 * row[low]:+.1f}, {100 * row[high]:+.1f}]"
+    interval = "" if is_missing(row[low]) else f" [{100 * row[low]:+.1f}, {100 * row[high]:+.1f}]"
+    return points + interval + (" (still rising)" if row["rising"] == 1 else "")
 
 
 def _delta_sentence(result: StudyResult) -> list[str]:
