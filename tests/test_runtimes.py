@@ -8,6 +8,7 @@ from torch import nn
 import archs
 from bench.errors import BenchError
 from bench.speed import runtimes
+from bench.speed.comparison import untrained
 from bench.speed.measure import Contender, SpeedProtocol
 from bench.speed.roofline import MARGIN
 from bench.speed.runtimes import ModelCache, difference, prepare, refuse_missing, refuse_other_output
@@ -148,3 +149,13 @@ def test_contenders_need_one_schedule():
 def test_what_a_gpu_has(changes):
     found = measure_speed({"net": tiny()}, (64, 64), SpeedProtocol(max_seconds=1, **changes), "cuda")["net"]
     assert found.share.low <= MARGIN
+
+
+def test_a_network_without_trained_weights_is_timed_with_the_same_ones_in_every_run():
+    """Else one run exports LeMoRe or quantises a network, and the next refuses it."""
+    config = archs.config("lale-s1", widths=(8, 16, 32, 32), head_width=16)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first, second = (untrained(config, 5).state_dict() for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[name], second[name]) for name in second)

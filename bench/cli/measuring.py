@@ -159,9 +159,9 @@ class _Network:
     trained: TrainedNetwork | None = None
 
     def build(self) -> nn.Module:
-        import archs
+        from bench.speed.comparison import untrained
 
-        return self.trained.build() if self.trained else archs.build(self.config, self.num_classes)
+        return self.trained.build() if self.trained else untrained(self.config, self.num_classes)
 
 
 def _networks(names: list[str], num_classes: int) -> dict[str, _Network]:

@@ -13,6 +13,7 @@ from bench.counting.cells import IMAGE_CHANNELS
 from bench.engine import Cell, CellContext
 from bench.records import anonymised
 from bench.records.identity import changed_fields, network_libraries, networks_determinants, versions
+from bench.speed.comparison import untrained
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.quantise import TIMED_IMAGES, calibration_images
 
@@ -60,7 +61,7 @@ def speed_cell(
 
         images = calibration_images(int8, int8.bands, size, TIMED_IMAGES) if int8 else None
         contenders = {
-            label: Contender(archs.build(config, num_classes, in_channels), size, protocol, images)
+            label: Contender(untrained(config, num_classes, in_channels), size, protocol, images)
             for label, config in configs.items()
         }
         raced = race_isolated(contenders, device, in_channels)

@@ -32,7 +32,7 @@ PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "onnx", "onnxruntime
 class RunConfig:
     """A network and how it is run.
 
-    `trained`: the network with its weights; without it the weights are those that it is built with.
+    `trained`: the network with its weights; without it they are random (`untrained`).
     """
 
     config: archs.ArchConfig
@@ -41,7 +41,7 @@ class RunConfig:
 
     def build(self, num_classes: int, in_channels: int) -> nn.Module:
         """The network, with its weights if it has some, else for so many classes and bands."""
-        return self.trained.build() if self.trained else archs.build(self.config, num_classes, in_channels)
+        return self.trained.build() if self.trained else untrained(self.config, num_classes, in_channels)
 
     def determinants(self, num_classes: int, in_channels: int, tiles: DataSet | None) -> dict[str, Any]:
         """What a record of its speed depends on, but for the machine."""
@@ -62,6 +62,14 @@ class RunConfig:
         if tiles is None or self.protocol.precision != "int8":
             return None
         return calibration_images(tiles, self.trained.bands if self.trained else tiles.bands, size)
+
+
+def untrained(config: archs.ArchConfig, num_classes: int, in_channels: int = IMAGE_CHANNELS) -> nn.Module:
+    """The network with random weights, the same whenever it is timed: on them depends how far its output is from the
+    network's in another runtime or precision, hence whether it is timed at all."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return archs.build(config, num_classes, in_channels)
 
 
 def comparison_cell(
