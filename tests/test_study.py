@@ -31,7 +31,7 @@ from bench.study import (
 )
 from bench.study.declare import FIGURES as FIGURE_NAMES
 from bench.study.layout import static_label
-from bench.study.report import FIGURES, findings
+from bench.study.report import FIGURES, describe, findings
 from bench.study.result import result_of
 from bench.training.recipe import RECIPES, still_rising
 
@@ -149,6 +149,14 @@ def test_the_table_says_what_share_of_trainings_was_too_short(finished):
     expected = [np.mean([still_rising(history) for history in histories[label]]) for label in report.frame["variant"]]
     assert report.frame["rising"].tolist() == expected
     assert pd.read_csv(report.folder / "table.csv")["rising"].tolist() == expected
+
+
+def test_captions_count_the_trainings_that_were_done(finished):
+    result = result_of(load_results(finished[0].folder))
+    counts = {(2, 2, 2): ", 2 seeds", (2, 1, 0): ", 1 to 2 seeds", (1, 1, 1): ", 1 seed", (0, 0, 0): ", 2 seeds"}
+    for seeds, expected in counts.items():
+        caption = describe(replace(result, frame=result.frame.assign(seeds=list(seeds))))
+        assert re.search(r", \d[^,;]* seeds?\b", caption)[0] == expected
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(finished):

@@ -80,7 +80,7 @@ def describe(result: StudyResult) -> str:
     side = "x".join(map(str, m.data["tile_size"]))
     recipe = m.recipe
     crop = f"crops of {recipe['crop']} px" if recipe["crop"] else "tiles"
-    seeds = _seeds(m)
+    seeds = _seeds(result)
     return (
         f"Data: {m.data['name']} ({tiles} tiles of {side}; fingerprint {m.data['fingerprint'][:12]}). "
         f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {seeds}"
@@ -98,10 +98,14 @@ def _said(manifest: Declared, key: str) -> str:
     return f" {text}" if (text := manifest.data.get(key)) else ""
 
 
-def _seeds(manifest: Declared) -> str:
-    """How many trainings stand behind a score."""
-    seeds = f"{len(manifest.seeds)} seed{'s' if len(manifest.seeds) > 1 else ''}"
-    return f"{seeds} on each of {manifest.folds} folds of whole scenes" if manifest.folds else seeds
+def _seeds(result: StudyResult) -> str:
+    """How many trainings stand behind a score: those that were done, not those that are planned."""
+    m = result.manifest
+    done = set(result.frame["seeds"]) - {0} or {len(m.seeds)}
+    fewest, most = min(done), max(done)
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
+    seeds = f"{count} seed{'s' if most > 1 else ''}"
+    return f"{seeds} on each of {m.folds} folds of whole scenes" if m.folds else seeds
 
 
 def _timed(manifest: Declared) -> str:
@@ -147,7 +151,7 @@ def _pareto(result: StudyResult, folder: Path, source: str | None) -> list[Path]
 def _short(result: StudyResult) -> str:
     m = result.manifest
     recipe = m.recipe
-    return f"{m.data['name']}, {recipe['steps']} steps of {recipe['batch']}, {_seeds(m)}."
+    return f"{m.data['name']}, {recipe['steps']} steps of {recipe['batch']}, {_seeds(result)}."
 
 
 def _too_short(result: StudyResult) -> list[str]:
