@@ -6,6 +6,7 @@ would not be.
 
 import ast
 import functools
+import hashlib
 import inspect
 import io
 import sys
@@ -13,11 +14,16 @@ import textwrap
 import tokenize
 from collections.abc import Iterable, Iterator
 from importlib import metadata
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 INSTALLED = ("site-packages", "dist-packages")
 PLAIN = (bool, int, float, str)
+MANY = list | tuple | dict | set | frozenset
 _IGNORED = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER)
 _BLOCKS = {tokenize.NEWLINE: "\n", tokenize.INDENT: "<indent>", tokenize.DEDENT: "<dedent>"}
 
@@ -82,8 +88,9 @@ def _without_docstrings(words: Iterable[str]) -> Iterator[str]:
 class SourceReader:
     """Collects the source that objects are made of: theirs, and that of all they name, and so on.
 
-    What an own function or class names in its code is looked up where the code would find it; numbers and text found
-    so count by their value, classes and functions by their source, those of an installed distribution by its version.
+    What an own function or class names in its code is looked up where the code would find it; numbers, text and arrays
+    found so count by their value, classes and functions by their source, own objects by their class and attributes,
+    what belongs to an installed distribution by its version. Of a decorated function each layer counts.
 
     Attributes:
         texts: the source, normalised, one entry a function, and the values of constants.
@@ -102,8 +109,10 @@ class SourceReader:
 
     def is_own(self, thing: Any) -> bool:
         """Whether the class or function is neither trusted nor installed nor Python's."""
-        module = getattr(thing, "__module__", None) or "builtins"
-        top = module.partition(".")[0]
+        # A decorator gives its wrapper the name of the module that it wraps; its globals are those of its own module.
+        wrapper = isinstance(thing, FunctionType) and hasattr(thing, "__wrapped__")
+        module = thing.__globals__.get("__name__") if wrapper else getattr(thing, "__module__", None)
+        top = (module or "builtins").partition(".")[0]
         if top in self.trusted or (top in sys.stdlib_module_names and top != "__main__"):
             return False
         library = installed_version(module)
@@ -112,8 +121,7 @@ class SourceReader:
         return not library
 
     def read(self, thing: Any, *, methods_only: bool = False) -> None:
-        """Add a class, a function or a constant; of a class, with `methods_only`, its functions alone."""
-        thing = inspect.unwrap(thing.func if isinstance(thing, functools.partial) else thing)
+        """Add a class, a function, a constant or an object; of a class, with `methods_only`, its functions alone."""
         if id(thing) in self._seen:
             return
         self._seen.add(id(thing))
@@ -121,17 +129,46 @@ class SourceReader:
         if isinstance(thing, type):
             self._read_class(thing, methods_only)
         elif isinstance(thing, FunctionType):
-            if self.is_own(thing):
-                self.texts.add(_source(thing))
-                self._follow(thing)
+            self._read_function(thing)
         elif isinstance(thing, PLAIN):
             self.texts.add(f"constant {thing!a}")
-        elif isinstance(thing, list | tuple | dict):
+        elif isinstance(thing, MANY):
             self._read_many(thing)
+        elif isinstance(thing, Tensor | np.ndarray):
+            self.texts.add(_array(thing))
+        else:
+            self._read_object(thing)
 
-    def _read_many(self, things: list | tuple | dict) -> None:
-        """Plain values count in their order, what else is inside by itself."""
+    def _read_function(self, function: FunctionType) -> None:
+        if self.is_own(function):
+            self.texts.add(_source(function))
+            self._follow(function)
+        if hasattr(function, "__wrapped__"):
+            self.read(function.__wrapped__)
+
+    def _read_object(self, thing: Any) -> None:
+        """Whatever is called in another's place by what it calls; an object of an own class by all that it holds."""
+        if isinstance(thing, functools.partial):
+            self.read(thing.func)
+            self._read_given(thing.args, thing.keywords)
+        elif isinstance(thing, MethodType):
+            self.read(thing.__func__)
+            self.read(thing.__self__)
+        elif hasattr(thing, "__wrapped__"):  # functools.lru_cache
+            self.read(thing.__wrapped__)
+        elif self.is_own(type(thing)):
+            self.read(type(thing))
+            self._read_given(vars(thing) if hasattr(thing, "__dict__") else {})
+
+    def _read_given(self, *things: MANY) -> None:
+        for many in filter(None, things):
+            self._read_many(many)
+
+    def _read_many(self, things: MANY) -> None:
+        """Plain values count in their order, those of a set sorted, what else is inside by itself."""
         items = [part for pair in things.items() for part in pair] if isinstance(things, dict) else list(things)
+        if isinstance(things, set | frozenset):
+            items.sort(key=ascii)
         plain = [item for item in items if isinstance(item, PLAIN)]
         self.texts.add(f"constants {plain!a}")
         for item in items:
@@ -143,14 +180,20 @@ class SourceReader:
             return
         for name, value in sorted(vars(cls).items()):
             for function in _functions(value):
-                self.texts.add(_source(function))
-                self._follow(function)
+                self.read(function)
             if isinstance(value, type | functools.partial):
                 self.read(value)
-            elif not methods_only and isinstance(value, PLAIN) and not name.startswith("__"):
-                self.texts.add(f"{name} = {value!a}")
+            elif not methods_only and not name.startswith("__"):
+                self._read_attribute(name, value)
         for base in cls.__bases__:
             self.read(base, methods_only=methods_only)
+
+    def _read_attribute(self, name: str, value: Any) -> None:
+        if isinstance(value, PLAIN):
+            self.texts.add(f"{name} = {value!a}")
+        elif isinstance(value, MANY | Tensor | np.ndarray):
+            self.texts.add(f"{name} = {_told(value)}")
+            self.read(value)
 
     def _follow(self, function: FunctionType) -> None:
         """Read what a function's code names."""
@@ -161,7 +204,8 @@ class SourceReader:
                 known[name] = cell.cell_contents
             except ValueError:  # not bound yet
                 continue
-        found = [known[name] for name in names if name in known] + list(function.__defaults__ or ())
+        defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        found = [known[name] for name in names if name in known] + defaults
         for value in found:
             if isinstance(value, ModuleType):
                 self._read_module(value, names)
@@ -188,8 +232,30 @@ def _functions(value: Any) -> list[FunctionType]:
         candidates = [value.func]
     else:
         candidates = [getattr(value, "__func__", value)]
-    found = [inspect.unwrap(one) for one in candidates if isinstance(one, FunctionType)]
-    return [one for one in found if one.__code__.co_filename != "<string>"]
+    found = [one if isinstance(one, FunctionType) else getattr(one, "__wrapped__", None) for one in candidates]
+    return [one for one in found if isinstance(one, FunctionType) and one.__code__.co_filename != "<string>"]
+
+
+def _told(value: Any) -> str:
+    """A value as text: what is no plain value is told by its type, since it is read by itself."""
+    if isinstance(value, PLAIN) or value is None:
+        return ascii(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_told(key)}: {_told(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, MANY):
+        parts = [_told(item) for item in value]
+        return f"{type(value).__name__}({', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)})"
+    return _array(value) if isinstance(value, Tensor | np.ndarray) else type(value).__qualname__
+
+
+def _array(array: Tensor | np.ndarray) -> str:
+    """Type, shape and values; of a tensor without values, or with values in a layout of its own, no values."""
+    if isinstance(array, Tensor):
+        bare = array.is_meta or array.layout is not torch.strided
+        content = b"" if bare else array.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    else:
+        content = np.ascontiguousarray(array).tobytes()
+    return f"array {array.dtype} {list(array.shape)} {hashlib.sha256(content).hexdigest()}"
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -94,7 +94,12 @@ def move(images: Stored, masks: UInt8[Tensor, "n h w"], draws: Draws) -> tuple[S
     count, height, width = masks.shape
     first = torch.arange(0, masks.numel(), height * width, device=masks.device).view(count, 1, 1)
     index = source_index(draws, width) + first
-    return images.reshape(-1, images.shape[-1])[index], masks.reshape(-1)[index]
+    return gathered(images.reshape(-1, images.shape[-1]), index), masks.reshape(-1)[index]
+
+
+def gathered(images: Tensor, index: Tensor) -> Tensor:
+    """`images[index]`, on every device: CUDA gathers no uint16, so that those bits are moved as int16."""
+    return images.view(torch.int16)[index].view(torch.uint16) if images.dtype == torch.uint16 else images[index]
 
 
 def relight(images: Stored, draws: Draws, bands: tuple[Band, ...] = RGB) -> Float[Tensor, "n h w b"]:

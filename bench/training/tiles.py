@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.data.bands import RGB, Band
 from bench.data.dataset import Split
-from bench.training.augment import Stored
+from bench.training.augment import Stored, gathered
 
 
 def derive_seed(seed: int, purpose: str, number: int = 0) -> int:
@@ -70,7 +70,7 @@ class HeldTiles:
 
     def take(self, index: Int64[Tensor, " n"]) -> Batch:
         index = index.to(self.masks.device)
-        return self.images[index], self.masks[index]
+        return gathered(self.images, index), self.masks[index]
 
 
 class HostTiles:
