@@ -242,6 +242,8 @@ def test_findings_name_what_int8_brings_and_who_is_quicker_at_what_cost():
     _, accuracy, fp32, int8 = deployed_findings(scored, lost)
     assert "equivalent for 3, worse for 1 of 4 variants" in accuracy
     assert "within delta: quick" in fp32 and "macro F1 worse: quick 3.50" in int8
+    unscored = lost.assign(int8_verdict=["equivalent", "not scored: no memory", None, "equivalent"])
+    assert "macro F1 not judged: quick 3.50" in deployed_findings(scored, unscored)[-1]
 
     (load,) = deployed_findings(timed(milliseconds, other_cores=0.7), frame)
     assert "other processes used 0.7 of 1 cores" in load

@@ -18,7 +18,7 @@ from bench.data.folds import divide, fold, scope_of_folds
 from bench.errors import BenchError
 from bench.records import unpack_array
 from bench.study import Setting, Variant, VariantStudy, load_results, plan_study, run_study, write_report
-from bench.study.layout import train_label
+from bench.study.layout import scenes_tested, train_label
 from bench.study.result import result_of
 from bench.training.metrics import scores
 from bench.training.recipe import RECIPES
@@ -129,6 +129,12 @@ class TestFold:
         assert "new scenes like these" in folded.scope and "new scenes like these" not in data.scope
         assert (folded.credit, folded.scenes_known, folded.classes) == ("by nobody", True, CLASSES)
         assert folded.gsd_m == 0.5
+
+    def test_scenes_of_training_tell_nothing_of_others(self):
+        parts = [fold(toy(), k, 7) for k in range(1, 8)]
+        assert scenes_tested([toy()]) is None
+        assert scenes_tested(parts) == [scene for part in parts for scene in part["test"].scenes]
+        assert scenes_tested([fold(toy(scenes=None), k, 7) for k in range(1, 8)]) is None
 
     def test_the_scope_of_all_folds_is_new_scenes_where_scenes_are_known(self):
         assert "each of the 7 scenes is tested" in scope_of_folds([fold(toy(), k, 7) for k in range(1, 8)])

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from test_study import tiny_setting, tiny_study
+from test_study import RECIPE, tiny_setting, tiny_study
 
 from bench.engine import StudyInterrupted
 from bench.errors import BenchError
@@ -56,6 +56,48 @@ def test_ctrl_c_before_the_time_is_up_stays_ctrl_c(tmp_path):
 
     with pytest.raises(StudyInterrupted):
         Settling(tiny_study(), tiny_setting(tmp_path), interrupted, 1.0).settle()
+
+
+def with_a_look(tmp_path):
+    """A study of which the first look was taken, without its trainings."""
+    settling = Settling(tiny_study(), tiny_setting(tmp_path), run_study, 1.0)
+    counts = dict.fromkeys(("base", "norm=layernorm", "stem=patchify"), 2)
+    look = {"level": 0.0125, "seeds": counts, "verdicts": dict.fromkeys(("norm=layernorm", "stem=patchify"), "worse")}
+    plan = settling.plan(counts, [look])
+    plan.manifest.save(plan.folder)
+    return settling, counts, look
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"setting": {"recipe": replace(RECIPE, lr=0.1)}},
+        {"setting": {"delta": 0.05}},
+        {"setting": {"seeds": (5, 6)}},
+        {"setting": {"seeds": (0, 1, 2)}},
+        {"study": {"variants": tiny_study().variants[:2]}},
+    ],
+)
+def test_looks_at_other_trainings_are_not_taken_over(tmp_path, change):
+    settling, _, _ = with_a_look(tmp_path)
+    other = replace(
+        settling,
+        setting=tiny_setting(tmp_path, **change.get("setting", {})),
+        study=tiny_study(**change.get("study", {})),
+    )
+    before = (tmp_path / "tiny" / "study.json").read_bytes()
+    with pytest.raises(BenchError, match=r"looks at other trainings.*another --out"):
+        other.settle()
+    assert (tmp_path / "tiny" / "study.json").read_bytes() == before
+
+
+def test_trainings_for_the_next_look_wait_until_it_is_taken(tmp_path):
+    """Also where the process was killed before it could write that."""
+    settling, counts, look = with_a_look(tmp_path)
+    wider = settling.plan({**counts, "base": 4, "stem=patchify": 3}, [look])
+    wider.manifest.save(wider.folder)
+    declared = result_of(load_results(wider.folder)).manifest
+    assert {label: len(declared.planned(label)) for label in counts} == counts
 
 
 @pytest.mark.slow

@@ -65,6 +65,14 @@ def test_the_order_of_tiles_and_the_names_of_scenes_do_not_matter():
     np.testing.assert_allclose(sorted(scene_values([run], scenes)), sorted(moved))
 
 
+def test_scenes_without_a_label_are_no_scenes():
+    (run,) = random_runs(3, runs=1, images=6)
+    scenes = list("aabbcc")
+    padded, named = np.concatenate([run, np.zeros_like(run)]), [*scenes, *"defghi"]
+    np.testing.assert_allclose(scene_values([padded], named), scene_values([run], scenes))
+    assert scene_interval(padded, named) == pytest.approx(scene_interval(run, scenes))
+
+
 def test_an_interval_over_scenes_holds_the_score_and_is_wider_than_over_their_tiles():
     """Tiles of a scene are copies of each other, so that there are as many independent images as scenes."""
     (scene_runs,) = random_runs(4, runs=1, images=6)

@@ -30,7 +30,7 @@ from bench.study import (
     write_report,
 )
 from bench.study.declare import FIGURES as FIGURE_NAMES
-from bench.study.layout import static_label
+from bench.study.layout import static_label, train_label
 from bench.study.report import FIGURES, describe, findings
 from bench.study.result import result_of
 from bench.training.recipe import RECIPES, still_rising
@@ -157,6 +157,38 @@ def test_captions_count_the_trainings_that_were_done(finished):
     for seeds, expected in counts.items():
         caption = describe(replace(result, frame=result.frame.assign(seeds=list(seeds))))
         assert re.search(r", \d[^,;]* seeds?\b", caption)[0] == expected
+
+
+def test_the_best_and_the_front_say_what_is_still_to_come(finished):
+    result = result_of(load_results(finished[0].folder))
+    frame = result.frame.assign(f1=[0.5, 0.6, 0.4], seeds=[2, 1, 2], rising=[0.0, 0.0, 1.0], params=[3, 2, 1])
+    best, front = findings(replace(result, frame=frame))[:2]
+    assert best.startswith("Highest macro F1: norm=layernorm (1 of 2 seeds), ")
+    assert front.endswith(": stem=patchify (still rising), norm=layernorm (1 of 2 seeds).")
+
+
+def test_a_network_of_one_seed_has_an_effect_and_no_verdict(finished):
+    results = load_results(finished[0].folder)
+    records = {label: one for label, one in results.records.items() if label != train_label("stem=patchify", 1)}
+    result = result_of(replace(results, records=records))
+    frame = result.frame.set_index("variant")
+    one, two = frame.loc["stem=patchify"], frame.loc["norm=layernorm"]
+    assert one["effect"] == pytest.approx(one["f1"] - frame.loc["base", "f1"])
+    assert (one["verdict"], one["seeds"]) == ("undecided", 1)
+    assert np.isnan([one["effect_low"], one["f1_low"]]).all() and np.isfinite([two["effect_low"], two["f1_low"]]).all()
+    assert "Not judged, since one training tells nothing of chance: stem=patchify." in findings(result)
+
+
+def test_with_folds_a_price_counts_the_trainings_of_a_seed(finished):
+    result = result_of(load_results(finished[0].folder))
+    frame = result.frame.assign(verdict=[None, "undecided", "undecided"], seeds_needed=[None, 4, 4])
+    counted = [
+        int(re.search(r"That is (\d+) more", said)[1])
+        for folds in (0, 5)
+        for said in findings(replace(result, frame=frame, manifest=replace(result.manifest, folds=folds)))
+        if "That is" in said
+    ]
+    assert counted == [6, 30]
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(finished):

@@ -128,6 +128,14 @@ def test_a_failed_row_wins_nothing(tmp_path):
     assert [row[1] for row in rows[1:]] == ["90.0", "<strong>50.0</strong>", "40.0"]
 
 
+def test_a_row_of_which_trainings_are_to_come_wins_by_its_counts_alone(tmp_path):
+    frame = pd.DataFrame({"variant": list("abc"), "f1": [0.9, 0.5, 0.4], "params": [1e6, 2e6, 3e6]})
+    frame = frame.assign(status=["incomplete", "", ""], reason=["1 of 2 seeds not measured yet", "", ""])
+    columns = [column(key) for key in ("variant", "f1", "params")]
+    first, second, _ = html_rows(write_tables(frame, columns, tmp_path / "t")[1].read_text())[1:]
+    assert (first[1:], second[1:]) == (["90.0", "<strong>1.00</strong>"], ["<strong>50.0</strong>", "2.00"])
+
+
 def test_effects_print_sign_and_bounds():
     style = COLUMNS["effect"].style
     assert style.with_interval(-0.0123, -0.02, 0.001) == "−1.2 [−2.0, +0.1]"

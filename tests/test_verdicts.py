@@ -109,11 +109,25 @@ def test_one_seed_has_an_effect_and_nothing_to_judge_it_by():
         Layout(np.array([[True], [False]]))
 
 
-def test_a_variant_with_a_single_seed_is_judged_by_the_others_variance():
+def test_a_variant_with_a_single_seed_is_not_judged_and_widens_no_other_interval():
     scores = as_scores(table(5, seeds=4))
-    alone = {**scores, "v5": {0: scores["v5"][0]}}
-    whole, part = (evidence(found).compare(PAIRS)[-1] for found in (scores, alone))
-    assert part.high - part.low > 1.3 * (whole.high - whole.low)
+    others = {label: scores[label] for label in scores if label != "v5"}
+    known = evidence({**others, "v5": {0: scores["v5"][0]}})
+    assert known.labels == tuple(others)
+    assert known.compare(PAIRS[:-1]) == evidence(others).compare(PAIRS[:-1])
+
+
+def test_means_of_unequal_seeds_are_those_of_the_same_seeds():
+    """Seed 2 was a good one, of which b knows nothing: it is not worse for that."""
+    rng = np.random.default_rng(0)
+    scores = as_scores(0.6 + np.array([0.0, 0.0, 0.05, 0.0]) + 0.002 * rng.standard_normal((4, 4)))
+    scores["v3"] = {seed: scores["v3"][seed] for seed in (0, 1)}
+    means = evidence(scores).means()
+    assert means["v3"] == pytest.approx(means["v0"], abs=0.005)
+    plain = np.mean(list(scores["v3"].values()))
+    assert plain < means["v0"] - 0.01
+    effects = {c.variant: c.effect for c in evidence(scores).compare([("v3", "v0"), ("v1", "v0")])}
+    assert effects["v3"] == pytest.approx(means["v3"] - means["v0"])
 
 
 def test_equal_scores_are_equivalent_and_nothing_divides_by_zero():

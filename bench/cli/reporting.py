@@ -137,7 +137,7 @@ def _study(results: Results, sets: list[DataSet]) -> StudySection:
 def _condition(declared: Declared) -> str:
     recipe, data = declared.recipe, declared.data
     crop = f" crops of {recipe['crop']} px" if recipe["crop"] else " tiles"
-    seeds = "1 seed" if len(declared.seeds) == 1 else f"{len(declared.seeds)} seeds"
+    seeds = f"seed{'s' if len(declared.seeds) > 1 else ''} {', '.join(map(str, declared.seeds))}"
     seeds += f" on each of {declared.folds} folds" if declared.folds else ""
     return (
         f"{data['name']} ({data['fingerprint'][:12]}), {recipe['steps']} steps of {recipe['batch']}{crop}, {seeds}; "

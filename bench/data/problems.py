@@ -72,8 +72,8 @@ def _absent(classes: Classes, totals: Mapping[str, np.ndarray]) -> list[Problem]
         *_lacking(
             classes,
             train & ~test & test.any(),
-            "is in train but not in test, so it gets no score of its own",
-            "are in train but not in test, so they get no scores of their own",
+            "is in train but not in test, so a network that predicts it there gets F1 0 for it",
+            "are in train but not in test, so a network that predicts one there gets F1 0 for it",
         ),
         *_lacking(
             classes,

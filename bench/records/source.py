@@ -17,10 +17,6 @@ from importlib import metadata
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 INSTALLED = ("site-packages", "dist-packages")
 PLAIN = (bool, int, float, str)
 MANY = list | tuple | dict | set | frozenset
@@ -134,7 +130,7 @@ class SourceReader:
             self.texts.add(f"constant {thing!a}")
         elif isinstance(thing, MANY):
             self._read_many(thing)
-        elif isinstance(thing, Tensor | np.ndarray):
+        elif _is_array(thing):
             self.texts.add(_array(thing))
         else:
             self._read_object(thing)
@@ -191,7 +187,7 @@ class SourceReader:
     def _read_attribute(self, name: str, value: Any) -> None:
         if isinstance(value, PLAIN):
             self.texts.add(f"{name} = {value!a}")
-        elif isinstance(value, MANY | Tensor | np.ndarray):
+        elif isinstance(value, MANY) or _is_array(value):
             self.texts.add(f"{name} = {_told(value)}")
             self.read(value)
 
@@ -233,7 +229,11 @@ def _functions(value: Any) -> list[FunctionType]:
     else:
         candidates = [getattr(value, "__func__", value)]
     found = [one if isinstance(one, FunctionType) else getattr(one, "__wrapped__", None) for one in candidates]
-    return [one for one in found if isinstance(one, FunctionType) and one.__code__.co_filename != "<string>"]
+    return [one for one in found if isinstance(one, FunctionType) and not _is_generated(one)]
+
+
+def _is_generated(function: FunctionType) -> bool:
+    return inspect.unwrap(function).__code__.co_filename == "<string>"
 
 
 def _told(value: Any) -> str:
@@ -245,12 +245,22 @@ def _told(value: Any) -> str:
     if isinstance(value, MANY):
         parts = [_told(item) for item in value]
         return f"{type(value).__name__}({', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)})"
-    return _array(value) if isinstance(value, Tensor | np.ndarray) else type(value).__qualname__
+    return _array(value) if _is_array(value) else type(value).__qualname__
 
 
-def _array(array: Tensor | np.ndarray) -> str:
+def _is_array(value: Any) -> bool:
+    """Whether it is a tensor, or an array of numpy."""
+    return any(
+        cls.__module__ in ("torch", "numpy") and cls.__name__ in ("Tensor", "ndarray") for cls in type(value).__mro__
+    )
+
+
+def _array(array: Any) -> str:
     """Type, shape and values; of a tensor without values, or with values in a layout of its own, no values."""
-    if isinstance(array, Tensor):
+    import numpy as np
+    import torch
+
+    if isinstance(array, torch.Tensor):
         bare = array.is_meta or array.layout is not torch.strided
         content = b"" if bare else array.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     else:

@@ -58,6 +58,10 @@ class Format:
         return format(value, self.spec).replace("-", "−")
 
 
+INCOMPLETE = "incomplete"
+"""Status of a row of which trainings are still to come."""
+SCORES = frozenset({"f1", "iou", "boundary_f1", "int8_f1", "rising"})
+"""Columns of what trainings bring."""
 FORMATS = {
     "text": Format(),
     "count": Format(",.0f"),
@@ -211,7 +215,8 @@ COLUMNS = {
             "high",
             "f1_low",
             "f1_high",
-            how="Mean over classes of F1, from one confusion matrix of all test pixels; mean over seeds.",
+            how="Mean over classes of F1, from one confusion matrix of all test pixels; mean over seeds, "
+            "adjusted where networks have unequal seeds.",
         ),
         Column(
             "iou", "Macro IoU", "percent", "high", "iou_low", "iou_high", how="The same for intersection over union."

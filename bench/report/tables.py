@@ -1,13 +1,14 @@
 """Result frames as tables: CSV for machines, Markdown and LaTeX for papers, rich for the terminal.
 
 Every row of the frame is in every table. A row that failed or was skipped keeps what was measured of it, shows
-"–" for the rest, and carries a numbered note with the reason; it never wins a column.
+"–" for the rest, and carries a numbered note with the reason; it never wins a column. One whose trainings are not all
+done wins no column of scores; its counts and speeds are whole.
 """
 
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,19 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.records.atomic import with_ending, write_atomically
-from bench.report.columns import COLUMNS, FORMATS, Column, Format, column, is_missing, measured, troubles
+from bench.report.columns import (
+    COLUMNS,
+    FORMATS,
+    INCOMPLETE,
+    SCORES,
+    Column,
+    Format,
+    Trouble,
+    column,
+    is_missing,
+    measured,
+    troubles,
+)
 from bench.report.formats import TABLES, chosen
 from bench.report.markup import escape_latex, escape_markdown, one_line
 
@@ -110,7 +123,7 @@ def _body(frame: pd.DataFrame, columns: Sequence[Column]) -> TableBody:
     notes = list(dict.fromkeys(one_line(str(t)) for t in trouble.values()))
     numbers = {position: notes.index(one_line(str(t))) + 1 for position, t in trouble.items()}
     texts = [_texts(frame, c) for c in columns]
-    best = [_best(frame, c, column_texts, set(trouble)) for c, column_texts in zip(columns, texts, strict=True)]
+    best = [_best(frame, c, _beaten(trouble, c)) for c in columns]
     rows = tuple(
         tuple(TableCell(texts[j][i], i in best[j], numbers.get(i) if j == 0 else None) for j in range(len(columns)))
         for i in range(len(frame))
@@ -146,10 +159,15 @@ def _bounds(frame: pd.DataFrame, key: str | None) -> list[Any]:
     return frame[key].tolist() if key in frame.columns else [None] * len(frame)
 
 
-def _best(frame: pd.DataFrame, c: Column, texts: list[str], trouble: set[int]) -> set[int]:
+def _beaten(trouble: Mapping[int, Trouble], c: Column) -> set[int]:
+    """Rows that cannot win a column."""
+    return {i for i, one in trouble.items() if one.status != INCOMPLETE or c.key in SCORES}
+
+
+def _best(frame: pd.DataFrame, c: Column, beaten: set[int]) -> set[int]:
     """Rows that print like the best value; none where all rows do, or where neither end is wanted."""
     values = frame[c.key].tolist()
-    rivals = [i for i, v in enumerate(values) if i not in trouble and not is_missing(v)]
+    rivals = [i for i, v in enumerate(values) if i not in beaten and not is_missing(v)]
     if c.better is None or not rivals:
         return set()
     choose = max if c.better == "high" else min

@@ -32,12 +32,12 @@ def class_iou(counts: Counts) -> Float[np.ndarray, "... c"]:
 
 def macro_f1(counts: Counts) -> Float[np.ndarray, "..."]:
     """Mean F1 over the classes that truth or prediction has: the rule of `bench.training.metrics.scores`."""
-    return _mean(class_f1(counts))
+    return average(class_f1(counts))
 
 
 def macro_iou(counts: Counts) -> Float[np.ndarray, "..."]:
     """Mean IoU over the classes that truth or prediction has: the rule of `bench.training.metrics.scores`."""
-    return _mean(class_iou(counts))
+    return average(class_iou(counts))
 
 
 def class_counts(matrices: Int64[np.ndarray, "... c c"]) -> Counts:
@@ -77,6 +77,7 @@ def scene_values(runs: Sequence[Matrices], scenes: Sequence[str], metric: Metric
     Source: J. W. Tukey, Bias and confidence in not quite large samples, Ann. Math. Statist. 29, 1958.
     """
     counts = np.stack([class_counts(pool_groups(np.asarray(run), scenes)) for run in runs])
+    counts = counts[:, counts[0, :, 1].sum(axis=-1) > 0]  # a scene without a label tells nothing, nor is it one more
     whole = counts.sum(axis=1, keepdims=True)
     number = counts.shape[1]
     values = number * metric(whole) - (number - 1) * metric(whole - counts)
@@ -98,11 +99,12 @@ def scene_interval(run: Matrices, scenes: Sequence[str], metric: Metric = macro_
     return max(0.0, score - half), min(1.0, score + half)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
-
-
-def _mean(values: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "..."]:
+def average(values: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "..."]:
+    """Mean of those that are numbers along the last axis; not a number where none is."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(-1), known.sum(-1)
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)

@@ -26,7 +26,7 @@ class Comparison:
         base: label of what it is compared with.
         effect: difference of the means over seeds.
         low: lower end of an interval; those of all comparisons of the study hold together with 95 % confidence.
-        high: upper end; both are not a number where nothing tells chance from effect, as with one seed.
+        high: upper end; both are not a number where nothing tells chance from effect, as of a network with one seed.
         error: standard error of the effect.
         verdict: read from the interval alone.
         scope: what it holds for.
@@ -67,7 +67,8 @@ class Evidence:
     """All scores of a study, with the models fitted to them.
 
     Attributes:
-        labels: variants with at least one score, in the study's order.
+        labels: variants with at least two scores, in the study's order. Of a variant with one, nothing tells whether it
+            went astray, and its wide interval would widen all that are to hold together.
         seeds: all seeds that any of them has.
         trainings: the model of the scores.
         scenes: the model of the scenes' pseudo-values, where the scenes of the test images are known.
@@ -121,6 +122,10 @@ class Evidence:
             row[self.labels.index(base)] -= 1
         return rows
 
+    def means(self) -> dict[str, float]:
+        """Each variant's mean score; where variants have unequal seeds, as if each had them all."""
+        return dict(zip(self.labels, map(float, self.trainings.means), strict=True))
+
     def half_widths(self) -> dict[str, float]:
         """Half of each variant's own 95 % interval over trainings on these test images, one by one."""
         widths = pointwise(np.eye(len(self.labels)), self.trainings)
@@ -139,11 +144,11 @@ def evidence(
         scenes: by variant, `bench.stats.pooled.scene_values` over the same scenes; None where they are not known.
         folds: how many folds the scenes are tested in; 0 or 1 for a single split.
     """
-    labels = tuple(label for label, found in scores.items() if found)
+    labels = tuple(label for label, found in scores.items() if len(found) > 1)
+    if not labels:
+        return None
     seeds = tuple(sorted({seed for label in labels for seed in scores[label]}))
     table = np.array([[scores[label].get(seed, np.nan) for seed in seeds] for label in labels])
-    if not labels or max(np.isfinite(table).sum(axis=1)) < 2:
-        return None
     try:
         trainings = fit(table, Layout(np.isfinite(table)))
     except BenchError:  # no two variants share a second training

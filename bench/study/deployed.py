@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 import torch
@@ -19,7 +19,7 @@ from bench.speed.comparison import RunConfig, background_load, comparison_cell, 
 from bench.speed.protocol import SpeedProtocol
 from bench.stats import DELTA
 from bench.stats.medians import Median
-from bench.stats.verdicts import known_verdict
+from bench.stats.verdicts import Verdict, known_verdict
 
 if TYPE_CHECKING:
     from bench.data import DataSet
@@ -209,15 +209,18 @@ def _quicker(run: DeployedRun, rows: pd.DataFrame, base: str, precision: str) ->
     for row in rows.to_dict("records"):
         gain = run.speedup(row["variant"], precision, base, precision)
         if gain and gain.low > 1:
-            groups.setdefault(_group(row, precision), []).append(_times(row["variant"], gain))
+            groups.setdefault(_group(row, precision, run), []).append(_times(row["variant"], gain))
     told = [f"macro F1 {group}: {', '.join(groups[group])}" for group in GROUPS if group in groups]
     return "; ".join(told if GROUPS[0] in groups else [f"none with macro F1 {GROUPS[0]}", *told])
 
 
-def _group(row: Mapping[str, Any], precision: str) -> str:
-    """By the verdict on the variant, and in int8 by the one on int8 as well."""
-    if precision == "int8" and row.get("int8_verdict") == "worse":
+def _group(row: Mapping[str, Any], precision: str, run: DeployedRun) -> str:
+    """By the verdict on the variant, and in int8, where any was scored in it, by the one on its int8 as well."""
+    own = row.get("int8_verdict") if precision == "int8" and run.scored else "equivalent"
+    if own == "worse":
         return "worse"
+    if own not in get_args(Verdict):
+        return "not judged"
     if is_missing(row.get("verdict")):
         return "not judged"
     return GROUPS[0] if row["verdict"] in KEPT else row["verdict"]

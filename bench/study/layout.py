@@ -185,6 +185,13 @@ def _details(study: VariantStudy, data: DataSet, parts: Sequence[DataSet]) -> di
             "credit": data.credit,
             "gsd_m": data.gsd_m,
             "scope": scope_of_folds(parts) if len(parts) > 1 else data.scope,
-            "test_scenes": [scene for part in parts for scene in part["test"].scenes] if data.scenes_known else None,
+            "test_scenes": scenes_tested(parts),
         },
     }
+
+
+def scenes_tested(parts: Sequence[DataSet]) -> list[str] | None:
+    """The scene of each test tile; None where scenes are not known, or some are in train too: no score on them tells
+    anything of other scenes."""
+    known = all(part.scenes_known and not {*part["test"].scenes} & {*part["train"].scenes} for part in parts)
+    return [scene for part in parts for scene in part["test"].scenes] if known else None

@@ -13,6 +13,7 @@ from bench.data.classes import parse_classes
 from bench.data.folds import fold
 from bench.engine.display import duration
 from bench.errors import BenchError
+from bench.records import Record
 from bench.report.columns import COLUMNS, Column, column, is_missing, measured
 from bench.report.formats import TIMM, chosen
 from bench.report.tables import write_tables
@@ -177,7 +178,8 @@ def _per_class(result: StudyResult, folder: Path, source: str | None) -> list[Pa
     found = {row.label: result.class_f1(row.label) for row in rows}
     reasons = {label: _trouble(result, label) for label, values in found.items() if values is None}
     names = parse_classes(result.manifest.data["classes"]).names
-    return draw_per_class(found, names, folder / "per-class", reasons=reasons, note=_short(result))
+    macros = dict(zip(result.frame["variant"], result.frame["f1"], strict=True))
+    return draw_per_class(found, names, folder / "per-class", macros=macros, reasons=reasons, note=_short(result))
 
 
 def _confusion(result: StudyResult, folder: Path, source: str | None) -> list[Path]:
@@ -282,12 +284,21 @@ def _best_sentence(result: StudyResult, frame: pd.DataFrame) -> list[str]:
     from bench.stats.pareto import pareto_front
 
     best = frame.loc[frame["f1"].idxmax()]
-    sentences = [f"Highest macro F1: {best['variant']}, {_percent(best)}."]
+    named = {row["variant"]: f"{row['variant']}{_doubts(result, row)}" for _, row in frame.iterrows()}
+    sentences = [f"Highest macro F1: {named[best['variant']]}, {_percent(best)}."]
     for cost in ("params", "macs", "latency_ms", "deployed_fp32_ms"):
         if cost in frame and not frame[cost].map(is_missing).any():
-            front = frame[pareto_front(frame, cost, "f1")].sort_values(cost)["variant"]
-            sentences.append(f"On the front of F1 against {COLUMNS[cost].header}: {', '.join(front)}.")
+            front = frame[pareto_front(frame, cost, "f1")].sort_values(cost)["variant"].map(named)
+            sentences.append(f"On the front of mean F1 against {COLUMNS[cost].header}: {', '.join(front)}.")
     return sentences
+
+
+def _doubts(result: StudyResult, row: pd.Series) -> str:
+    """Why more is to be known before a network's score is relied on: seeds that are missing, trainings too short."""
+    planned = len(result.manifest.planned(row["variant"])) // max(1, result.manifest.folds)
+    doubts = [f"{row['seeds']} of {planned} seeds"] if row["seeds"] < planned else []
+    doubts += ["still rising"] if row["rising"] == 1 else []
+    return f" ({', '.join(doubts)})" if doubts else ""
 
 
 def _percent(row: pd.Series) -> str:
@@ -360,28 +371,40 @@ def _looks_sentence(result: StudyResult) -> list[str]:
 def _price_sentences(result: StudyResult) -> list[str]:
     """What the trainings took, and what it would take to settle the differences that were seen but not proven."""
     frame = result.frame.set_index("variant")
-    seconds = {label: [record.seconds for record in result.succeeded(label)] for label in frame.index}
+    seconds = {label: [_seconds(record) for record in result.succeeded(label)] for label in frame.index}
     trained = [second for times in seconds.values() for second in times]
     undecided = frame[frame["verdict"] == "undecided"]
     if undecided.empty or result.evidence is None:
         return []
     took = f"The {len(trained)} trainings took {duration(sum(trained))} in all."
     needed = undecided["seeds_needed"].dropna().astype(int)
-    never = [label for label in undecided.index if label not in needed.index]
-    sentences = [took, *_settling_sentence(needed.to_dict(), seconds, frame), *_base_sentence(result, seconds)]
+    single = [label for label in undecided.index if label not in result.evidence.labels]
+    never = [label for label in undecided.index if label not in (*needed.index, *single)]
+    settling = _settling_sentence(needed.to_dict(), seconds, frame, result.manifest.folds)
+    sentences = [took, *settling, *_base_sentence(result, seconds)]
+    if single:
+        sentences.append(f"Not judged, since one training tells nothing of chance: {', '.join(single)}.")
     if never:
         sentences.append(f"Not resolvable with {MOST_SEEDS} seeds, if effects are as seen: {', '.join(never)}.")
     return sentences
 
 
-def _settling_sentence(needed: dict[str, int], seconds: dict[str, list[float]], frame: pd.DataFrame) -> list[str]:
+def _seconds(record: Record) -> float:
+    """What a training took, over all its sittings."""
+    return max(record.seconds, record.result.get("train_seconds", 0.0))
+
+
+def _settling_sentence(
+    needed: dict[str, int], seconds: dict[str, list[float]], frame: pd.DataFrame, folds: int
+) -> list[str]:
     if not needed:
         return []
     most = dict(needed)
     for label, count in needed.items():
         base = frame.loc[label, "base"]
         most[base] = max(most.get(base, 0), count)
-    more = {label: max(0, count - int(frame.loc[label, "seeds"])) for label, count in most.items()}
+    trainings = max(1, folds)  # of a seed
+    more = {label: trainings * max(0, count - int(frame.loc[label, "seeds"])) for label, count in most.items()}
     price = sum(count * float(np.mean(seconds[label])) for label, count in more.items())
     named = ", ".join(f"{label} {count}" for label, count in needed.items())
     return [
@@ -393,19 +416,22 @@ def _settling_sentence(needed: dict[str, int], seconds: dict[str, list[float]], 
 def _base_sentence(result: StudyResult, seconds: dict[str, list[float]]) -> list[str]:
     """By how much further trainings of the base alone would shrink the intervals against it."""
     known, base = result.evidence, result.manifest.base
-    rows = result.frame[(result.frame["base"] == base) & (result.frame["verdict"] == "undecided")]
-    if known is None or base not in known.labels or len(rows) < MANY:
+    if known is None or base not in known.labels:
         return []
+    rows = result.frame[(result.frame["base"] == base) & (result.frame["verdict"] == "undecided")]
     own = known.labels.index(base)
-    pairs = [(known.labels.index(label), own) for label in rows["variant"]]
+    pairs = [(known.labels.index(label), own) for label in rows["variant"] if label in known.labels]
+    if len(pairs) < MANY:
+        return []
     present = known.trainings.layout.present
     count = int(present[own].sum())
     wider = np.pad(present, ((0, 0), (0, count)))
     wider[own, -count:] = True
     before, after = (mean_variance(p, pairs, known.trainings.gamma) for p in (present, wider))
-    price = duration(count * float(np.mean(seconds[base])))
+    trainings = count * max(1, result.manifest.folds)
+    price = duration(trainings * float(np.mean(seconds[base])))
     return [
-        f"{count} further trainings of {base} alone ({price}) would narrow the {len(pairs)} undecided intervals "
+        f"{trainings} further trainings of {base} alone ({price}) would narrow the {len(pairs)} undecided intervals "
         f"against it by {100 * (1 - np.sqrt(after / before)):.0f} %."
     ]
 

@@ -9,10 +9,11 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.records import Record, unpack_array
+from bench.report.columns import INCOMPLETE
 from bench.stats import DELTA, SCENES, THESE_IMAGES, Comparison, Evidence, evidence, macro_f1, macro_iou, scene_values
 from bench.stats.looks import seeds_to_settle
 from bench.stats.model import ALPHA
-from bench.stats.pooled import class_counts
+from bench.stats.pooled import average, class_counts, class_f1
 from bench.stats.verdicts import Scope
 from bench.study.deployed import DEPLOYED, INT8, DeployedRun
 from bench.study.layout import BASELINES, speed_label, static_label, train_label
@@ -72,8 +73,10 @@ class Declared:
     rows: tuple[Row, ...]
 
     def planned(self, label: str) -> list[tuple[int, int]]:
-        """Seed and fold (0 where there are none) of a variant's trainings; a settled study has more of some."""
-        runs = [(seed, fold) for seed in self.seeds for fold in range(1, self.folds + 1) or (0,)]
+        """Seed and fold (0 where there are none) of a variant's trainings; a settled study has more of some, and those
+        that are trained for its next look wait until it is taken."""
+        seeds = self.seeds[: self.looks[-1]["seeds"].get(label)] if self.looks else self.seeds
+        runs = [(seed, fold) for seed in seeds for fold in range(1, self.folds + 1) or (0,)]
         return [run for run in runs if train_label(label, *run) in self.cells]
 
     @classmethod
@@ -125,7 +128,7 @@ class StudyResult:
         frame: one row a variant, in the study's order; see `bench.report.columns` for the columns and units.
         runs: variant -> the training records that are there, by seed and fold (0 where there are no folds).
         baselines: macro F1 on the test tiles of what sees no shapes; empty where it was not computed.
-        evidence: the models of all scores; None where no variant has two.
+        evidence: the models of the scores of all variants with two or more; None where there is none.
         deployed: the run of deployed latencies; None where the study has none.
     """
 
@@ -138,7 +141,7 @@ class StudyResult:
 
     @property
     def test_scenes(self) -> tuple[str, ...] | None:
-        """The scene of each test tile, in the order of `confusions`; None where scenes are not known."""
+        """The scene of each test tile, in the order of `confusions`; None where they tell nothing of other scenes."""
         scenes = self.manifest.data.get("test_scenes")
         return None if scenes is None else tuple(scenes)
 
@@ -186,8 +189,8 @@ class StudyResult:
 
     def class_f1(self, label: str) -> list[float] | None:
         """F1 of each class, the mean over seeds; None without a training."""
-        found = [scores(matrices.sum(axis=0)).f1 for matrices in self.confusions(label).values()]
-        return np.mean(found, axis=0).tolist() if found else None
+        found = [class_f1(class_counts(matrices.sum(axis=0))) for matrices in self.confusions(label).values()]
+        return average(np.transpose(found)).tolist() if found else None
 
 
 def result_of(results: Results) -> StudyResult:
@@ -216,7 +219,7 @@ def result_of(results: Results) -> StudyResult:
 
 
 def evidence_of(result: StudyResult) -> Evidence | None:
-    """The models of a study's scores, and of its test scenes where these are known."""
+    """The models of a study's scores, and of its test scenes where these stand for others."""
     matrices = {row.label: result.confusions(row.label) for row in result.manifest.rows}
     scenes, folds = result.test_scenes, result.manifest.folds
     values = None
@@ -274,7 +277,7 @@ def _status(
     planned = len(manifest.planned(row.label))
     waiting = planned - len(runs) if row.trained else 0
     if waiting:
-        return "incomplete", f"{waiting} of {planned} {'trainings' if manifest.folds else 'seeds'} {MISSING}"
+        return INCOMPLETE, f"{waiting} of {planned} {'trainings' if manifest.folds else 'seeds'} {MISSING}"
     return "", ""
 
 
@@ -296,38 +299,44 @@ def _speed(label: str, records: Sequence[Record | None], keys: Sequence[str]) ->
 
 
 def _with_accuracy(result: StudyResult) -> pd.DataFrame:
-    f1, iou = _half_widths(result, macro_f1), _half_widths(result, macro_iou)
+    f1, iou = _intervals(result, "f1", macro_f1), _intervals(result, "iou", macro_iou)
     scored = pd.DataFrame([_accuracy(result, row, f1, iou) for row in result.manifest.rows])
-    frame = pd.concat([result.frame, scored], axis=1)
-    return _with_cost_changes(pd.concat([frame, _comparisons(result)], axis=1))
+    result = replace(result, frame=pd.concat([result.frame, scored], axis=1))
+    return _with_cost_changes(pd.concat([result.frame, _comparisons(result)], axis=1))
 
 
-def _half_widths(result: StudyResult, metric: Any) -> dict[str, float]:
-    """Of each variant's interval over trainings."""
-    scores = {row.label: _scores(result.confusions(row.label), metric) for row in result.manifest.rows}
-    found = result.evidence if metric is macro_f1 else evidence(scores)
-    return found.half_widths() if found else {}
+Interval = dict[str, float | None]
+
+
+def _intervals(result: StudyResult, key: str, metric: Any) -> dict[str, Interval]:
+    """Of each variant with a training, its mean score and the interval over trainings; what is compared is these."""
+    found = {row.label: _scores(result.confusions(row.label), metric) for row in result.manifest.rows}
+    means = {label: float(np.mean(list(scores.values()))) for label, scores in found.items() if scores}
+    known = result.evidence if metric is macro_f1 else evidence(found)
+    if known is not None and not known.trainings.layout.present.all():
+        means |= known.means()
+    halves = known.half_widths() if known else {}
+    return {label: _interval(key, mean, halves.get(label)) for label, mean in means.items()}
+
+
+def _interval(key: str, mean: float, half: float | None) -> Interval:
+    low, high = (None, None) if half is None else (max(0.0, mean - half), min(1.0, mean + half))
+    return {key: mean, f"{key}_low": low, f"{key}_high": high}
 
 
 def _accuracy(
-    result: StudyResult, row: Row, f1_widths: Mapping[str, float], iou_widths: Mapping[str, float]
+    result: StudyResult, row: Row, f1: Mapping[str, Interval], iou: Mapping[str, Interval]
 ) -> dict[str, Any]:
     runs = result.confusions(row.label)
     if not runs:
         return {"seeds": 0, **dict.fromkeys(ACCURACY)}
     return {
         "seeds": len(runs),
-        **_interval("f1", _scores(runs), f1_widths.get(row.label)),
-        **_interval("iou", _scores(runs, macro_iou), iou_widths.get(row.label)),
+        **f1[row.label],
+        **iou[row.label],
         "boundary_f1": _boundary_f1(result, row.label),
         "rising": float(np.mean(result.rising(row.label))),
     }
-
-
-def _interval(key: str, scores: Mapping[int, float], half: float | None) -> dict[str, float | None]:
-    mean = float(np.mean(list(scores.values())))
-    low, high = (None, None) if half is None else (max(0.0, mean - half), min(1.0, mean + half))
-    return {key: mean, f"{key}_low": low, f"{key}_high": high}
 
 
 def _boundary_f1(result: StudyResult, label: str) -> float:
@@ -340,27 +349,29 @@ def _comparisons(result: StudyResult) -> pd.DataFrame:
     """Every variant against its base, in both scopes; all of a study's comparisons hold together."""
     scored = {row.label for row in result.manifest.rows if result.confusions(row.label)}
     pairs = [(row.label, row.base) for row in result.manifest.rows if row.base in scored and row.label in scored]
-    here = _compared(result, pairs, THESE_IMAGES)
+    judged = [pair for pair in pairs if result.evidence is not None and {*pair} <= {*result.evidence.labels}]
+    here = {variant: _unjudged(result, variant, base) for variant, base in pairs}
+    here |= _compared(result, judged, THESE_IMAGES)
     known = result.evidence is not None and result.evidence.scenes is not None
-    there = _compared(result, pairs, SCENES) if known else {}
+    there = _compared(result, judged, SCENES) if known else {}
     rows = [_effect(result, here.get(row.label), there.get(row.label)) for row in result.manifest.rows]
     return pd.DataFrame(rows, columns=EFFECT)
 
 
 def _compared(result: StudyResult, pairs: Sequence[tuple[str, str]], scope: Scope) -> dict[str, Comparison]:
-    """By variant; without a second seed there is an effect, and nothing to judge it by."""
+    """By variant."""
     m = result.manifest
     if result.evidence is None:
-        return {variant: _unjudged(result, variant, base) for variant, base in pairs}
+        return {}
     level = m.looks[-1]["level"] if m.looks else ALPHA
     found = result.evidence.compare(pairs, scope=scope, delta=m.delta, level=level)
     return {comparison.variant: comparison for comparison in found}
 
 
 def _unjudged(result: StudyResult, variant: str, base: str) -> Comparison:
-    means = [np.mean(list(_scores(result.confusions(label)).values())) for label in (variant, base)]
-    nan = float("nan")
-    return Comparison(variant, base, float(means[0] - means[1]), nan, nan, nan, "undecided", THESE_IMAGES)
+    """Without a second seed there is an effect, and nothing to judge it by."""
+    means, nan = result.frame.set_index("variant")["f1"], float("nan")
+    return Comparison(variant, base, float(means[variant] - means[base]), nan, nan, nan, "undecided", THESE_IMAGES)
 
 
 def _effect(result: StudyResult, here: Comparison | None, there: Comparison | None) -> dict[str, Any]:

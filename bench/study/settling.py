@@ -18,10 +18,11 @@ import numpy as np
 
 from bench.engine import StudyInterrupted
 from bench.errors import BenchError
+from bench.stats import DELTA
 from bench.stats.looks import grown, look_levels, look_seeds
 from bench.study.declare import VariantStudy
 from bench.study.layout import train_label
-from bench.study.protocol import Setting
+from bench.study.protocol import FILE, Setting
 from bench.study.result import StudyResult, result_of
 from bench.study.run import StudyPlan, load_results, plan_study
 
@@ -58,7 +59,7 @@ class Settling:
         """
         until = time.monotonic() + 3600 * self.hours
         counts = {v.label: len(self.setting.seeds) for v in self.study.variants if self.study.is_trained(v)}
-        plan, looks = self.plan(counts, []), [dict(look) for look in self._recorded()]
+        plan, looks = self.plan(counts, []), [dict(look) for look in self._recorded(counts)]
         seeds = look_seeds(len(self.setting.seeds))
         for number, level in enumerate(look_levels(seeds)):
             if number < len(looks):  # this look was taken before
@@ -94,13 +95,28 @@ class Settling:
         labelled = {label: cell for label, cell in whole.labelled.items() if label not in beyond}
         return replace(whole, labelled=labelled, manifest=replace(whole.manifest, cells=cells, details=details))
 
-    def _recorded(self) -> list[Mapping[str, Any]]:
-        """The looks of an earlier run of the same study with the same first seeds."""
+    def _recorded(self, counts: Mapping[str, int]) -> list[Mapping[str, Any]]:
+        """The looks of an earlier run of the same study.
+
+        Raises:
+            BenchError: there are looks, and their first one was of other trainings, or under another delta.
+        """
         folder = self.setting.out / self.study.name
-        if not (folder / "study.json").is_file():
+        if not (folder / FILE).is_file():
             return []
-        looks = load_results(folder).manifest.details.get("looks", [])
-        return looks if looks and min(looks[0]["seeds"].values()) == len(self.setting.seeds) else []
+        earlier = load_results(folder).manifest
+        looks = earlier.details.get("looks", [])
+        if not looks:
+            return []
+        first = self.plan(counts, []).labelled
+        trainings = {label: cell.key for label, cell in first.items() if cell.kind == "train"}
+        same = looks[0]["seeds"] == counts and trainings.items() <= earlier.cells.items()
+        if not same or earlier.setting.get("delta", DELTA) != self.setting.delta:
+            raise BenchError(
+                f"{folder} holds looks at other trainings, or under another delta: a study that is settled keeps its "
+                "variants, seeds, recipe, data and delta; give those again, or another --out"
+            )
+        return looks
 
     def _look(self, counts: Mapping[str, int], level: float, looks: list[dict[str, Any]]) -> StudyPlan:
         """Judge what is trained at the level of this look, and write the look down."""

@@ -41,17 +41,19 @@ def draw_per_class(
     class_names: Sequence[str],
     stem: Path,
     *,
+    macros: Mapping[str, float] | None = None,
     reasons: Mapping[str, str] | None = None,
     title: str = "",
     note: str = "",
 ) -> list[Path]:
-    """Draw F1 per class (columns) of each variant (rows, in the order given), and their mean, the macro F1.
+    """Draw F1 per class (columns) of each variant (rows, in the order given), and the macro F1.
 
     Args:
         scores: variant -> F1 of each class as a fraction, NaN where the class is in neither truth nor
             prediction; None for a variant that has no result.
         class_names: names in the order of the scores.
         stem: path without an ending.
+        macros: the macro F1 of each variant as a fraction; None takes the mean of its classes.
         reasons: why a variant has no result ("failed: out of memory").
         title, note: above and beneath the figure.
 
@@ -61,7 +63,7 @@ def draw_per_class(
     Raises:
         BenchError: a variant has not one score a class.
     """
-    table = _table(scores, class_names)
+    table = _table(scores, class_names, macros or {})
     reasons, class_names = reasons or {}, drawn_names(class_names)
     with sheet(WIDTH, 1) as _:
         names_width = min(2.4, max((text_size(name, SMALL)[0] for name in scores), default=1.0) + 0.1)
@@ -80,14 +82,17 @@ def draw_per_class(
         return save(figure, stem, [note, _KEY.format(limit) if len(scores) > 1 else "", _reasons_note(reasons)])
 
 
-def _table(scores: Mapping[str, Sequence[float] | None], class_names: Sequence[str]) -> np.ndarray:
+def _table(
+    scores: Mapping[str, Sequence[float] | None], class_names: Sequence[str], known: Mapping[str, float]
+) -> np.ndarray:
     """(variants, classes + 1) percentages, the macro F1 last."""
     count = len(class_names)
     for name, values in scores.items():
         if values is not None and len(values) != count:
             raise BenchError(f"{name} has {len(values)} scores for {count} classes.")
     rows = [np.full(count, np.nan) if v is None else np.asarray(v, dtype=float) for v in scores.values()]
-    macros = [np.mean(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in rows]
+    means = [np.mean(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in rows]
+    macros = [known.get(name, mean) for name, mean in zip(scores, means, strict=True)]
     return 100 * np.column_stack([np.reshape(rows, (-1, count)), macros])
 
 
