@@ -99,8 +99,10 @@ def _sentences(frame: pd.DataFrame) -> list[str]:
         f"{len(known)} of {len(frame)} conditions simulated. Largest error of the model: "
         f"{100 * worst['model error']:.1f} % (upper bound {100 * worst['upper']:.1f} %), with {worst['variant']}."
     ]
+    where = "every condition" if len(known) == len(frame) else "each of these"
+    but = " but those named as out of reach" if (named["upper"] > BOUND).any() else ""
     sentences += [f"Over the bound of {100 * BOUND:g} %: {', '.join(over['variant'])}."] if len(over) else [
-        f"The upper bound is at most {100 * BOUND:g} % in every condition."]  # fmt: skip
+        f"The upper bound is at most {100 * BOUND:g} % in {where}{but}."]  # fmt: skip
     told = "; ".join(f"{r.variant} ({r.out_of_reach}): {100 * r.upper:.1f} %" for r in named.itertuples())
     return (
         [*sentences, f"Named beforehand as out of reach, with the bound that was found: {told}."] if told else sentences
