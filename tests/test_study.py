@@ -17,6 +17,7 @@ import pytest
 from torch import nn
 
 import archs
+from bench.cli.reporting import sections
 from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.study import (
@@ -189,6 +190,16 @@ def test_with_folds_a_price_counts_the_trainings_of_a_seed(finished):
         if "That is" in said
     ]
     assert counted == [6, 30]
+
+
+def test_on_a_page_trainings_of_other_seeds_are_another_condition(finished, tmp_path):
+    first = finished[0]
+    other = replace(first.manifest, setting={**first.manifest.setting, "seeds": [2, 3]})
+    other.save(tmp_path / "tiny")
+    (tmp_path / "records").symlink_to(first.folder.parent / "records")
+    studies, _, _ = sections([first.folder, tmp_path / "tiny"], [])
+    assert [", seeds 0, 1;" in one.condition for one in studies] == [True, False]
+    assert ", seeds 2, 3;" in studies[1].condition
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(finished):

@@ -157,8 +157,9 @@ class SourceReader:
             self._read_given(vars(thing) if hasattr(thing, "__dict__") else {})
 
     def _read_given(self, *things: MANY) -> None:
-        for many in filter(None, things):
-            self._read_many(many)
+        for many in things:
+            if many:
+                self._read_many(many)
 
     def _read_many(self, things: MANY) -> None:
         """Plain values count in their order, those of a set sorted, what else is inside by itself."""

@@ -324,9 +324,7 @@ def _interval(key: str, mean: float, half: float | None) -> Interval:
     return {key: mean, f"{key}_low": low, f"{key}_high": high}
 
 
-def _accuracy(
-    result: StudyResult, row: Row, f1: Mapping[str, Interval], iou: Mapping[str, Interval]
-) -> dict[str, Any]:
+def _accuracy(result: StudyResult, row: Row, f1: Mapping[str, Interval], iou: Mapping[str, Interval]) -> dict[str, Any]:
     runs = result.confusions(row.label)
     if not runs:
         return {"seeds": 0, **dict.fromkeys(ACCURACY)}
