@@ -119,11 +119,12 @@ def train(
 ) -> TrainResult:
     """Train a network and leave it with the weights of its best validation macro F1, or as the recipe selects.
 
-    Equal arguments give equal results; on a CPU with equal threads to the bit. With a `folder`, checkpoints are
-    written there, and a run that was killed goes on from the last one to the same result. The test split is looked
-    at once, at the end, with the best weights (`test=False`: not at all). A loss, gradient or logit that is not
-    finite ends the run with status "failed". `also`: what else tells the run from others in the same folder, as the
-    digest of the weights that it starts from. `curves`: a folder for the training's curves (`bench.training.curves`).
+    On a CPU equal arguments give equal results, with equal threads to the bit; on a GPU gradients of bilinear resizing
+    are added up in another order each time. With a `folder`, checkpoints are written there, and a run that was killed
+    goes on from the last one to the same result. The test split is looked at once, at the end, with the best weights
+    (`test=False`: not at all). A loss, gradient or logit that is not finite ends the run with status "failed". `also`:
+    what else tells the run from others in the same folder, as the digest of the weights that it starts from. `curves`:
+    a folder for the training's curves (`bench.training.curves`).
 
     Raises `BenchError` for a folder that cannot be written or holds another run, a crop larger than the tiles and
     a data set without the splits needed; an exception of `on_step` passes through, the last checkpoint being safe.
