@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ from bench.choose.known import (
     table_text,
 )
 from bench.choose.reading import gather, known_study
-from bench.choose.timing import Land, Raced
+from bench.choose.timing import Land, Race, Raced, available
 from bench.choose.wish import Wish, agreed_gsd, parse_duration
 from bench.cli.app import run
 from bench.errors import BenchError
@@ -441,6 +442,31 @@ def test_a_race_on_this_machine_decides_and_is_made_once(studied, tmp_path, caps
     for later, where in ((again, HERE), (read, ALIKE)):
         (row,) = [row for row in later["networks"] if row["variant"] == raced["variant"]]
         assert (row["seconds"], row["where"]) == (raced["seconds"], where)
+
+
+def test_the_gpu_that_was_asked_for_is_the_one_that_is_timed(studied, tmp_path, capsys, monkeypatch):
+    seen = []
+
+    def race(networks, side, data, how):
+        seen.append(how.device)
+        return Raced()
+
+    def this_machine(device):
+        seen.append(device)
+        return MACHINE
+
+    monkeypatch.setattr("bench.records.environment.resolve_device", torch.device)
+    monkeypatch.setattr("bench.choose.timing.race", race)
+    monkeypatch.setattr("bench.choose.timing.this_machine", this_machine)
+    asked(capsys, "--records", str(studied), "--out", str(tmp_path), "--device", "cuda:1")
+    assert seen == ["cuda:1", "cuda:1"]
+
+
+def test_every_gpu_is_timed_as_a_gpu():
+    assert available("cuda:1") == available("cuda") == ["eager", "compile"]
+    races = [Race(("eager",), ("fp32",), device, 1.0, Path("runs")) for device in ("cuda:1", "cuda")]
+    first, second = (race.protocol(network("one"), "eager", "fp32", (64, 64)) for race in races)
+    assert first == second and first.threads is None
 
 
 def test_int8_is_calibrated_on_the_data_and_not_chosen_without_its_accuracy(studied, tmp_path, capsys):

@@ -92,6 +92,14 @@ def test_an_empty_study_is_done(lab):
         (BenchError("the file /mnt/tiles/a.png is corrupt"), "the file a.png is corrupt"),
         (MemoryError(), "out of memory"),
         (RuntimeError("CUDA out of memory. Tried 2 GiB"), "out of memory: CUDA out of memory. Tried 2 GiB"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "out of memory: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        ),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+            "out of memory: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        ),
         (KeyError("norm"), "KeyError: 'norm'"),
         (ZeroDivisionError(), "ZeroDivisionError"),
         (RecursionError("deep"), "RecursionError: deep"),

@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,6 +52,16 @@ def test_a_device_that_is_not_here():
     missing = f"cuda:{torch.cuda.device_count()}"
     with pytest.raises(BenchError, match=rf"{missing}.* is not here"):
         resolve_device(missing)
+
+
+def test_a_gpu_is_told_from_the_machines_others(monkeypatch):
+    properties = SimpleNamespace(total_memory=80 << 30, multi_processor_count=132, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    found = [environment(device) for device in ("cuda", "cuda:1")]
+    assert [one["gpu_index"] for one in found] == [0, 1]
+    assert {(one["device"], one["device_kind"]) for one in found} == {("cuda", "a GPU")}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -322,3 +322,11 @@ def test_large_arrays_are_handed_over_once_and_maps_by_their_file(tmp_path):
 )
 def test_processes_are_as_many_as_cores_and_memory_allow_and_cells_are_worth(cells, long, environment, processes):
     assert helpers_module.most_processes(cells, long, environment) == processes
+
+
+def test_the_gpu_that_is_measured_on_says_how_many_trainings_it_has_room_for(monkeypatch):
+    free = {0: 80 << 30, 1: 9 << 30}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (free[device or 0], 80 << 30))
+    monkeypatch.setattr(helpers_module, "usable_cores", lambda: 4)
+    found = [helpers_module.most_processes(9, True, {"device": "cuda", "gpu_index": index}) for index in (0, 1)]
+    assert found == [4, 1]

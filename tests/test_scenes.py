@@ -27,7 +27,7 @@ from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.exported import export_apart
 from bench.scenes.mapping import Mapping, find_scenes, map_scene
 from bench.scenes.output import NO_DATA
-from bench.scenes.predict import highest
+from bench.scenes.predict import WindowNetwork, highest
 from bench.scenes.source import open_scene
 from bench.scenes.windows import STRIDE, grid, spans
 from bench.speed.protocol import SpeedProtocol
@@ -359,6 +359,23 @@ def test_evaluation_counts_the_pixels_that_the_network_sees(tmp_path):
     inside = [np.floor(np.minimum(confidence * 15, 14)) == b for b in range(15)]
     error = sum(abs(confidence[b].sum() - right[b].sum()) for b in inside) / valid.sum()
     assert found.reliability.error == pytest.approx(error, abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_a_gpu_rounds_products_to_tf32_only_where_that_is_asked_for(precision, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default, for convolutions alone
+    monkeypatch.setattr("bench.speed.runtimes.refuse_missing", lambda protocol, device: None)  # that it is no GPU
+    trained, seen = open_trained(str(trained_folder(tmp_path / "net"))), []
+
+    def note(module, images):
+        seen.append({torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32})
+
+    model = trained.build()
+    model.register_forward_pre_hook(note)
+    network = WindowNetwork(trained, (32, 32), SpeedProtocol(batch=2, precision=precision), "cpu", model=model)
+    network(torch.zeros(2, 3, 32, 32))
+    assert seen == [{False}, {precision == "tf32"}, {precision == "tf32"}]  # the measure, the check, the batch
+    assert torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_evaluation_maps_classes_and_refuses_what_does_not_fit(tmp_path):

@@ -199,6 +199,8 @@ def test_an_impossible_budget_trains_nothing(tmp_path):
         ({"objectives": ("f1", "speed")}, "params, macs, latency"),
         ({"sampler": "magic"}, "--sampler magic: there is no such sampler; possible: ehvi, random"),
         ({"sampler": "ehvi", "budget": Budget(max_latency_ms=9.0)}, "too many to be timed for --max-latency-ms"),
+        ({"sampler": "ehvi", "objectives": ("f1", "latency")}, "too many to be timed for the objective latency; leave"),
+        ({"sampler": "ehvi", "objectives": ("f1", "macs", "latency")}, "timed for the objective latency"),
         ({"trials": 0}, "--trials 0"),
     ],
 )

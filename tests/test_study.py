@@ -262,6 +262,10 @@ def test_selection_keeps_bases_of_bases():
         ({"figures": ("pie",)}, "no figure 'pie'"),
         ({"instruments": ("weigh",)}, "no instrument 'weigh'; choose of static, speed, deployed, train"),
         ({"variants": (Variant("a", TINY), Variant("a", TINY)), "base": "a"}, "two variants called 'a'"),
+        (
+            {"variants": (Variant("base", TINY), Variant("a", TINY, base="a"))},
+            "compares 'a' with itself; give it another",
+        ),
     ],
 )
 def test_a_study_that_means_nothing_is_refused(changes, message):

@@ -9,7 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinyland import CLASSES, IGNORED, still_network, tiny_network, tinyland
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import archs
 from bench.data.bands import BandSpec, measure_bands
@@ -21,7 +23,7 @@ from bench.training.loop import initial_network
 from bench.training.metrics import confusion, scores
 from bench.training.recipe import RECIPES, Recipe, learning_rate, plateaus, recipe_named, should_stop, still_rising
 from bench.training.tiles import HeldTiles, HostTiles, seed_everything
-from bench.training.trainer import shorten_norm_memory, train, train_config
+from bench.training.trainer import MovingAverage, shorten_norm_memory, train, train_config
 
 SHORT = Recipe(steps=8, eval_every=4, batch=4, schedule="constant", early_stop=None)
 
@@ -352,6 +354,25 @@ def test_averaged_weights_are_the_moving_average_of_every_step():
             torch.testing.assert_close(value, expected[name], msg=name)
     found = confusion(predict(model, data["val"].images), data["val"].masks, 3, IGNORED).sum(axis=0)
     np.testing.assert_array_equal(found, result.val_confusion)
+
+
+class OneDeviceEach(TorchDispatchMode):
+    """Refuses what reads from one device and writes to another: on a GPU it waits until the device has caught up."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, found))
+        assert len({leaf.device for leaf in leaves if isinstance(leaf, Tensor)}) < 2, function
+        return found
+
+
+def test_averaging_never_waits_for_the_device():
+    model = tiny_network().to("meta")
+    average = MovingAverage(model, 0.9)
+    with OneDeviceEach():
+        for _ in range(3):
+            average.update(model)  # a number that lay on the meta device could not be read
+    assert (average.n_averaged.device.type, int(average.n_averaged)) == ("cpu", 3)
 
 
 def test_what_is_averaged_trains_as_if_it_were_not():

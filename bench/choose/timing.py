@@ -68,7 +68,7 @@ class Race:
 
     Attributes:
         runtimes, precisions: every network in each pair of them, see `bench.speed.SpeedProtocol`.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "cuda:1".
         seconds: of timed calls, over all networks.
         out: folder of the results; what is recorded there is not timed again.
         tiles: the opened data set, on which int8 is calibrated; None where it is not here.
@@ -89,7 +89,7 @@ class Race:
             runtime=runtime,
             precision=precision,
             memory_format="channels_last" if runtime in OWN_RUNTIMES else "contiguous",
-            threads=None if self.device == "cuda" else torch.get_num_threads(),
+            threads=None if _is_gpu(self.device) else torch.get_num_threads(),
             calls=2,
             rounds=6,
             max_seconds=self.seconds,
@@ -136,7 +136,7 @@ class Raced:
 
 def available(device: str) -> list[str]:
     """The runtimes that need no long preparation and are installed here."""
-    wanted = ("eager", "compile") if device == "cuda" else ("eager", "onnxruntime", "openvino")
+    wanted = ("eager", "compile") if _is_gpu(device) else ("eager", "onnxruntime", "openvino")
     return [runtime for runtime in wanted if not missing(SpeedProtocol(runtime=runtime), device)]
 
 
@@ -162,6 +162,11 @@ def race(networks: Sequence[KnownNetwork], side: tuple[int, int], data: KnownSet
     if record is None or record.status == "failed":
         return Raced((), {**failures, "the race": record.reason if record else "it was not recorded"}, earlier)
     return Raced(tuple(speeds_of(record)), {**failures, **record.result["missing"]}, earlier)
+
+
+def _is_gpu(device: str) -> bool:
+    """Whether it is a GPU, whichever of the machine's."""
+    return torch.device(device).type == "cuda"
 
 
 def _runs(network: KnownNetwork, side: tuple[int, int], how: Race) -> dict[str, RunConfig]:

@@ -76,7 +76,7 @@ def choose(
     from bench.choose.timing import Land, Race, Raced, available, race, this_machine
     from bench.records.environment import resolve_device
 
-    where = resolve_device(device).type
+    where = str(resolve_device(device))
     with PROGRESS.status("reading records"):
         known = _known(records)
     chosen, tiles = _set(known, data)

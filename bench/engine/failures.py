@@ -15,6 +15,7 @@ from bench.records import Record, anonymised
 
 TAIL = 4  # frames of a traceback that a record keeps
 NO_MEMORY = "out of memory"
+_NO_MEMORY_TEXT = (NO_MEMORY, "alloc_failed", "allocation_failed")  # the last two as cuBLAS and cuDNN report it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXT = ("No space left on device", "Disk quota exceeded")  # as libraries in Rust and C++ report it
 
@@ -75,7 +76,8 @@ def _is_sentence(error: Exception) -> bool:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or NO_MEMORY in str(error).lower()
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in said for text in _NO_MEMORY_TEXT)
 
 
 def _one_line(text: str) -> str:

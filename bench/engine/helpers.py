@@ -53,7 +53,7 @@ Event = tuple[str, ...]
 def most_processes(cells: int, long: bool, environment: Mapping[str, Any]) -> int:
     """How many processes so many untimed cells are worth on this machine, this one included."""
     if environment.get("device") == "cuda":
-        room = torch.cuda.mem_get_info()[0] // GPU_EACH
+        room = torch.cuda.mem_get_info(environment.get("gpu_index"))[0] // GPU_EACH
     else:
         room = int((environment.get("memory_gib") or 2 * HOST_GIB_EACH) // HOST_GIB_EACH)
     return max(1, min(usable_cores(), cells // (1 if long else SHORT_EACH), room))

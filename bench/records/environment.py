@@ -87,8 +87,11 @@ def environment(device: torch.device | str) -> dict[str, Any]:
 
 
 def _cuda(device: torch.device) -> dict[str, Any]:
+    import torch
+
     properties = torch.cuda.get_device_properties(device)
     return {
+        "gpu_index": torch.cuda.current_device() if device.index is None else device.index,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "gpu_memory_gib": round(properties.total_memory / 2**30, 1),

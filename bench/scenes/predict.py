@@ -27,7 +27,7 @@ from bench.scenes.exported import ExportedNetwork
 from bench.scenes.output import NO_DATA, Draft
 from bench.scenes.source import Scene
 from bench.scenes.windows import Grid, Span
-from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol
+from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
 from bench.training.trained import TrainedNetwork
 
 CALIBRATION_WINDOWS = 16
@@ -54,6 +54,8 @@ class Timing:
 
 class WindowNetwork:
     """A trained network in a form, runtime and precision, for batches of windows of one size.
+
+    The precision holds on a GPU too: PyTorch lets its convolutions round fp32 to tf32 unless told otherwise.
 
     Args:
         calibration: scaled images (n, c, height, width) of the training data, which int8 needs.
@@ -83,10 +85,12 @@ class WindowNetwork:
         self._input = image.to(device, input_type(protocol)).clone(memory_format=layout)
         self.trained = trained
         self.batch, self.seconds, self.windows = protocol.batch, 0.0, 0
+        self._precision = protocol.precision
         models = ModelCache()
-        with torch.inference_mode():
+        with torch.inference_mode(), tensor_cores("fp32"):
             expected = model(image.to(device))
             _require_logits(trained, expected, image)
+        with torch.inference_mode(), tensor_cores(protocol.precision):
             ran = models.network(model, self._input, protocol)
             self._prepared = prepare(ran, self._input, protocol, models, calibration)
             refuse_other_output(trained.name, self._prepared.read(self._prepared.call()), expected, protocol)
@@ -113,7 +117,7 @@ class WindowNetwork:
     def run(self) -> Any:
         """The network alone, on what its input holds: the output as the runtime gives it."""
         start = time.perf_counter()
-        with torch.inference_mode():
+        with torch.inference_mode(), tensor_cores(self._precision):
             output = self._prepared.call()
         if self._input.is_cuda:
             torch.cuda.synchronize(self._input.device)

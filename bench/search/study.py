@@ -80,10 +80,11 @@ class SearchPlan:
         if self.sampler == AUTO:
             object.__setattr__(self, "sampler", "ehvi" if self._is_priced else "gp")
         check_sampler(self.sampler)
-        if self.sampler == "ehvi" and self.budget.max_latency_ms is not None:
+        if self.sampler == "ehvi" and self.is_timed:
+            asked = "--max-latency-ms" if self.budget.max_latency_ms is not None else "the objective latency"
             raise BenchError(
-                "--sampler ehvi weighs hundreds of candidates for each training, too many to be timed for "
-                "--max-latency-ms; leave out --sampler, or limit MACs"
+                f"--sampler ehvi weighs hundreds of candidates for each training, too many to be timed for {asked}; "
+                "leave out --sampler, or ask for MACs instead of latency"
             )
         wrong = [name for name in self.objectives if name not in OBJECTIVES]
         if wrong or self.objectives[:1] != ("f1",) or len(set(self.objectives)) not in (2, 3):

@@ -117,6 +117,11 @@ class VariantStudy:
         for base in {self.base, *(variant.base for variant in self.variants)} - {None}:
             if base not in labels:
                 raise BenchError(f"The study {self.name} compares with {base!r}, which is none of its variants.")
+        for variant in self.variants:
+            if variant.base == variant.label:
+                raise BenchError(
+                    f"The study {self.name} compares {variant.label!r} with itself; give it another base, or none."
+                )
         strange = [name for name in self.instruments if name not in get_args(Instrument)]
         if strange:
             raise BenchError(f"There is no instrument {strange[0]!r}; choose of {', '.join(get_args(Instrument))}.")

@@ -36,7 +36,7 @@ def train_cell(
     """One training. With `test` the best weights are scored on the test tiles, once; a search leaves it out.
 
     Threads are no determinant: they change the last bits of a run, not what it stands for. The record names those of
-    every sitting; equal threads throughout give equal figures, to the bit, in whichever process.
+    every sitting; on a CPU equal threads throughout give equal figures, to the bit, in whichever process.
 
     Args:
         weights: a folder that the best weights are written to, as `<key>.safetensors`.

@@ -1,10 +1,12 @@
 """Train one network by one recipe under one seed: the loop, and the record of what came out."""
 
+import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from archs import ArchConfig
 from bench.data.dataset import DataSet
@@ -118,11 +119,12 @@ def train(
 ) -> TrainResult:
     """Train a network and leave it with the weights of its best validation macro F1, or as the recipe selects.
 
-    Equal arguments give equal results; on a CPU with equal threads to the bit. With a `folder`, checkpoints are
-    written there, and a run that was killed goes on from the last one to the same result. The test split is looked
-    at once, at the end, with the best weights (`test=False`: not at all). A loss, gradient or logit that is not
-    finite ends the run with status "failed". `also`: what else tells the run from others in the same folder, as the
-    digest of the weights that it starts from. `curves`: a folder for the training's curves (`bench.training.curves`).
+    On a CPU equal arguments give equal results, with equal threads to the bit; on a GPU gradients of bilinear resizing
+    are added up in another order each time. With a `folder`, checkpoints are written there, and a run that was killed
+    goes on from the last one to the same result. The test split is looked at once, at the end, with the best weights
+    (`test=False`: not at all). A loss, gradient or logit that is not finite ends the run with status "failed". `also`:
+    what else tells the run from others in the same folder, as the digest of the weights that it starts from. `curves`:
+    a folder for the training's curves (`bench.training.curves`).
 
     Raises `BenchError` for a folder that cannot be written or holds another run, a crop larger than the tiles and
     a data set without the splits needed; an exception of `on_step` passes through, the last checkpoint being safe.
@@ -152,21 +154,38 @@ def shorten_norm_memory(model: nn.Module, steps: int) -> None:
             module.momentum = max(module.momentum, min(1.0, 10 / steps))
 
 
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
+class MovingAverage(nn.Module):
     """A copy of the network that becomes the moving average of its weights and floating-point buffers (batch norm's
     statistics among them), with `min(decay, (1 + n) / (10 + n))` after n updates, so that a short training soon
-    forgets its initial weights."""
+    forgets its initial weights. The first update copies."""
 
-    def move(average: list[Tensor], newest: list[Tensor], updates: Tensor | int) -> None:
-        if average[0].is_floating_point():
-            share = min(decay, (1 + int(updates)) / (10 + int(updates)))
-            torch._foreach_lerp_(average, newest, 1 - share)
-        else:
-            torch._foreach_copy_(average, newest)
+    n_averaged: Tensor
 
-    move_all: Any = move
-    average = AveragedModel(model, multi_avg_fn=move_all, use_buffers=True)
-    return average.requires_grad_(False)
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(model).requires_grad_(False)
+        self._decay = decay
+        # On the CPU, whatever the network's device: reading a number from a GPU waits until the device has caught up.
+        self.register_buffer("n_averaged", torch.tensor(0, device="cpu"))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the network as it is after a step."""
+        updates = int(self.n_averaged)
+        share = min(self._decay, (1 + updates) / (10 + updates))
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        moved = [pair for pair in pairs if updates and pair[0].is_floating_point()]
+        copied = [pair for pair in pairs if not (updates and pair[0].is_floating_point())]
+        if moved:
+            torch._foreach_lerp_([average for average, _ in moved], [newest for _, newest in moved], 1 - share)
+        if copied:
+            torch._foreach_copy_([average for average, _ in copied], [newest for _, newest in copied])
+        self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Weights and buffers."""
+    return chain(model.parameters(), model.buffers())
 
 
 class _Run:
@@ -192,7 +211,7 @@ class _Run:
         self.optimiser = torch.optim.AdamW(
             model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
-        self.average = averaged(model, recipe.ema) if recipe.ema else None
+        self.average = MovingAverage(model, recipe.ema) if recipe.ema else None
         self.scored = model if self.average is None else self.average.module
         """what is validated, kept and tested"""
         self.kept = model if self.average is None else nn.ModuleDict({"model": model, "average": self.average})
@@ -244,7 +263,7 @@ class _Run:
         batch, truth = training_batch(self.tiles, self.recipe, self.seed, step)
         loss, norm = descend(self.model, self.optimiser, self.loss, self.recipe, batch, truth)
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(self.model)
         self.state.step += 1
         self.watch.add(self.state.step, loss, norm)
 
