@@ -93,6 +93,10 @@ def test_an_empty_study_is_done(lab):
         (MemoryError(), "out of memory"),
         (RuntimeError("CUDA out of memory. Tried 2 GiB"), "out of memory: CUDA out of memory. Tried 2 GiB"),
         (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: tried 9 bytes"),
+            "out of memory: DefaultCPUAllocator: can't allocate memory: tried 9 bytes",
+        ),
+        (
             RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
             "out of memory: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         ),

@@ -15,7 +15,8 @@ from bench.records import Record, anonymised
 
 TAIL = 4  # frames of a traceback that a record keeps
 NO_MEMORY = "out of memory"
-_NO_MEMORY_TEXT = (NO_MEMORY, "alloc_failed", "allocation_failed")  # the last two as cuBLAS and cuDNN report it
+# As torch reports it of a GPU and of the CPU, cuBLAS, and cuDNN.
+_NO_MEMORY_TEXT = (NO_MEMORY, "can't allocate memory", "alloc_failed", "allocation_failed")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXT = ("No space left on device", "Disk quota exceeded")  # as libraries in Rust and C++ report it
 
