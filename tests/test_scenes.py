@@ -26,9 +26,9 @@ from bench.errors import BenchError
 from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.exported import export_apart
 from bench.scenes.mapping import Mapping, find_scenes, map_scene
-from bench.scenes.output import NO_DATA
+from bench.scenes.output import NO_DATA, Draft, Layer
 from bench.scenes.predict import highest
-from bench.scenes.source import open_scene
+from bench.scenes.source import Georeference, open_scene
 from bench.scenes.windows import STRIDE, grid, spans
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.quantise import calibration_batches, calibration_images
@@ -277,6 +277,21 @@ def test_exif_turns_are_made_and_transparency_is_no_data(tmp_path):
     with open_scene(tmp_path / "clear.png") as scene:
         assert scene.bands == 3
         np.testing.assert_array_equal(scene.valid(0, 0, 20, 40), clear[:, :, 3] > 0)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 16, 17, 255])
+def test_a_png_map_reads_255_and_is_transparent_where_there_is_no_data(tmp_path, classes):
+    colours = tuple((k, 10, 20) for k in range(classes))
+    draft = Draft(Layer(tmp_path / "map.png", 1, ("class",), colours), 2, 3, {})
+    drawn = np.array([[0, classes - 1, NO_DATA], [NO_DATA, 0, 1]], np.uint8)
+    draft.write(drawn[:, None])
+    draft.save()
+    draft.finish(Georeference())
+    with Image.open(tmp_path / "map.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), drawn)
+        seen = np.asarray(image.convert("RGBA"))
+    np.testing.assert_array_equal(seen[..., 3] == 0, drawn == NO_DATA)
+    assert tuple(seen[0, 1, :3]) == colours[-1]
 
 
 def test_what_is_no_scene_or_no_network_is_said_in_a_sentence(tmp_path):

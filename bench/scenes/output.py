@@ -172,7 +172,8 @@ def _write_png(draft: Draft) -> None:
 
     pixels = np.memmap(draft.path, np.uint8, "r", shape=(draft.height, draft.layer.bands, draft.width))
     image = Image.fromarray(pixels[:, 0])
-    image.putpalette(b"".join(bytes(colour) for colour in draft.layer.colours), "RGB")
+    palette = b"".join(bytes(colour) for colour in draft.layer.colours)
+    image.putpalette(palette.ljust(768, b"\0"), "RGB")  # Pillow saves a shorter one in fewer bits, which cut NO_DATA
     notes = PngImagePlugin.PngInfo()
     notes.add_text(DIGEST_TAG, draft.digest)
     target = draft.layer.path.with_name(f".{draft.layer.path.name}.png")
