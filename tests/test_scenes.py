@@ -27,7 +27,7 @@ from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.exported import export_apart
 from bench.scenes.mapping import Mapping, find_scenes, map_scene
 from bench.scenes.output import NO_DATA, Draft, Layer
-from bench.scenes.predict import highest
+from bench.scenes.predict import highest, sample_windows
 from bench.scenes.source import Georeference, open_scene
 from bench.scenes.windows import STRIDE, grid, spans
 from bench.speed.protocol import SpeedProtocol
@@ -262,6 +262,67 @@ def test_a_scene_with_twelve_bands_of_16_bits_is_mapped(tmp_path):
     found = map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
     with rasterio.open(found.path) as drawn:
         np.testing.assert_array_equal(drawn.read(1), whole(trained, pixels))
+
+
+def declared(folder: Path, nodata: float) -> Path:
+    """The network of a folder, trained on bands of which the class table names the no-data value."""
+    about = json.loads((folder / "config.json").read_text())
+    about["bands"] = [band | {"nodata": nodata} for band in about["bands"]]
+    (folder / "config.json").write_text(json.dumps(about))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dtype", "hole", "tag"),
+    [
+        ("float32", np.nan, None),
+        ("float32", np.inf, None),
+        ("float64", 1e300, None),  # infinite in float32, in which networks count
+        ("float32", -9999.9, None),
+        ("int16", -9999, None),
+        ("uint16", 9, None),
+        ("float32", -7, -7),
+    ],
+)
+def test_where_a_scene_holds_no_data_the_network_sees_the_mean_of_the_rest(tmp_path, dtype, hole, tag):
+    rasterio = pytest.importorskip("rasterio")
+    folder = trained_folder(tmp_path / "net")
+    trained = open_trained(str(declared(folder, hole) if np.isfinite(hole) and tag is None else folder))
+    pixels = np.random.default_rng(1).integers(20, 256, (3, 64, 64)).astype(dtype)
+    pixels[:, 10:30, 20:50] = hole
+    raster(tmp_path / "scene.tif", pixels, nodata=tag)
+    map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
+    with rasterio.open(tmp_path / "map.tif") as drawn:
+        classes = drawn.read(1)
+    empty = np.zeros((64, 64), bool)
+    empty[10:30, 20:50] = True
+    np.testing.assert_array_equal(classes == NO_DATA, empty)
+    shown = pixels if dtype == "uint16" else np.where(empty, 0, pixels).astype(np.float32)
+    shown[:, empty] = pixels[:, ~empty].mean(1, dtype=np.float64)[:, None]
+    np.testing.assert_array_equal(classes[~empty], whole(trained, shown)[~empty])
+
+
+def test_one_band_without_data_is_enough_in_floats_and_not_in_whole_numbers(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    trained = open_trained(str(declared(trained_folder(tmp_path / "net"), 0)))
+    pixels = np.random.default_rng(1).integers(1, 256, (3, 64, 96), np.uint8)
+    pixels[1, 5, 7] = 0
+    for dtype, empty in (("uint8", 0), ("float32", 1)):
+        raster(tmp_path / f"{dtype}.tif", pixels.astype(dtype))
+        found = map_scene(trained, tmp_path / f"{dtype}.tif", tmp_path / f"map-{dtype}.tif", SMALL)
+        with rasterio.open(found.path) as drawn:
+            assert (drawn.read(1) == NO_DATA).sum() == empty
+
+
+def test_windows_for_calibration_are_finite_and_none_is_empty(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    pixels = np.random.default_rng(1).uniform(0, 255, (3, 64, 256)).astype(np.float32)
+    pixels[:, :, :130] = np.nan
+    raster(tmp_path / "scene.tif", pixels)
+    with open_scene(tmp_path / "scene.tif") as scene:
+        tiling = SMALL.tiling(scene, trained)
+        images = sample_windows(scene, trained, tiling)
+    assert len(images) < len(tiling) and images.isfinite().all()
 
 
 def test_exif_turns_are_made_and_transparency_is_no_data(tmp_path):

@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
+from bench.data.bands import Band
+from bench.data.nodata import counts_by_band, filled, unseen
 from bench.errors import BenchError
 from bench.scenes.exported import ExportedNetwork
 from bench.scenes.output import NO_DATA, Draft
@@ -227,12 +229,12 @@ def _read_batch(
     scene: Scene, trained: TrainedNetwork, tiling: Grid, places: list[Place]
 ) -> tuple[list[_Window], Float[Tensor, "n c h w"]]:
     """Windows, and the scaled pixels of those that hold data."""
-    windows = [_read_window(scene, tiling, place) for place in places]
+    windows = [_read_window(scene, trained.bands, tiling, place) for place in places]
     found = [window.pixels for window in windows if window.pixels is not None]
     return windows, trained.scaled(np.stack(found)) if found else torch.empty(0)
 
 
-def _read_window(scene: Scene, tiling: Grid, place: Place) -> _Window:
+def _read_window(scene: Scene, bands: Sequence[Band], tiling: Grid, place: Place) -> _Window:
     """One window; what of it lies beyond the scene is mirrored about the last pixels, as the networks pad images."""
     top, left = tiling.rows[place[0]].origin, tiling.columns[place[1]].origin
     height, width = min(tiling.side[0], scene.height - top), min(tiling.side[1], scene.width - left)
@@ -243,10 +245,42 @@ def _read_window(scene: Scene, tiling: Grid, place: Place) -> _Window:
         raise BenchError(
             f"{scene.name} cannot be read at rows {top} to {top + height} ({str(error).splitlines()[0]}): it is damaged"
         ) from error
+    if pixels is not None:
+        pixels, valid = _observed(pixels, valid, bands)
     if pixels is not None and (height, width) != tiling.side:
         beyond = (0, 0), (0, tiling.side[0] - height), (0, tiling.side[1] - width)
         pixels = np.pad(pixels, beyond, mode="reflect")
     return _Window(place, pixels, valid)
+
+
+def _observed(
+    pixels: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"], bands: Sequence[Band]
+) -> tuple[Shaped[np.ndarray, "c h w"] | None, Bool[np.ndarray, "h w"]]:
+    """A window as the network is to see it, and where all bands hold data; no pixels where nothing does.
+
+    Values without data are filled as in training. So is what the file's own mask hides, but in unsigned whole numbers,
+    which training sees there as they are stored.
+    """
+    by_band = counts_by_band(pixels.dtype)
+    image = pixels.transpose(1, 2, 0)
+    if by_band:
+        image = _as_trained(image)
+    missing = unseen(image, bands)
+    if missing is None and (valid.all() or not by_band):
+        return pixels, valid
+    hidden = ~valid[..., None]
+    gone = hidden if missing is None else missing | hidden
+    seen = ~gone.any(2)
+    if not seen.any():
+        return None, seen
+    shown = filled(image, np.broadcast_to(gone, image.shape))
+    return (shown if by_band else np.where(missing, shown, image)).transpose(2, 0, 1), seen
+
+
+def _as_trained(image: Shaped[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w c"]:
+    """All but unsigned whole numbers are trained on as float32; what that cannot hold becomes infinite."""
+    with np.errstate(over="ignore"):
+        return image.astype(np.float32, copy=False)
 
 
 class _Rows:
