@@ -23,6 +23,7 @@ from bench.cli.app import run
 from bench.data import open_data
 from bench.data.bands import scaled
 from bench.errors import BenchError
+from bench.scenes import output
 from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.exported import export_apart
 from bench.scenes.mapping import Mapping, find_scenes, map_scene
@@ -38,6 +39,7 @@ from bench.training.trained import committed, open_trained
 
 CLASSES = [{"name": f"c{k}", "rgb": [40 * k, 10, 200 - 40 * k]} for k in range(4)]
 SMALL = Mapping(window=64, overlap=32, blend=16)
+PROBABLE = replace(SMALL, probabilities=True)
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,7 @@ def test_probabilities_are_bytes_that_add_up_and_agree_with_the_classes(tmp_path
     rasterio = pytest.importorskip("rasterio")
     trained = open_trained(str(trained_folder(tmp_path / "net")))
     picture(tmp_path / "scene.png", 130, 140)
-    how = Mapping(window=64, overlap=32, blend=16, probabilities=True)
-    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", how)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", PROBABLE)
     with unplaced(), rasterio.open(tmp_path / "map-probabilities.tif") as file:
         shares, names = file.read().astype(int), file.descriptions
     with unplaced(), rasterio.open(tmp_path / "map.tif") as file:
@@ -231,6 +232,54 @@ def test_a_finished_map_is_not_made_again_nor_overwritten_by_another(tmp_path):
     with pytest.raises(BenchError, match="--overwrite"):
         map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", other)
     assert map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", other, overwrite=True).timing is not None
+
+
+def read(path: Path) -> np.ndarray:
+    import rasterio
+
+    with unplaced(), rasterio.open(path) as file:
+        return file.read()
+
+
+def test_probabilities_can_be_added_to_a_map_that_is_there(tmp_path):
+    pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 130, 140)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "straight.tif", PROBABLE)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", SMALL)
+    before = (tmp_path / "map.tif").stat().st_mtime_ns
+    assert map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", PROBABLE).timing is not None
+    assert (tmp_path / "map.tif").stat().st_mtime_ns == before  # it is as wanted already
+    for ending in (".tif", "-probabilities.tif"):
+        np.testing.assert_array_equal(read(tmp_path / f"map{ending}"), read(tmp_path / f"straight{ending}"))
+
+
+@pytest.mark.parametrize("killed", ["_write_cog", "remove"])
+def test_a_run_killed_while_its_maps_are_finished_only_finishes_them(tmp_path, monkeypatch, killed):
+    pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 130, 140)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "straight.tif", PROBABLE)
+    place = Draft if killed == "remove" else output
+    real, calls = getattr(place, killed), []
+
+    def second_is_killed(*given: object) -> None:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*given)
+
+    def never(done: int, total: int) -> None:
+        raise AssertionError("all rows were there")
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(place, killed, second_is_killed)
+        map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", PROBABLE)
+    assert (tmp_path / "map-probabilities.tif").exists() == (killed == "remove")
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", PROBABLE, on_window=never)
+    for ending in (".tif", "-probabilities.tif"):
+        np.testing.assert_array_equal(read(tmp_path / f"map{ending}"), read(tmp_path / f"straight{ending}"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_folder_goes_on_past_scenes_that_cannot_be_mapped(tmp_path, capsys):

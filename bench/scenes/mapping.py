@@ -73,7 +73,7 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Map:
-    """A finished map. `timing` is None where it was there already; `pixel_area` is in square metres, if known."""
+    """A finished map. `timing` is None where no row was to be made; `pixel_area` is in square metres, if known."""
 
     path: Path
     size: tuple[int, int]
@@ -135,19 +135,36 @@ def map_scene(
         layers = _layers(trained, target, how.probabilities)
         drafts = [Draft(layer, scene.height, scene.width, _signature(trained, path, how, layer)) for layer in layers]
         size = (scene.height, scene.width)
-        if all(draft.finished for draft in drafts):
-            return Map(target, size)
-        _refuse_other_maps(drafts, overwrite)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        require_room(layers, *size)
-        calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
-        # Not kept in a name: its memory is given back before the map is finished.
-        timing = predict_scene(scene, _prepared(trained, tiling, how, calibration), tiling, drafts, on_window)
+        due = [draft for draft in drafts if not draft.finished]
+        _refuse_other_maps(due, overwrite)
+        lacking = [draft for draft in due if draft.rows < scene.height]
+        timing = _predicted(trained, scene, how, tiling, lacking, on_window) if lacking else None
         start = time.perf_counter()
-        for draft in drafts:
+        for draft in due:
             draft.finish(scene.place)
+        for draft in drafts:  # also what a run left that was killed after its map was finished
+            draft.remove()
+        if timing is None:
+            return Map(target, size)
         timing = replace(timing, seconds=timing.seconds + time.perf_counter() - start)
         return Map(target, size, timing, scene.place.pixel_area(*size))
+
+
+def _predicted(
+    trained: TrainedNetwork,
+    scene: Scene,
+    how: Mapping,
+    tiling: Grid,
+    drafts: list[Draft],
+    on_window: Callable[[int, int], None],
+) -> Timing:
+    """Write the rows that the drafts lack."""
+    layers = [draft.layer for draft in drafts]
+    layers[0].path.parent.mkdir(parents=True, exist_ok=True)
+    require_room(layers, scene.height, scene.width)
+    calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
+    # Not kept in a name: its memory is given back before the map is finished.
+    return predict_scene(scene, _prepared(trained, tiling, how, calibration), tiling, drafts, on_window)
 
 
 def _prepared(trained: TrainedNetwork, tiling: Grid, how: Mapping, calibration: Tensor | None) -> WindowNetwork:

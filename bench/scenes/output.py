@@ -88,11 +88,14 @@ class Draft:
         self._noted, self._saved = self.rows, time.monotonic()
 
     def finish(self, place: Georeference) -> None:
-        """Turn the draft into the map and remove it."""
+        """Turn the draft into the map."""
         if self.layer.path.suffix.lower() in TIFF_SUFFIXES:
             _write_cog(self, place)
         else:
             _write_png(self)
+
+    def remove(self) -> None:
+        """Remove the draft, once there is the map."""
         for path in (self.path, self._note, self.view):
             path.unlink(missing_ok=True)
 

@@ -163,9 +163,9 @@ def predict_scene(
     drafts: Sequence[Draft],
     on_window: Callable[[int, int], None] = lambda done, total: None,
 ) -> Timing:
-    """Write the class of every pixel into the first draft, and each class's probability into a second, if there is one.
+    """Write the class of every pixel into a draft that has colours, each class's probability into one that has none.
 
-    Rows that the drafts hold already are not made again.
+    Rows that all drafts hold already are not made again.
 
     Args:
         on_window: told of (windows done, windows in all), in a thread of its own.
@@ -174,9 +174,9 @@ def predict_scene(
         BenchError: logits that are not finite; a scene that cannot be read to its end.
     """
     first = _first_row(tiling.rows, drafts)
-    done_before = drafts[0].rows
+    done_before = min(draft.rows for draft in drafts)
     start = time.perf_counter()
-    rows = _Rows(tiling, drafts, first, on_window)
+    rows = _Rows(len(network.trained.names), tiling, drafts, first, on_window)
     try:
         with ThreadPoolExecutor(1) as blender:
             blended: Future[None] = blender.submit(lambda: None)
@@ -287,11 +287,16 @@ class _Rows:
     """Blends windows and writes what is final; rows of windows before `first` are written already."""
 
     def __init__(
-        self, tiling: Grid, drafts: Sequence[Draft], first: int, on_window: Callable[[int, int], None]
+        self,
+        classes: int,
+        tiling: Grid,
+        drafts: Sequence[Draft],
+        first: int,
+        on_window: Callable[[int, int], None],
     ) -> None:
         self._tiling, self._drafts, self._first, self._on_window = tiling, drafts, first, on_window
         self.begin = max(0, first - 1)  # the row above's part of the blend is computed anew
-        self._classes = len(drafts[0].layer.colours)
+        self._classes = classes
         self._above = self._below = np.empty(0, np.float32)  # (k, blend, width): this row's part of the next blend
         self._left = self._above  # (k, rows, blend): the part of the window to the left
         self._strips: list[UInt8[np.ndarray, "r b w"]] = []
@@ -343,15 +348,20 @@ class _Rows:
         self._strips = [np.empty((final, draft.layer.bands, width), np.uint8) for draft in self._drafts]
 
     def _keep(self, parts: Float32[np.ndarray, "k r c"], valid: Bool[np.ndarray, "r c"], columns: slice) -> None:
-        """Classes, and probabilities if they are wanted, of pixels whose logits are whole."""
-        self._strips[0][:, 0, columns] = np.where(valid, highest(parts), NO_DATA)
-        for strip in self._strips[1:]:
-            shares = torch.from_numpy(parts).softmax(0).mul_(255).round_().to(torch.uint8).numpy()
-            strip[:, :, columns] = (shares * valid).transpose(1, 0, 2)
+        """Classes, probabilities, or both, of pixels whose logits are whole."""
+        classes = np.where(valid, highest(parts), NO_DATA)
+        for draft, strip in zip(self._drafts, self._strips, strict=True):
+            strip[:, :, columns] = classes[:, None] if draft.layer.colours else _shares(parts, valid)
 
     def _write(self) -> None:
         for draft, strip in zip(self._drafts, self._strips, strict=True):
             draft.write(strip)
+
+
+def _shares(logits: Float32[np.ndarray, "k r c"], valid: Bool[np.ndarray, "r c"]) -> UInt8[np.ndarray, "r k c"]:
+    """The probability of each class as a byte, 255 for 1; 0 where there is no data."""
+    shares = torch.from_numpy(logits).softmax(0).mul_(255).round_().to(torch.uint8).numpy()
+    return (shares * valid).transpose(1, 0, 2)
 
 
 def highest(logits: Float32[np.ndarray, "k r c"]) -> UInt8[np.ndarray, "r c"]:
