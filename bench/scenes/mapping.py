@@ -1,7 +1,7 @@
 """From a trained network and the path of a scene to a map on the disk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -99,6 +99,22 @@ def find_scenes(scene: str) -> list[Path]:
             f"`{SAMPLE}`"
         )
     return scenes
+
+
+def refuse_shared_maps(scenes: Sequence[Path]) -> None:
+    """Refuse scenes of which two would be mapped to one file of a folder (see `output_path`).
+
+    Raises:
+        BenchError: there are two such.
+    """
+    first: dict[tuple[str, bool], Path] = {}
+    for scene in scenes:
+        other = first.setdefault((scene.stem, scene.suffix.lower() in PICTURE_SUFFIXES), scene)
+        if other is not scene:
+            raise BenchError(
+                f"{other} and {scene} would share one map, since maps are named as their scenes: rename one of them, "
+                "or map them in two calls with a folder each"
+            )
 
 
 def output_path(scene: Path, out: Path, many: bool, georeferenced: bool) -> Path:
