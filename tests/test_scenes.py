@@ -26,7 +26,7 @@ from bench.errors import BenchError
 from bench.scenes import output
 from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.exported import export_apart
-from bench.scenes.mapping import Mapping, find_scenes, map_scene
+from bench.scenes.mapping import Mapping, find_scenes, map_scene, refuse_shared_maps
 from bench.scenes.output import NO_DATA, Draft, Layer
 from bench.scenes.predict import highest, sample_windows
 from bench.scenes.source import Georeference, open_scene
@@ -303,6 +303,18 @@ def test_a_folder_goes_on_past_scenes_that_cannot_be_mapped(tmp_path, capsys):
     assert 0 < reports["d.png"]["peak_mib"] < 1 << 20 or not Path("/proc/self/status").exists()
 
 
+def test_scenes_that_would_share_a_map_are_refused_before_any_work(tmp_path, capsys):
+    folder, out = trained_folder(tmp_path / "net"), tmp_path / "out"
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / "scene.png", 64, 64)
+    assert run(["predict", str(folder), str(tmp_path / "?" / "scene.png"), str(out)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a/scene.png and" in said and "b/scene.png would share one map" in said and not out.exists()
+    (tmp_path / "a" / "scene.tif").write_bytes(b"")  # a picture beside a GeoTIFF has a map of its own
+    refuse_shared_maps(find_scenes(str(tmp_path / "a")))
+
+
 def test_a_scene_with_twelve_bands_of_16_bits_is_mapped(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     trained = open_trained(str(trained_folder(tmp_path / "net", bands=12)))
@@ -311,6 +323,33 @@ def test_a_scene_with_twelve_bands_of_16_bits_is_mapped(tmp_path):
     found = map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
     with rasterio.open(found.path) as drawn:
         np.testing.assert_array_equal(drawn.read(1), whole(trained, pixels))
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_a_fourth_band_is_alpha_only_for_networks_of_three(tmp_path, nodata):
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.random.default_rng(1).integers(1, 256, (4, 64, 96), np.uint8)
+    pixels[3, :10] = 0  # no mask for a network that takes it
+    pixels[:, :5, :5] = 0
+    raster(tmp_path / "scene.tif", pixels, nodata=nodata)
+    for bands, empty in ((3, pixels[3] == 0), (4, (pixels == (0 if nodata == 0 else 256)).all(0))):
+        trained = open_trained(str(trained_folder(tmp_path / f"net{bands}", bands)))
+        found = map_scene(trained, tmp_path / "scene.tif", tmp_path / f"map{bands}.tif", SMALL)
+        with rasterio.open(found.path) as drawn:
+            classes = drawn.read(1)
+        np.testing.assert_array_equal(classes == NO_DATA, empty)
+        np.testing.assert_array_equal(classes[~empty], whole(trained, pixels[:bands])[~empty])
+
+
+@pytest.mark.parametrize(("crs", "north", "area"), [("EPSG:3857", 8_399_737.9, 0.25), ("EPSG:32640", 6_650_000, 1)])
+def test_the_metres_of_web_mercator_are_not_those_of_the_ground(tmp_path, crs, north, area):
+    """At 60 degrees north a side of one metre is half a metre long."""
+    pytest.importorskip("rasterio")
+    from rasterio.transform import from_origin
+
+    raster(tmp_path / "scene.tif", np.zeros((3, 20, 10), np.uint8), crs=crs, transform=from_origin(0, north + 10, 1, 1))
+    with open_scene(tmp_path / "scene.tif") as scene:
+        assert scene.place.pixel_area(20, 10) == pytest.approx(area, rel=1e-6)
 
 
 def declared(folder: Path, nodata: float) -> Path:
@@ -387,6 +426,8 @@ def test_exif_turns_are_made_and_transparency_is_no_data(tmp_path):
     with open_scene(tmp_path / "clear.png") as scene:
         assert scene.bands == 3
         np.testing.assert_array_equal(scene.valid(0, 0, 20, 40), clear[:, :, 3] > 0)
+    with open_scene(tmp_path / "clear.png", bands=4) as scene:
+        assert scene.bands == 4 and scene.valid(0, 0, 20, 40).all()
 
 
 @pytest.mark.parametrize("classes", [2, 4, 16, 17, 255])

@@ -144,7 +144,7 @@ def map_scene(
     Raises:
         BenchError: the scene has other bands than the network takes, cannot be read, or `out` holds another map.
     """
-    with _opened(path) as scene:
+    with _opened(path, len(trained.bands)) as scene:
         _require_bands(trained, scene)
         target = output_path(path, out, many, scene.place.crs is not None)
         tiling = how.tiling(scene, trained)
@@ -192,10 +192,10 @@ def _prepared(trained: TrainedNetwork, tiling: Grid, how: Mapping, calibration: 
     return WindowNetwork(trained, tiling.side, protocol, how.device, calibration, model)
 
 
-def _opened(path: Path) -> AbstractContextManager[Scene]:
+def _opened(path: Path, bands: int) -> AbstractContextManager[Scene]:
     if path.name == SAMPLE and not path.is_file():
         return nullcontext(sample_scene(SAMPLE))
-    return open_scene(path)
+    return open_scene(path, bands)
 
 
 def _require_bands(trained: TrainedNetwork, scene: Scene) -> None:
