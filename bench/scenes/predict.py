@@ -268,13 +268,13 @@ def _observed(
     missing = unseen(image, bands)
     if missing is None and (valid.all() or not by_band):
         return pixels, valid
-    hidden = ~valid[..., None]
+    hidden = np.broadcast_to(~valid[..., None], image.shape)
     gone = hidden if missing is None else missing | hidden
-    seen = ~gone.any(2)
+    seen = np.logical_not(gone.any(2))
     if not seen.any():
         return None, seen
-    shown = filled(image, np.broadcast_to(gone, image.shape))
-    return (shown if by_band else np.where(missing, shown, image)).transpose(2, 0, 1), seen
+    replaced = gone if missing is None or by_band else missing
+    return np.where(replaced, filled(image, gone), image).transpose(2, 0, 1), seen
 
 
 def _as_trained(image: Shaped[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w c"]:
