@@ -140,6 +140,18 @@ def test_no_data_and_nan_are_filled_and_have_no_label(tmp_path):
     assert data.bands[1].scale == 0.1 and 200 < data.bands[1].low < data.bands[1].high < 400
 
 
+@pytest.mark.parametrize("nodata", [-9999.9, -3.4e38, -1.7976931348623157e308])
+def test_a_no_data_value_that_float32_rounds_is_known(tmp_path, nodata):
+    def hole(image):
+        with np.errstate(over="ignore"):
+            image[2, 3] = np.float32(nodata)
+        return image
+
+    specs = [{"name": name, "nodata": nodata} for name in ("t", "u")]
+    data = open_data(build(tmp_path, 2, np.float32, hole, bands=specs))
+    assert (data["val"].masks[0] == 255).sum() == 1 and data["val"].images.min() > 0
+
+
 def test_a_dark_pixel_is_no_pixel_without_data(tmp_path):
     def dark(image):
         image[1, 1, 0], image[2, 2] = 0, 0

@@ -239,6 +239,14 @@ class TestCheck:
         assert f"train/{train}" in text and f"test/{test}" in text
         assert not check_folder(folder).ok
 
+    def test_equal_tiles_without_a_label_are_no_leak(self, folder):
+        blank = {"images": np.zeros((16, 16, 3), np.uint8), "masks": np.full((16, 16), 255, np.uint8)}
+        for split in ("train", "val", "test"):
+            for kind, pixels in blank.items():
+                Image.fromarray(pixels).save(folder / split / kind / f"{self.tile(folder, split)}.png")
+        assert check_folder(folder).ok
+        assert {kind for _, kind in self.found(folder)} == {"empty"}
+
     def test_tiles_of_one_source_in_two_splits_are_a_leak(self, folder):
         name = self.tile(folder, "train", -1)
         for kind in ("images", "masks"):

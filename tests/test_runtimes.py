@@ -74,7 +74,7 @@ def test_another_output_is_refused_before_it_is_timed(monkeypatch):
             return self.model(x) * 1.01
 
     monkeypatch.setattr(archs, "deploy", lambda model, size=None: Shifted(model))
-    with pytest.raises(BenchError, match=r"net computes something else in eager, deployed form, fp32.*was not timed"):
+    with pytest.raises(BenchError, match=r"net computes something else in eager, deployed form, fp32.*was not used"):
         measure_speed({"net": tiny()}, (32, 32), protocol(form="deployed"))
 
 

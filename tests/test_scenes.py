@@ -23,12 +23,13 @@ from bench.cli.app import run
 from bench.data import open_data
 from bench.data.bands import scaled
 from bench.errors import BenchError
+from bench.scenes import output
 from bench.scenes.evaluation import evaluate_trained
 from bench.scenes.exported import export_apart
-from bench.scenes.mapping import Mapping, find_scenes, map_scene
-from bench.scenes.output import NO_DATA
-from bench.scenes.predict import WindowNetwork, highest
-from bench.scenes.source import open_scene
+from bench.scenes.mapping import Mapping, find_scenes, map_scene, refuse_shared_maps
+from bench.scenes.output import NO_DATA, Draft, Layer
+from bench.scenes.predict import WindowNetwork, highest, sample_windows
+from bench.scenes.source import Georeference, open_scene
 from bench.scenes.windows import STRIDE, grid, spans
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.quantise import calibration_batches, calibration_images
@@ -38,6 +39,7 @@ from bench.training.trained import committed, open_trained
 
 CLASSES = [{"name": f"c{k}", "rgb": [40 * k, 10, 200 - 40 * k]} for k in range(4)]
 SMALL = Mapping(window=64, overlap=32, blend=16)
+PROBABLE = replace(SMALL, probabilities=True)
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,7 @@ def test_probabilities_are_bytes_that_add_up_and_agree_with_the_classes(tmp_path
     rasterio = pytest.importorskip("rasterio")
     trained = open_trained(str(trained_folder(tmp_path / "net")))
     picture(tmp_path / "scene.png", 130, 140)
-    how = Mapping(window=64, overlap=32, blend=16, probabilities=True)
-    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", how)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", PROBABLE)
     with unplaced(), rasterio.open(tmp_path / "map-probabilities.tif") as file:
         shares, names = file.read().astype(int), file.descriptions
     with unplaced(), rasterio.open(tmp_path / "map.tif") as file:
@@ -233,6 +234,54 @@ def test_a_finished_map_is_not_made_again_nor_overwritten_by_another(tmp_path):
     assert map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", other, overwrite=True).timing is not None
 
 
+def read(path: Path) -> np.ndarray:
+    import rasterio
+
+    with unplaced(), rasterio.open(path) as file:
+        return file.read()
+
+
+def test_probabilities_can_be_added_to_a_map_that_is_there(tmp_path):
+    pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 130, 140)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "straight.tif", PROBABLE)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", SMALL)
+    before = (tmp_path / "map.tif").stat().st_mtime_ns
+    assert map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", PROBABLE).timing is not None
+    assert (tmp_path / "map.tif").stat().st_mtime_ns == before  # it is as wanted already
+    for ending in (".tif", "-probabilities.tif"):
+        np.testing.assert_array_equal(read(tmp_path / f"map{ending}"), read(tmp_path / f"straight{ending}"))
+
+
+@pytest.mark.parametrize("killed", ["_write_cog", "remove"])
+def test_a_run_killed_while_its_maps_are_finished_only_finishes_them(tmp_path, monkeypatch, killed):
+    pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 130, 140)
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "straight.tif", PROBABLE)
+    place = Draft if killed == "remove" else output
+    real, calls = getattr(place, killed), []
+
+    def second_is_killed(*given: object) -> None:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*given)
+
+    def never(done: int, total: int) -> None:
+        raise AssertionError("all rows were there")
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(place, killed, second_is_killed)
+        map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", PROBABLE)
+    assert (tmp_path / "map-probabilities.tif").exists() == (killed == "remove")
+    map_scene(trained, tmp_path / "scene.png", tmp_path / "map.tif", PROBABLE, on_window=never)
+    for ending in (".tif", "-probabilities.tif"):
+        np.testing.assert_array_equal(read(tmp_path / f"map{ending}"), read(tmp_path / f"straight{ending}"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_folder_goes_on_past_scenes_that_cannot_be_mapped(tmp_path, capsys):
     folder = trained_folder(tmp_path / "net")
     (tmp_path / "in").mkdir()
@@ -254,6 +303,18 @@ def test_a_folder_goes_on_past_scenes_that_cannot_be_mapped(tmp_path, capsys):
     assert 0 < reports["d.png"]["peak_mib"] < 1 << 20 or not Path("/proc/self/status").exists()
 
 
+def test_scenes_that_would_share_a_map_are_refused_before_any_work(tmp_path, capsys):
+    folder, out = trained_folder(tmp_path / "net"), tmp_path / "out"
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / "scene.png", 64, 64)
+    assert run(["predict", str(folder), str(tmp_path / "?" / "scene.png"), str(out)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a/scene.png and" in said and "b/scene.png would share one map" in said and not out.exists()
+    (tmp_path / "a" / "scene.tif").write_bytes(b"")  # a picture beside a GeoTIFF has a map of its own
+    refuse_shared_maps(find_scenes(str(tmp_path / "a")))
+
+
 def test_a_scene_with_twelve_bands_of_16_bits_is_mapped(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     trained = open_trained(str(trained_folder(tmp_path / "net", bands=12)))
@@ -262,6 +323,94 @@ def test_a_scene_with_twelve_bands_of_16_bits_is_mapped(tmp_path):
     found = map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
     with rasterio.open(found.path) as drawn:
         np.testing.assert_array_equal(drawn.read(1), whole(trained, pixels))
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_a_fourth_band_is_alpha_only_for_networks_of_three(tmp_path, nodata):
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.random.default_rng(1).integers(1, 256, (4, 64, 96), np.uint8)
+    pixels[3, :10] = 0  # no mask for a network that takes it
+    pixels[:, :5, :5] = 0
+    raster(tmp_path / "scene.tif", pixels, nodata=nodata)
+    for bands, empty in ((3, pixels[3] == 0), (4, (pixels == (0 if nodata == 0 else 256)).all(0))):
+        trained = open_trained(str(trained_folder(tmp_path / f"net{bands}", bands)))
+        found = map_scene(trained, tmp_path / "scene.tif", tmp_path / f"map{bands}.tif", SMALL)
+        with rasterio.open(found.path) as drawn:
+            classes = drawn.read(1)
+        np.testing.assert_array_equal(classes == NO_DATA, empty)
+        np.testing.assert_array_equal(classes[~empty], whole(trained, pixels[:bands])[~empty])
+
+
+@pytest.mark.parametrize(("crs", "north", "area"), [("EPSG:3857", 8_399_737.9, 0.25), ("EPSG:32640", 6_650_000, 1)])
+def test_the_metres_of_web_mercator_are_not_those_of_the_ground(tmp_path, crs, north, area):
+    """At 60 degrees north a side of one metre is half a metre long."""
+    pytest.importorskip("rasterio")
+    from rasterio.transform import from_origin
+
+    raster(tmp_path / "scene.tif", np.zeros((3, 20, 10), np.uint8), crs=crs, transform=from_origin(0, north + 10, 1, 1))
+    with open_scene(tmp_path / "scene.tif") as scene:
+        assert scene.place.pixel_area(20, 10) == pytest.approx(area, rel=1e-6)
+
+
+def declared(folder: Path, nodata: float) -> Path:
+    """The network of a folder, trained on bands of which the class table names the no-data value."""
+    about = json.loads((folder / "config.json").read_text())
+    about["bands"] = [band | {"nodata": nodata} for band in about["bands"]]
+    (folder / "config.json").write_text(json.dumps(about))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dtype", "hole", "tag"),
+    [
+        ("float32", np.nan, None),
+        ("float32", np.inf, None),
+        ("float64", 1e300, None),  # infinite in float32, in which networks count
+        ("float32", -9999.9, None),
+        ("int16", -9999, None),
+        ("uint16", 9, None),
+        ("float32", -7, -7),
+    ],
+)
+def test_where_a_scene_holds_no_data_the_network_sees_the_mean_of_the_rest(tmp_path, dtype, hole, tag):
+    rasterio = pytest.importorskip("rasterio")
+    folder = trained_folder(tmp_path / "net")
+    trained = open_trained(str(declared(folder, hole) if np.isfinite(hole) and tag is None else folder))
+    pixels = np.random.default_rng(1).integers(20, 256, (3, 64, 64)).astype(dtype)
+    pixels[:, 10:30, 20:50] = hole
+    raster(tmp_path / "scene.tif", pixels, nodata=tag)
+    map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
+    with rasterio.open(tmp_path / "map.tif") as drawn:
+        classes = drawn.read(1)
+    empty = np.zeros((64, 64), bool)
+    empty[10:30, 20:50] = True
+    np.testing.assert_array_equal(classes == NO_DATA, empty)
+    shown = pixels if dtype == "uint16" else np.where(empty, 0, pixels).astype(np.float32)
+    shown[:, empty] = pixels[:, ~empty].mean(1, dtype=np.float64)[:, None]
+    np.testing.assert_array_equal(classes[~empty], whole(trained, shown)[~empty])
+
+
+def test_one_band_without_data_is_enough_in_floats_and_not_in_whole_numbers(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    trained = open_trained(str(declared(trained_folder(tmp_path / "net"), 0)))
+    pixels = np.random.default_rng(1).integers(1, 256, (3, 64, 96), np.uint8)
+    pixels[1, 5, 7] = 0
+    for dtype, empty in (("uint8", 0), ("float32", 1)):
+        raster(tmp_path / f"{dtype}.tif", pixels.astype(dtype))
+        found = map_scene(trained, tmp_path / f"{dtype}.tif", tmp_path / f"map-{dtype}.tif", SMALL)
+        with rasterio.open(found.path) as drawn:
+            assert (drawn.read(1) == NO_DATA).sum() == empty
+
+
+def test_windows_for_calibration_are_finite_and_none_is_empty(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    pixels = np.random.default_rng(1).uniform(0, 255, (3, 64, 256)).astype(np.float32)
+    pixels[:, :, :130] = np.nan
+    raster(tmp_path / "scene.tif", pixels)
+    with open_scene(tmp_path / "scene.tif") as scene:
+        tiling = SMALL.tiling(scene, trained)
+        images = sample_windows(scene, trained, tiling)
+    assert len(images) < len(tiling) and images.isfinite().all()
 
 
 def test_exif_turns_are_made_and_transparency_is_no_data(tmp_path):
@@ -277,6 +426,23 @@ def test_exif_turns_are_made_and_transparency_is_no_data(tmp_path):
     with open_scene(tmp_path / "clear.png") as scene:
         assert scene.bands == 3
         np.testing.assert_array_equal(scene.valid(0, 0, 20, 40), clear[:, :, 3] > 0)
+    with open_scene(tmp_path / "clear.png", bands=4) as scene:
+        assert scene.bands == 4 and scene.valid(0, 0, 20, 40).all()
+
+
+@pytest.mark.parametrize("classes", [2, 4, 16, 17, 255])
+def test_a_png_map_reads_255_and_is_transparent_where_there_is_no_data(tmp_path, classes):
+    colours = tuple((k, 10, 20) for k in range(classes))
+    draft = Draft(Layer(tmp_path / "map.png", 1, ("class",), colours), 2, 3, {})
+    drawn = np.array([[0, classes - 1, NO_DATA], [NO_DATA, 0, 1]], np.uint8)
+    draft.write(drawn[:, None])
+    draft.save()
+    draft.finish(Georeference())
+    with Image.open(tmp_path / "map.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), drawn)
+        seen = np.asarray(image.convert("RGBA"))
+    np.testing.assert_array_equal(seen[..., 3] == 0, drawn == NO_DATA)
+    assert tuple(seen[0, 1, :3]) == colours[-1]
 
 
 def test_what_is_no_scene_or_no_network_is_said_in_a_sentence(tmp_path):

@@ -79,9 +79,10 @@ def predict(
     """
     from bench.records.environment import resolve_device
     from bench.scenes.exported import open_network
-    from bench.scenes.mapping import Mapping, find_scenes, output_path
+    from bench.scenes.mapping import Mapping, find_scenes, output_path, refuse_shared_maps
 
     scenes = find_scenes(scene)
+    refuse_shared_maps(scenes)
     many = len(scenes) > 1 or Path(scene).is_dir()
     one_file = output_path(scenes[0], out, many, georeferenced=True) == out
     writable_file(out) if one_file else writable_folder(out)

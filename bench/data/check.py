@@ -225,18 +225,18 @@ def _check_kinds(tiles: list[_Tile], found: list[Problem]) -> None:
 
 
 def _check_repeats(tiles: list[_Tile], found: list[Problem]) -> None:
-    """Images whose pixels are equal: between splits a leak, within one a repetition."""
+    """Images whose pixels are equal: between splits a leak, if they have labels there; within one a repetition."""
     alike: dict[bytes, list[_Tile]] = defaultdict(list)
     for tile in tiles:
         alike[tile.image_digest].append(tile)
     for group in alike.values():
-        names = _few(t.place for t in group)
-        if len({tile.split for tile in group}) > 1:
+        labelled = [tile for tile in group if tile.counts[:-1].any()]  # others teach and score nothing
+        if len({tile.split for tile in labelled}) > 1:
+            names = _few(tile.place for tile in labelled)
             found.append(Problem("error", "leak", f"The same image lies in several splits: {names}."))
-        elif len(group) > 1:
-            found.append(
-                Problem("warning", "repeated", f"{len(group)} tiles of one split have the same image: {names}.")
-            )
+        elif len({tile.split for tile in group}) < len(group):
+            names = _few(tile.place for tile in group)
+            found.append(Problem("warning", "repeated", f"{len(group)} tiles have the same image: {names}."))
 
 
 def _check_empty(tiles: list[_Tile], found: list[Problem]) -> None:

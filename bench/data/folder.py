@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.bands import Band, BandSpec, is_rgb, measure_bands, rgb_bands
+from bench.data.bands import Band, is_rgb, measure_bands, rgb_bands
 from bench.data.cache import SplitCache, decode
 from bench.data.classes import Table, read_table
 from bench.data.dataset import (
@@ -28,6 +28,7 @@ from bench.data.dataset import (
     tile_digest,
 )
 from bench.data.masks import MaskReader
+from bench.data.nodata import filled, unseen
 from bench.data.pixels import SUFFIXES, FileError, read_image
 from bench.data.scenes import SceneOf, scene_finder, scenes_of
 from bench.errors import BenchError
@@ -162,32 +163,18 @@ def read_tile(tile: TileFiles, reader: MaskReader, size: tuple[int, ...] | None)
             f"is {_wh(mask.shape)} pixels but the first tile is {_wh(size)}; tiles must all be of one size: cut them "
             "with `lale-bench data tile`.",
         )
-    unseen = _unseen(image, table.bands)
-    if unseen is None:
+    missing = unseen(image, table.bands)
+    if missing is None:
         return image, mask
-    return _filled(image, mask, unseen, tile, table)
+    return _filled(image, mask, missing, tile, table)
 
 
 def _wh(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _unseen(image: np.ndarray, bands: Sequence[BandSpec]) -> np.ndarray | None:
-    """Which values (H, W, B) were not observed; None for none. In float images a band's no-data value, and what is
-    not finite, counts by itself; in others, where 0 may be a dark pixel, all bands must hold their no-data values."""
-    nodata = np.array([np.nan if band.nodata is None else band.nodata for band in bands])
-    if image.dtype == np.float32:
-        unseen = ~np.isfinite(image) | (image == nodata)
-    elif np.isnan(nodata).all():
-        return None
-    else:
-        empty = (image == nodata) | np.isnan(nodata)
-        unseen = np.repeat(empty.all(2, keepdims=True), len(bands), 2)
-    return unseen if unseen.any() else None
-
-
 def _filled(
-    image: np.ndarray, mask: np.ndarray, unseen: np.ndarray, tile: TileFiles, table: Table
+    image: np.ndarray, mask: np.ndarray, missing: np.ndarray, tile: TileFiles, table: Table
 ) -> tuple[np.ndarray, np.ndarray]:
     """The tile with the mean of each band's observed pixels (0 without any) where it was not observed, and no label
     wherever a band was not."""
@@ -198,12 +185,7 @@ def _filled(
             f"holds pixels without data, but {table.path} has no value for pixels without label; write "
             '"ignore_index": 255 there.',
         )
-    filled = image.copy()
-    for band in np.flatnonzero(unseen.any((0, 1))):
-        missing = unseen[..., band]
-        seen = image[..., band][~missing]
-        filled[missing, band] = seen.mean(dtype=np.float64) if len(seen) else 0
-    return filled, np.where(unseen.any(2), np.uint8(ignore), mask)
+    return filled(image, missing), np.where(missing.any(2), np.uint8(ignore), mask)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a trained network and the path of a scene to a map on the disk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,7 +73,7 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Map:
-    """A finished map. `timing` is None where it was there already; `pixel_area` is in square metres, if known."""
+    """A finished map. `timing` is None where no row was to be made; `pixel_area` is in square metres, if known."""
 
     path: Path
     size: tuple[int, int]
@@ -99,6 +99,22 @@ def find_scenes(scene: str) -> list[Path]:
             f"`{SAMPLE}`"
         )
     return scenes
+
+
+def refuse_shared_maps(scenes: Sequence[Path]) -> None:
+    """Refuse scenes of which two would be mapped to one file of a folder (see `output_path`).
+
+    Raises:
+        BenchError: there are two such.
+    """
+    first: dict[tuple[str, bool], Path] = {}
+    for scene in scenes:
+        other = first.setdefault((scene.stem, scene.suffix.lower() in PICTURE_SUFFIXES), scene)
+        if other is not scene:
+            raise BenchError(
+                f"{other} and {scene} would share one map, since maps are named as their scenes: rename one of them, "
+                "or map them in two calls with a folder each"
+            )
 
 
 def output_path(scene: Path, out: Path, many: bool, georeferenced: bool) -> Path:
@@ -128,26 +144,43 @@ def map_scene(
     Raises:
         BenchError: the scene has other bands than the network takes, cannot be read, or `out` holds another map.
     """
-    with _opened(path) as scene:
+    with _opened(path, len(trained.bands)) as scene:
         _require_bands(trained, scene)
         target = output_path(path, out, many, scene.place.crs is not None)
         tiling = how.tiling(scene, trained)
         layers = _layers(trained, target, how.probabilities)
         drafts = [Draft(layer, scene.height, scene.width, _signature(trained, path, how, layer)) for layer in layers]
         size = (scene.height, scene.width)
-        if all(draft.finished for draft in drafts):
-            return Map(target, size)
-        _refuse_other_maps(drafts, overwrite)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        require_room(layers, *size)
-        calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
-        # Not kept in a name: its memory is given back before the map is finished.
-        timing = predict_scene(scene, _prepared(trained, tiling, how, calibration), tiling, drafts, on_window)
+        due = [draft for draft in drafts if not draft.finished]
+        _refuse_other_maps(due, overwrite)
+        lacking = [draft for draft in due if draft.rows < scene.height]
+        timing = _predicted(trained, scene, how, tiling, lacking, on_window) if lacking else None
         start = time.perf_counter()
-        for draft in drafts:
+        for draft in due:
             draft.finish(scene.place)
+        for draft in drafts:  # also what a run left that was killed after its map was finished
+            draft.remove()
+        if timing is None:
+            return Map(target, size)
         timing = replace(timing, seconds=timing.seconds + time.perf_counter() - start)
         return Map(target, size, timing, scene.place.pixel_area(*size))
+
+
+def _predicted(
+    trained: TrainedNetwork,
+    scene: Scene,
+    how: Mapping,
+    tiling: Grid,
+    drafts: list[Draft],
+    on_window: Callable[[int, int], None],
+) -> Timing:
+    """Write the rows that the drafts lack."""
+    layers = [draft.layer for draft in drafts]
+    layers[0].path.parent.mkdir(parents=True, exist_ok=True)
+    require_room(layers, scene.height, scene.width)
+    calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
+    # Not kept in a name: its memory is given back before the map is finished.
+    return predict_scene(scene, _prepared(trained, tiling, how, calibration), tiling, drafts, on_window)
 
 
 def _prepared(trained: TrainedNetwork, tiling: Grid, how: Mapping, calibration: Tensor | None) -> WindowNetwork:
@@ -159,10 +192,10 @@ def _prepared(trained: TrainedNetwork, tiling: Grid, how: Mapping, calibration: 
     return WindowNetwork(trained, tiling.side, protocol, how.device, calibration, model)
 
 
-def _opened(path: Path) -> AbstractContextManager[Scene]:
+def _opened(path: Path, bands: int) -> AbstractContextManager[Scene]:
     if path.name == SAMPLE and not path.is_file():
         return nullcontext(sample_scene(SAMPLE))
-    return open_scene(path)
+    return open_scene(path, bands)
 
 
 def _require_bands(trained: TrainedNetwork, scene: Scene) -> None:

@@ -88,11 +88,14 @@ class Draft:
         self._noted, self._saved = self.rows, time.monotonic()
 
     def finish(self, place: Georeference) -> None:
-        """Turn the draft into the map and remove it."""
+        """Turn the draft into the map."""
         if self.layer.path.suffix.lower() in TIFF_SUFFIXES:
             _write_cog(self, place)
         else:
             _write_png(self)
+
+    def remove(self) -> None:
+        """Remove the draft, once there is the map."""
         for path in (self.path, self._note, self.view):
             path.unlink(missing_ok=True)
 
@@ -172,7 +175,8 @@ def _write_png(draft: Draft) -> None:
 
     pixels = np.memmap(draft.path, np.uint8, "r", shape=(draft.height, draft.layer.bands, draft.width))
     image = Image.fromarray(pixels[:, 0])
-    image.putpalette(b"".join(bytes(colour) for colour in draft.layer.colours), "RGB")
+    palette = b"".join(bytes(colour) for colour in draft.layer.colours)
+    image.putpalette(palette.ljust(768, b"\0"), "RGB")  # Pillow saves a shorter one in fewer bits, which cut NO_DATA
     notes = PngImagePlugin.PngInfo()
     notes.add_text(DIGEST_TAG, draft.digest)
     target = draft.layer.path.with_name(f".{draft.layer.path.name}.png")

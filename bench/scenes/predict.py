@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
+from bench.data.bands import Band
+from bench.data.nodata import counts_by_band, filled, unseen
 from bench.errors import BenchError
 from bench.scenes.exported import ExportedNetwork
 from bench.scenes.output import NO_DATA, Draft
@@ -165,9 +167,9 @@ def predict_scene(
     drafts: Sequence[Draft],
     on_window: Callable[[int, int], None] = lambda done, total: None,
 ) -> Timing:
-    """Write the class of every pixel into the first draft, and each class's probability into a second, if there is one.
+    """Write the class of every pixel into a draft that has colours, each class's probability into one that has none.
 
-    Rows that the drafts hold already are not made again.
+    Rows that all drafts hold already are not made again.
 
     Args:
         on_window: told of (windows done, windows in all), in a thread of its own.
@@ -176,9 +178,9 @@ def predict_scene(
         BenchError: logits that are not finite; a scene that cannot be read to its end.
     """
     first = _first_row(tiling.rows, drafts)
-    done_before = drafts[0].rows
+    done_before = min(draft.rows for draft in drafts)
     start = time.perf_counter()
-    rows = _Rows(tiling, drafts, first, on_window)
+    rows = _Rows(len(network.trained.names), tiling, drafts, first, on_window)
     try:
         with ThreadPoolExecutor(1) as blender:
             blended: Future[None] = blender.submit(lambda: None)
@@ -231,12 +233,12 @@ def _read_batch(
     scene: Scene, trained: TrainedNetwork, tiling: Grid, places: list[Place]
 ) -> tuple[list[_Window], Float[Tensor, "n c h w"]]:
     """Windows, and the scaled pixels of those that hold data."""
-    windows = [_read_window(scene, tiling, place) for place in places]
+    windows = [_read_window(scene, trained.bands, tiling, place) for place in places]
     found = [window.pixels for window in windows if window.pixels is not None]
     return windows, trained.scaled(np.stack(found)) if found else torch.empty(0)
 
 
-def _read_window(scene: Scene, tiling: Grid, place: Place) -> _Window:
+def _read_window(scene: Scene, bands: Sequence[Band], tiling: Grid, place: Place) -> _Window:
     """One window; what of it lies beyond the scene is mirrored about the last pixels, as the networks pad images."""
     top, left = tiling.rows[place[0]].origin, tiling.columns[place[1]].origin
     height, width = min(tiling.side[0], scene.height - top), min(tiling.side[1], scene.width - left)
@@ -247,21 +249,58 @@ def _read_window(scene: Scene, tiling: Grid, place: Place) -> _Window:
         raise BenchError(
             f"{scene.name} cannot be read at rows {top} to {top + height} ({str(error).splitlines()[0]}): it is damaged"
         ) from error
+    if pixels is not None:
+        pixels, valid = _observed(pixels, valid, bands)
     if pixels is not None and (height, width) != tiling.side:
         beyond = (0, 0), (0, tiling.side[0] - height), (0, tiling.side[1] - width)
         pixels = np.pad(pixels, beyond, mode="reflect")
     return _Window(place, pixels, valid)
 
 
+def _observed(
+    pixels: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"], bands: Sequence[Band]
+) -> tuple[Shaped[np.ndarray, "c h w"] | None, Bool[np.ndarray, "h w"]]:
+    """A window as the network is to see it, and where all bands hold data; no pixels where nothing does.
+
+    Values without data are filled as in training. So is what the file's own mask hides, but in unsigned whole numbers,
+    which training sees there as they are stored.
+    """
+    by_band = counts_by_band(pixels.dtype)
+    image = pixels.transpose(1, 2, 0)
+    if by_band:
+        image = _as_trained(image)
+    missing = unseen(image, bands)
+    if missing is None and (valid.all() or not by_band):
+        return pixels, valid
+    hidden = np.broadcast_to(~valid[..., None], image.shape)
+    gone = hidden if missing is None else missing | hidden
+    seen = np.logical_not(gone.any(2))
+    if not seen.any():
+        return None, seen
+    replaced = gone if missing is None or by_band else missing
+    return np.where(replaced, filled(image, gone), image).transpose(2, 0, 1), seen
+
+
+def _as_trained(image: Shaped[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w c"]:
+    """All but unsigned whole numbers are trained on as float32; what that cannot hold becomes infinite."""
+    with np.errstate(over="ignore"):
+        return image.astype(np.float32, copy=False)
+
+
 class _Rows:
     """Blends windows and writes what is final; rows of windows before `first` are written already."""
 
     def __init__(
-        self, tiling: Grid, drafts: Sequence[Draft], first: int, on_window: Callable[[int, int], None]
+        self,
+        classes: int,
+        tiling: Grid,
+        drafts: Sequence[Draft],
+        first: int,
+        on_window: Callable[[int, int], None],
     ) -> None:
         self._tiling, self._drafts, self._first, self._on_window = tiling, drafts, first, on_window
         self.begin = max(0, first - 1)  # the row above's part of the blend is computed anew
-        self._classes = len(drafts[0].layer.colours)
+        self._classes = classes
         self._above = self._below = np.empty(0, np.float32)  # (k, blend, width): this row's part of the next blend
         self._left = self._above  # (k, rows, blend): the part of the window to the left
         self._strips: list[UInt8[np.ndarray, "r b w"]] = []
@@ -313,15 +352,20 @@ class _Rows:
         self._strips = [np.empty((final, draft.layer.bands, width), np.uint8) for draft in self._drafts]
 
     def _keep(self, parts: Float32[np.ndarray, "k r c"], valid: Bool[np.ndarray, "r c"], columns: slice) -> None:
-        """Classes, and probabilities if they are wanted, of pixels whose logits are whole."""
-        self._strips[0][:, 0, columns] = np.where(valid, highest(parts), NO_DATA)
-        for strip in self._strips[1:]:
-            shares = torch.from_numpy(parts).softmax(0).mul_(255).round_().to(torch.uint8).numpy()
-            strip[:, :, columns] = (shares * valid).transpose(1, 0, 2)
+        """Classes, probabilities, or both, of pixels whose logits are whole."""
+        classes = np.where(valid, highest(parts), NO_DATA)
+        for draft, strip in zip(self._drafts, self._strips, strict=True):
+            strip[:, :, columns] = classes[:, None] if draft.layer.colours else _shares(parts, valid)
 
     def _write(self) -> None:
         for draft, strip in zip(self._drafts, self._strips, strict=True):
             draft.write(strip)
+
+
+def _shares(logits: Float32[np.ndarray, "k r c"], valid: Bool[np.ndarray, "r c"]) -> UInt8[np.ndarray, "r k c"]:
+    """The probability of each class as a byte, 255 for 1; 0 where there is no data."""
+    shares = torch.from_numpy(logits).softmax(0).mul_(255).round_().to(torch.uint8).numpy()
+    return (shares * valid).transpose(1, 0, 2)
 
 
 def highest(logits: Float32[np.ndarray, "k r c"]) -> UInt8[np.ndarray, "r c"]:

@@ -19,6 +19,7 @@ GEO_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2"})
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 CACHE_BYTES = 48 << 20  # GDAL would take a twentieth of the machine's memory
 SAMPLE_BLOCK = 2572, 256, 1024, 768  # left, top, width, height in pixels of the embedded map
+WEB_MERCATOR, WEB_MERCATOR_RADIUS = "EPSG:3857", 6_378_137.0  # whose metres are longer than those on the ground
 METRES_PER_DEGREE = 111_320.0  # of latitude; of longitude times the cosine of the latitude
 
 
@@ -34,10 +35,12 @@ class Georeference:
         if self.crs is None or self.transform is None:
             return None
         area = abs(self.transform.determinant)
+        north = self.transform.d * width / 2 + self.transform.e * height / 2 + self.transform.f
+        if self.crs == WEB_MERCATOR:
+            return area / float(np.cosh(north / WEB_MERCATOR_RADIUS)) ** 2  # 1 / cosh is the cosine of the latitude
         if self.crs.is_projected:
             return area * self.crs.linear_units_factor[1] ** 2
-        latitude = self.transform.d * width / 2 + self.transform.e * height / 2 + self.transform.f
-        return area * METRES_PER_DEGREE**2 * float(np.cos(np.radians(latitude)))
+        return area * METRES_PER_DEGREE**2 * float(np.cos(np.radians(north)))
 
 
 class Scene(Protocol):
@@ -60,14 +63,18 @@ class Scene(Protocol):
 
 
 class RasterScene:
-    """A raster that rasterio reads; an alpha band is its mask and no band of the picture."""
+    """A raster that rasterio reads; an alpha band is its mask and no band of the picture, unless `bands` counts it.
 
-    def __init__(self, path: Path, source: Any) -> None:
+    GDAL marks the fourth band of 8 bits as alpha where the writer says nothing, whatever it holds.
+    """
+
+    def __init__(self, path: Path, source: Any, bands: int | None = None) -> None:
         from rasterio.enums import MaskFlags
 
         self.name, self._source = path.name, source
         alpha = [i for i, role in zip(source.indexes, source.colorinterp, strict=True) if role.name == "alpha"]
-        self._indexes = [i for i in source.indexes if i not in alpha]
+        self._alpha_is_band = bool(alpha) and source.count == bands
+        self._indexes = [i for i in source.indexes if self._alpha_is_band or i not in alpha]
         self.bands, self.height, self.width = len(self._indexes), source.height, source.width
         self.dtype = np.dtype(source.dtypes[0])
         placed = source.crs is not None
@@ -80,7 +87,10 @@ class RasterScene:
     def valid(self, top: int, left: int, height: int, width: int) -> Bool[np.ndarray, "h w"]:
         if self._whole:
             return np.ones((height, width), bool)
-        return self._source.dataset_mask(window=_window(top, left, height, width)) > 0
+        window = _window(top, left, height, width)
+        if self._alpha_is_band:  # masked by alpha are the other bands; by a no-data value, all
+            return self._source.read_masks(self._indexes, window=window).any(0)
+        return self._source.dataset_mask(window=window) > 0
 
 
 class PictureScene:
@@ -105,8 +115,11 @@ class PictureScene:
 
 
 @contextmanager
-def open_scene(path: Path) -> Iterator[Scene]:
+def open_scene(path: Path, bands: int | None = None) -> Iterator[Scene]:
     """The scene in a file.
+
+    Args:
+        bands: that are wanted: where alpha makes up their number, it is a band and masks nothing.
 
     Raises:
         BenchError: there is no such file, it is no picture, it is damaged, or rasterio is needed and missing.
@@ -115,9 +128,9 @@ def open_scene(path: Path) -> Iterator[Scene]:
         raise BenchError(f"there is no scene {path}; give a GeoTIFF, a PNG, a JPEG, a folder of them, or a pattern")
     suffix = path.suffix.lower()
     if suffix in PICTURE_SUFFIXES:
-        yield _picture(path)
+        yield _picture(path, bands)
     elif suffix in GEO_SUFFIXES:
-        with _raster(path) as scene:
+        with _raster(path, bands) as scene:
             yield scene
     else:
         known = ", ".join(sorted(GEO_SUFFIXES | PICTURE_SUFFIXES))
@@ -144,20 +157,21 @@ def _degrees(left: int, top: int) -> Georeference:
 
 
 @contextmanager
-def _raster(path: Path) -> Iterator[Scene]:
+def _raster(path: Path, bands: int | None) -> Iterator[Scene]:
     rasterio = require_rasterio()
     with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        for expected in (rasterio.errors.NotGeoreferencedWarning, rasterio.errors.NodataShadowWarning):
+            warnings.simplefilter("ignore", expected)
         try:
             with rasterio.open(path) as source:
-                yield RasterScene(path, source)
+                yield RasterScene(path, source, bands)
         except rasterio.errors.RasterioError as error:
             raise BenchError(
                 f"{path.name} cannot be read ({first_line(error)}): it is damaged, or no raster"
             ) from error
 
 
-def _picture(path: Path) -> PictureScene:
+def _picture(path: Path, bands: int | None) -> PictureScene:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():
@@ -176,7 +190,7 @@ def _picture(path: Path) -> PictureScene:
                 f"{path.name} cannot be read ({first_line(error)}): it is damaged, or no picture"
             ) from error
     planes = np.atleast_3d(pixels).transpose(2, 0, 1)
-    if mode == "RGBA":
+    if mode == "RGBA" and bands != len(planes):
         return PictureScene(path.name, planes[:3], planes[3] > 0)
     return PictureScene(path.name, planes, np.ones(planes.shape[1:], bool))
 

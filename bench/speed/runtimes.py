@@ -161,7 +161,7 @@ def refuse_other_output(label: str, found: Tensor, wanted: Tensor, protocol: Spe
         raise OtherOutputError(
             f"{label} computes something else in {protocol.runtime}, {protocol.form} form, {protocol.precision}: its "
             f"output differs by {far:.2g} of the largest value (allowed: {TOLERANCES[protocol.precision]:g}); it was "
-            "not timed"
+            "not used"
         )
     return far
 
