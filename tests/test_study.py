@@ -178,6 +178,8 @@ def test_a_network_of_one_seed_has_an_effect_and_no_verdict(finished):
     assert (one["verdict"], one["seeds"]) == ("undecided", 1)
     assert np.isnan([one["effect_low"], one["f1_low"]]).all() and np.isfinite([two["effect_low"], two["f1_low"]]).all()
     assert "Not judged, since one training tells nothing of chance: stem=patchify." in findings(result)
+    assert "1 of 6 planned trainings are not measured yet, so that verdicts may still change." in findings(result)
+    assert not any("not measured yet" in said for said in finished[1].findings)
 
 
 def test_with_folds_a_price_counts_the_trainings_of_a_seed(finished):

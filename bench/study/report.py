@@ -271,6 +271,7 @@ def findings(result: StudyResult) -> list[str]:
     return [
         *_best_sentence(result, frame),
         *_verdict_sentences(result),
+        *_missing_sentence(result),
         *deployed,
         *_delta_sentence(result),
         *_looks_sentence(result),
@@ -346,6 +347,16 @@ def _named_effect(row: pd.Series, low: str, high: str) -> str:
     points = f"{row['variant']} {100 * row['effect']:+.1f}"
     interval = "" if is_missing(row[low]) else f" [{100 * row[low]:+.1f}, {100 * row[high]:+.1f}]"
     return points + interval + (" (still rising)" if row["rising"] == 1 else "")
+
+
+def _missing_sentence(result: StudyResult) -> list[str]:
+    """Whether the study is read before its plan is carried out."""
+    rows = [row for row in result.manifest.rows if row.trained and not row.skipped]
+    planned = sum(len(result.manifest.planned(row.label)) for row in rows)
+    missing = planned - sum(len(result.runs[row.label]) for row in rows)
+    if not missing:
+        return []
+    return [f"{missing} of {planned} planned trainings are not measured yet, so that verdicts may still change."]
 
 
 def _delta_sentence(result: StudyResult) -> list[str]:
