@@ -178,7 +178,8 @@ def _per_class(result: StudyResult, folder: Path, source: str | None) -> list[Pa
     found = {row.label: result.class_f1(row.label) for row in rows}
     reasons = {label: _trouble(result, label) for label, values in found.items() if values is None}
     names = parse_classes(result.manifest.data["classes"]).names
-    macros = dict(zip(result.frame["variant"], result.frame["f1"], strict=True))
+    scored = result.frame[result.frame["f1"].notna()]
+    macros = dict(zip(scored["variant"], scored["f1"], strict=True))
     return draw_per_class(found, names, folder / "per-class", macros=macros, reasons=reasons, note=_short(result))
 
 
