@@ -14,7 +14,7 @@ import archs
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 from bench.report.columns import Column, Format, column, measured
-from bench.report.tables import rich_table, write_tables
+from bench.report.tables import TerminalTable, rich_table, write_tables
 from bench.search.front import SearchResult, variant_name
 from bench.search.halving import Halving
 from bench.search.importance import importance
@@ -24,8 +24,6 @@ from bench.search.words import member
 from bench.study import write_report
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bench.data import DataSet
     from bench.speed.protocol import SpeedProtocol
     from bench.study import Report
@@ -61,7 +59,7 @@ class SearchReport:
     findings: list[str]
     members: pd.DataFrame
 
-    def table(self) -> Table:
+    def table(self) -> TerminalTable:
         """The front, each member in words; the trials where there is none."""
         if len(self.members):
             return rich_table(self.members, MEMBER_COLUMNS, "The front against its base, F1 on test tiles")
