@@ -128,6 +128,31 @@ def test_a_study_file_from_before_the_protocol_is_told_what_to_write(tmp_path, c
     assert "old.py makes a Study of bench.study, which is a protocol now: make a VariantStudy" in sentence
 
 
+def test_a_study_file_says_what_is_measured_and_may_import_its_neighbours(tmp_path, capsys):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "neighbour_of_own.py").write_text("FIGURES = ('ablation',)", encoding="utf-8")
+    own = OWN.replace('("ablation",)', "neighbour_of_own.FIGURES, instruments=('static',)")
+    (tmp_path / "sub" / "own.py").write_text("import neighbour_of_own\n" + own, encoding="utf-8")
+    for asked, kinds in (([], {"static"}), (["--instruments", "train"], {"train", "baselines"})):
+        assert run(["study", "sub/own.py", *SMOKE, *asked, "--dry-run", "--json"]) == 0
+        assert {cell["kind"] for cell in json.loads(capsys.readouterr().out)["cells"]} == kinds
+
+
+def test_an_error_in_a_users_file_is_told_by_its_line(tmp_path, capsys):
+    (tmp_path / "bad.py").write_text("import archs\n\nWIDTH = 8 / 0\n", encoding="utf-8")
+    (tmp_path / "worse.py").write_text("import archs\nWIDTH = = 8\n", encoding="utf-8")
+    assert "bad.py, line 3: ZeroDivisionError: division by zero" in refusal(capsys, "study", "bad.py", *SMOKE)
+    assert "worse.py, line 2: SyntaxError: " in refusal(capsys, "--plugin", "worse.py", "list", "lale-s1")
+
+
+def test_hours_without_settle_and_a_searchs_own_seed_are_refused(tmp_path, capsys):
+    assert "--hours is how long --settle may take" in refusal(capsys, "study", "ablation", *SMOKE, "--hours", "1")
+    archs.save_config(archs.config("lale-nano"), tmp_path / "found.json", seed=0)
+    added = ["study", "winners", *SMOKE, "--add", "found.json", "--dry-run"]
+    assert "found.json was chosen by its training with seed 0" in refusal(capsys, *added)
+    assert run([*added, "--seeds", "1,2"]) == 0
+
+
 def test_a_dry_run_names_the_cells_and_measures_nothing(tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
     assert run(["study", "own.py", *SMOKE, "--seeds", "2", "--dry-run", "--json"]) == 0

@@ -128,6 +128,10 @@ def test_random_weights_are_exported_on_demand_only(tmp_path, capsys):
     assert run_command(asked) == 0
     said = capsys.readouterr().out
     assert "member[1].json, 5 classes, weights: random" in said and "out[2]/config.json" in said
+    kept = (tmp_path / "out[2]" / "weights.safetensors").read_bytes()
+    assert run_command(asked) == 1  # other random weights
+    assert "holds a network, which would be lost" in capsys.readouterr().err
+    assert (tmp_path / "out[2]" / "weights.safetensors").read_bytes() == kept
 
 
 def test_bands_and_classes_travel_with_a_trained_network(tmp_path):

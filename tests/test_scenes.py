@@ -234,6 +234,24 @@ def test_a_finished_map_is_not_made_again_nor_overwritten_by_another(tmp_path):
     assert map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", other, overwrite=True).timing is not None
 
 
+def test_a_map_never_replaces_its_own_scene(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 64, 64)
+    before = (tmp_path / "scene.png").read_bytes()
+    for out in (tmp_path, tmp_path / "scene.png"):
+        with pytest.raises(BenchError, match="replace its own scene"):
+            map_scene(trained, tmp_path / "scene.png", out, SMALL, overwrite=True)
+    assert (tmp_path / "scene.png").read_bytes() == before
+
+
+def test_a_network_of_8_bit_pictures_refuses_numbers_of_another_kind(tmp_path):
+    pytest.importorskip("rasterio")
+    trained = open_trained("lale-fast@world")
+    raster(tmp_path / "scene.tif", np.full((3, 64, 64), 900, np.uint16))
+    with pytest.raises(BenchError, match=r"scene.tif holds uint16 and .* was trained on 8-bit RGB"):
+        map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
+
+
 def read(path: Path) -> np.ndarray:
     import rasterio
 
@@ -623,7 +641,10 @@ def test_calibration_images_are_training_tiles_put_together_and_cut(tmp_path):
 
 def test_a_published_network_loads_as_its_card_says(tmp_path, monkeypatch):
     folder, tiles = trained_folder(tmp_path / "net"), tiles_folder(tmp_path / "tiles", ["c0", "c1", "c2", "c3"])
+    wanted_state = open_trained(str(folder)).build().state_dict()
     assert run(["publish", str(folder), str(tmp_path / "near@tiny"), "--data", str(tiles)]) == 0
+    assert run(["publish", str(folder), str(folder), "--data", str(tiles)]) == 1  # its own weights would be halved
+    torch.testing.assert_close(open_trained(str(folder)).build().state_dict(), wanted_state)
     card = (tmp_path / "near@tiny" / "README.md").read_text(encoding="utf-8")
     assert "macro F1" in card and "| c3 |" in card and "Not good at" in card
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,7 @@
 """Costs are exact before training, and what is proposed always keeps the budget."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from safetensors.torch import save
 from search_formula import ALL, S1, points
 
 import archs
+from archs import ArchError
 from bench.errors import BenchError
 from bench.search.budget import Budget, Pricer, StaticCost
 from bench.search.feasible import FeasibleSpace
@@ -190,3 +192,21 @@ def test_a_one_dimensional_space_of_names_projects_to_what_fits():
     limit = (PRICE(S1).macs - 1) / 1e9
     feasible = FeasibleSpace(space, Budget(max_gmacs=limit), PRICE)
     assert feasible.project({"fusion": 0}) == {"fusion": 1}
+
+
+def test_what_cannot_be_built_keeps_no_budget_and_ends_no_search():
+    def price(config):
+        if config.depths[0] == 1:
+            raise ArchError("no such network")
+        return PRICE(config)
+
+    feasible = FeasibleSpace(WHOLE, Budget(max_gmacs=0.6), price)
+    params = feasible.project(WHOLE.params(WHOLE.config(feasible.anchor)))
+    assert feasible.fits(WHOLE.config(params)) and WHOLE.config(params).depths[0] > 1
+    with pytest.raises(ArchError, match="no such network"):  # where nothing can be built, the reason is told
+        _ = FeasibleSpace(WHOLE, Budget(), lambda config: price(replace(config, depths=(1, 1, 1, 1)))).anchor
+
+
+def test_networks_that_read_a_value_as_they_are_built_are_priced():
+    config = archs.config("smp/unet-mit_b0")
+    assert Pricer((64, 64), 5)(config).params == sum(p.numel() for p in archs.build(config, 5, 3).parameters())

@@ -195,3 +195,13 @@ def test_a_file_that_means_nothing_gets_a_sentence(tmp_path, text, message):
         space_of(S1, values=read_values(space_file(tmp_path, text)))
     with pytest.raises(BenchError, match="no search space that can be read"):
         read_values(tmp_path / "absent.toml")
+
+
+def test_a_pair_of_other_parts_is_no_point_of_a_pairs_space(tmp_path):
+    base = archs.config("lwganet-l0+mlp")
+    space = space_of(base, values=read_values(space_file(tmp_path, "decoder.width = [64, 128]")))
+    assert base in space
+    others = [archs.config(name) for name in ("lemevit-tiny+mlp", "timm/mobilenetv4_conv_small+mlp")]
+    assert not any(config in space for config in others)
+    with pytest.raises(BenchError, match="other parts than the base"):
+        space.params(others[0])

@@ -153,7 +153,12 @@ def test_a_writer_that_dies_keeps_nobody_waiting_for_the_journal(tmp_path):
 
 def test_urls_and_heartbeats():
     assert server_url("postgresql://me:secret@host/db") == "postgresql+psycopg://me:secret@host/db"
-    assert "secret" not in without_password("postgresql://me:secret@host/db")
+    urls = (
+        "postgresql://me:secret@host/db", "postgresql://host/db?user=me&password=secret", "postgresql:/me:secret@h/db",
+        "postgresql://me:secret@host:port/db",
+    )  # fmt: skip
+    assert not any("secret" in without_password(url) for url in urls)
+    assert without_password("sqlite:////tmp/search.db") == "sqlite:////tmp/search.db"
     assert Heartbeat(120).interval_s * 4 == 120
     with pytest.raises(BenchError, match="--grace 1 is shorter than two heartbeats"):
         Heartbeat(1)

@@ -113,6 +113,23 @@ def test_terminal_shows_every_row_and_reason(frame):
         assert part in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_shows_whole_columns_and_names_those_that_it_leaves_out(width):
+    frame = pd.DataFrame({"variant": ["lale-s1", "smp/linknet-efficientnet_b0"], "verdict": ["", "undecided"]})
+    keys = ("variant", "family", "params", "macs", "storage_bytes", "f1", "verdict", "seeds")
+    frame = frame.assign(family="lale", params=[1e6, 2e6], macs=[1e9, 2e9], storage_bytes=[1e7, 2e7], f1=0.5, seeds=3)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(rich_table(frame, [column(key) for key in keys], "A caption of many words " * 8))
+    lines = console.file.getvalue().splitlines()
+    text = " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= width and "…" not in text
+    assert "smp/linknet-efficientnet_b0 " in text and "undecided" in text and " 50.0 " in text
+    assert text.count("A caption of many words") == 8
+    left = text.partition("Left out, since the terminal is not wide enough: ")[2]
+    assert ("Family" in left) == (" lale " not in text)
+    assert ("Storage" in left) == ("9.54" not in text)
+
+
 def test_what_prints_the_same_is_equally_best_and_a_tie_of_all_is_no_win(tmp_path):
     frame = pd.DataFrame({"variant": list("abc"), "f1": [0.74691, 0.74709, 0.7], "params": [1e6, 1e6, 1e6]})
     path = write_tables(frame, [column(key) for key in ("variant", "f1", "params")], tmp_path / "t")[1]

@@ -4,7 +4,6 @@ import atexit
 import errno
 import io
 import os
-import runpy
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +26,7 @@ from bench.cli import (
     training,
     worker,
 )
-from bench.cli.options import show_data_warnings
+from bench.cli.options import run_file, show_data_warnings
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -62,7 +61,7 @@ def common(
     for path in plugin or []:
         if not path.is_file():
             raise BenchError(f"there is no plug-in {path}; give the path of a Python file")
-        runpy.run_path(str(path), run_name="lale_bench_plugin")
+        run_file(path, "lale_bench_plugin")
 
 
 app.command("quickstart")(quickstart.quickstart)
@@ -117,7 +116,7 @@ def run(arguments: list[str] | None = None) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, typer.Abort) as stop:
-        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except OSError as error:
         return _fail(_os_sentence(error))

@@ -115,6 +115,8 @@ def _save(config: ArchConfig, model: nn.Module, folder: Path, about: dict[str, A
     from bench.training.checkpoint import save_weights
     from bench.training.trained import CONFIG, WEIGHTS
 
+    if any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
+        raise BenchError(f"{folder} holds a network, which would be lost: give another --out, or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, folder / WEIGHTS)
     return [archs.save_config(config, folder / CONFIG, **about), folder / WEIGHTS]

@@ -2,8 +2,10 @@
 
 import ast
 import json
+import runpy
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,6 +35,27 @@ FoldOption = Annotated[
     str | None,
     typer.Option(help="One fold of so many, as `2/5`: whole scenes are tested that the other folds train on."),
 ]
+
+
+def run_file(path: Path, name: str) -> dict[str, Any]:
+    """What a Python file of the user's defines; it may import what lies beside it, as if it were run by `python`.
+
+    Raises:
+        BenchError: it raises an error, told with its place in that file.
+    """
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        return runpy.run_path(str(path), run_name=name)
+    except BenchError:
+        raise
+    except Exception as error:  # whatever a stranger's code raises
+        from archs.errors import ArchError, first_line  # here, since it loads torch
+
+        if isinstance(error, ArchError):
+            raise
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+        line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else 1)
+        raise BenchError(f"{path}, line {line}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def writable_folder(path: Path | None) -> Path | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import pkgutil
-import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,12 +31,13 @@ from bench.cli.options import (
     parse_seeds,
     print_json,
     recipe_from,
+    run_file,
     writable_folder,
 )
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bench.study import Setting, Study, StudyPlan
 
@@ -70,8 +71,8 @@ def _from_file(path: Path) -> Any:
     if not path.is_file():
         raise BenchError(f"there is no study file {path}; give a Python file that holds a constant STUDY")
     try:
-        return runpy.run_path(str(path), run_name="lale_bench_study").get("STUDY")
-    except TypeError as error:
+        return run_file(path, "lale_bench_study").get("STUDY")
+    except BenchError as error:
         if "Protocols cannot be instantiated" not in str(error):
             raise
         raise BenchError(
@@ -89,6 +90,17 @@ def study_names() -> list[str]:
     """The studies that come with the suite."""
     found: Any = importlib.util.find_spec("studies")
     return sorted(module.name for module in pkgutil.iter_modules(found.submodule_search_locations))
+
+
+def _refuse_seen_seeds(added: list[str], seeds: Sequence[int]) -> None:
+    """A member of a front was chosen by its training with the search's seed, which is no fresh evidence."""
+    for path in (Path(one) for one in added if Path(one).is_file()):
+        seen = json.loads(path.read_text(encoding="utf-8")).get("seed")
+        if seen in seeds:
+            raise BenchError(
+                f"{path} was chosen by its training with seed {seen}, and --seeds has it too: give seeds that its "
+                f"search has not seen, as --seeds {seen + 1},{seen + 2},{seen + 3}"
+            )
 
 
 def _folder_name(folder: str) -> str:
@@ -122,9 +134,12 @@ def study(
         list[str] | None, typer.Option(help="A further variant: a name, or a saved config's path; repeatable.")
     ] = None,
     instruments: Annotated[
-        str,
-        typer.Option(help="What to measure of static, speed, deployed and train; the rest is left for another run."),
-    ] = "static,speed,train",
+        str | None,
+        typer.Option(
+            help="What to measure of static, speed, deployed and train; by default what the study says, mostly "
+            "static,speed,train."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     size: SizeOption = 256,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16, for all variants alike.")] = None,
@@ -164,15 +179,20 @@ def study(
     from bench.study.run import log_recorded
     from bench.training.curves import require_tracker
 
+    if not settle and getattr(context.get_parameter_source("hours"), "name", "") == "COMMANDLINE":
+        raise BenchError("--hours is how long --settle may take: give both, or neither")
     chosen = find_study(name)
     _refuse_unread_options(context, chosen)
     if log is not None:
         require_tracker(log)
     if isinstance(chosen, VariantStudy):
         extras = [Variant.named(extra) for extra in add or []]
+        _refuse_seen_seeds(add or [], parse_seeds(seeds))
         wanted = [*variants, *(extra.label for extra in extras)] if variants else []  # what is added is wanted
         chosen = chosen.with_variants(extras).select(wanted, trained or [], timed or [])
-        named: Any = tuple(instruments.split(","))  # any words: the study refuses those that it does not know
+        named: Any = (
+            tuple(instruments.split(",")) if instruments else chosen.instruments
+        )  # any words: the study refuses
         chosen = replace(chosen, instruments=named, accuracy=accuracy_cell, name=_folder_name(folder) or chosen.name)
     setting = Setting(
         data=data,

@@ -79,6 +79,11 @@ def is_rgb(images: np.ndarray) -> bool:
     return images.shape[-1] == 3 and images.dtype == np.uint8
 
 
+def takes_rgb(bands: Sequence[Band]) -> bool:
+    """Whether the bands are those of 8-bit RGB, whatever they are called."""
+    return [(b.mean, b.deviation, b.low, b.high) for b in bands] == [(b.mean, b.deviation, b.low, b.high) for b in RGB]
+
+
 def rgb_bands(specs: Sequence[BandSpec]) -> tuple[Band, ...]:
     """Three bands of 8 bits, under the names that the class table gives them."""
     return tuple(replace(band, **asdict(spec)) for band, spec in zip(RGB, specs, strict=True))

@@ -8,10 +8,10 @@ done wins no column of scores; its counts and speeds are whole.
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -34,10 +34,13 @@ from bench.report.formats import TABLES, chosen
 from bench.report.markup import escape_latex, escape_markdown, one_line
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
 __all__ = ["COLUMNS", "FORMATS", "Column", "Format", "column", "measured", "rich_table", "write_tables"]
 
+FIRST = ("variant", "f1", "verdict", "effect", "params", "macs", "latency_ms", "throughput", "seeds")
+"""Columns that a narrow terminal keeps, the most important first; then the others in their order."""
 _ARROWS = {"high": " ↑", "low": " ↓", None: ""}
 _HALF_WIDTH = "± is half the width of the {}, whose bounds are in the CSV file."
 _BOUNDS = "Brackets hold the {}."
@@ -92,29 +95,78 @@ def write_tables(frame: pd.DataFrame, columns: Sequence[Column], stem: Path, cap
     return [write_atomically(with_ending(stem, end), writers[end]().encode()) for end in chosen(TABLES)]
 
 
-def rich_table(frame: pd.DataFrame, columns: Sequence[Column], caption: str = "") -> "Table":
-    """The same table for `rich.print`: best values bold, troubled rows dim, notes beneath.
+def rich_table(frame: pd.DataFrame, columns: Sequence[Column], caption: str = "") -> "TerminalTable":
+    """The same table for `rich.print`, with as many of its columns as the terminal is wide.
 
     Raises:
         BenchError: no columns are asked for, or one is not in the frame.
     """
+    _check(frame, columns)
+    return TerminalTable(frame, tuple(columns), caption)
+
+
+@dataclass(frozen=True)
+class TerminalTable:
+    """A frame as a terminal shows it: a table cut off at its edge would lack what comes last, verdicts among it.
+
+    The columns that matter least are left out, by name; caption and notes stand in lines of their own.
+    """
+
+    frame: pd.DataFrame
+    columns: tuple[Column, ...]
+    caption: str
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator[Any]:
+        from rich.text import Text
+
+        shown = list(self.columns)
+        while len(shown) > 1 and _room(_body(self.frame, shown), options.max_width) < 0:
+            shown.remove(max(shown, key=self._rank))
+        if self.caption:
+            yield Text(one_line(self.caption))
+        body, left = _body(self.frame, shown), [c.header for c in self.columns if c not in shown]
+        yield _terminal_table(body, options.max_width)
+        lines = [f"{i}. {note}" for i, note in enumerate(body.notes, 1)] + list(body.remarks)
+        lines += [f"Left out, since the terminal is not wide enough: {'; '.join(left)}."] if left else []
+        if lines:
+            yield Text("\n".join(lines))
+
+    def _rank(self, c: Column) -> int:
+        return FIRST.index(c.key) if c.key in FIRST else len(FIRST) + self.columns.index(c)
+
+
+def _terminal_table(body: TableBody, width: int) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    body = _body(frame, columns)
-    title = Text(one_line(caption)) if caption else None
-    notes = Text("\n".join([f"{i}. {note}" for i, note in enumerate(body.notes, 1)] + list(body.remarks)))
-    table = Table(title=title, caption=notes if notes.plain else None, box=box.SIMPLE_HEAD, caption_justify="left")
+    table, room = Table(box=box.SIMPLE_HEAD), max(0, _room(body, width))
     for j, (header, numeric) in enumerate(zip(body.headers, body.numeric, strict=True)):
-        # A number or a name broken over two lines cannot be read; headers may break.
-        widest = max((len(row[j].text) for row in body.rows), default=0) if numeric else None
-        justify: Literal["left", "right"] = "right" if numeric else "left"
-        table.add_column(Text(header), justify=justify, no_wrap=header == "Variant", min_width=widest)
+        least, most = _widths(body, j)
+        wide = least + min(room, most - least)  # what is left over goes to the first columns
+        room -= wide - least
+        table.add_column(Text(header), justify="right" if numeric else "left", width=wide)
     for row in body.rows:
         cells = [Text(cell.text + _superscript(cell.note), style="bold green" if cell.best else "") for cell in row]
         table.add_row(*cells, style="dim" if row[0].note else None)
     return table
+
+
+def _room(body: TableBody, width: int) -> int:
+    """Columns of the terminal that are left over; below 0 where words would be broken. Of a column, two are blank and
+    one is its edge."""
+    return width - 1 - sum(3 + _widths(body, j)[0] for j in range(len(body.headers)))
+
+
+def _widths(body: TableBody, j: int) -> tuple[int, int]:
+    """Of a column: without breaking a word, a number or a name; without breaking a line."""
+    from rich.cells import cell_len
+
+    header, cells = body.headers[j], [row[j].text + _superscript(row[j].note) for row in body.rows]
+    whole = body.numeric[j] or header == "Variant"
+    words = [word for text in ([header] if whole else [header, *cells]) for word in text.split()]
+    least = max(map(cell_len, [*words, *(cells if whole else [])]), default=0)
+    return least, max(map(cell_len, [header, *cells]), default=0)
 
 
 def _body(frame: pd.DataFrame, columns: Sequence[Column]) -> TableBody:

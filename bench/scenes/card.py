@@ -1,7 +1,6 @@
 """A trained network as a folder to pass on: config, weights in half precision, and a card of what it can do."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,17 +34,22 @@ def publish(trained: TrainedNetwork, folder: Path) -> TrainedNetwork:
 
     Returns:
         The network of the new folder: what is scored for its card is what is passed on.
+
+    Raises:
+        BenchError: it has no weights, or the folder holds another network.
     """
     from safetensors.torch import load_file, save
 
     if trained.weights.suffix != ".safetensors":
         raise BenchError(f"{trained.name} holds no weights that could be passed on: give the folder of its training")
-    folder.mkdir(parents=True, exist_ok=True)
     halved = {
         name: value.half() if value.is_floating_point() else value for name, value in load_file(trained.weights).items()
     }
-    write_atomically(folder / WEIGHTS, save(halved))
-    shutil.copyfile(trained.path, folder / CONFIG)
+    files = {folder / WEIGHTS: save(halved), folder / CONFIG: trained.path.read_bytes()}
+    if any(path.exists() and path.read_bytes() != content for path, content in files.items()):
+        raise BenchError(f"{folder} holds another network, which would be lost: give a folder of its own")
+    for path, content in files.items():
+        write_atomically(path, content)
     return open_trained(str(folder))
 
 

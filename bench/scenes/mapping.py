@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import archs
 from archs import ArchConfig, InputRule
+from bench.data.bands import takes_rgb
 from bench.errors import BenchError
 from bench.scenes import windows
 from bench.scenes.exported import OnnxNetwork, can_export_apart, export_apart
@@ -149,6 +151,7 @@ def map_scene(
         target = output_path(path, out, many, scene.place.crs is not None)
         tiling = how.tiling(scene, trained)
         layers = _layers(trained, target, how.probabilities)
+        _refuse_scene_as_map(layers, path)
         drafts = [Draft(layer, scene.height, scene.width, _signature(trained, path, how, layer)) for layer in layers]
         size = (scene.height, scene.width)
         due = [draft for draft in drafts if not draft.finished]
@@ -199,6 +202,11 @@ def _opened(path: Path, bands: int) -> AbstractContextManager[Scene]:
 
 
 def _require_bands(trained: TrainedNetwork, scene: Scene) -> None:
+    if takes_rgb(trained.bands) and scene.dtype != np.uint8:
+        raise BenchError(
+            f"{scene.name} holds {scene.dtype} and {trained.name} was trained on 8-bit RGB: scale it to 8 bits as the "
+            "training tiles were, or train on tiles of such scenes"
+        )
     if scene.bands != len(trained.bands):
         raise BenchError(
             f"{scene.name} has {scene.bands} bands and {trained.name} takes {len(trained.bands)}: give a scene with "
@@ -234,6 +242,13 @@ def _signature(trained: TrainedNetwork, path: Path, how: Mapping, layer: Layer) 
         "settings": settings,
         "bands": layer.bands,
     }
+
+
+def _refuse_scene_as_map(layers: list[Layer], path: Path) -> None:
+    """No option makes it right to replace what is mapped."""
+    for layer in layers:
+        if layer.path.exists() and path.exists() and layer.path.samefile(path):
+            raise BenchError(f"the map would replace its own scene, {path}: give another place")
 
 
 def _refuse_other_maps(drafts: list[Draft], overwrite: bool) -> None:

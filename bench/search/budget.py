@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 import archs
+from archs.meta import build_on_meta
 from bench.counting import count_macs, measure_storage
 from bench.errors import BenchError
 
@@ -167,8 +167,7 @@ class Pricer:
         }
 
     def _on_meta(self, config: Any) -> nn.Module:
-        with torch.device("meta"):
-            return config.build(self.num_classes, self.in_channels).eval()
+        return build_on_meta(config, self.num_classes, self.in_channels).eval()
 
     def _count(self, model: nn.Module) -> MacCount:
         return count_macs(model, self.size, in_channels=self.in_channels)

@@ -6,6 +6,7 @@ again may never end. What a sampler draws outside the budget is moved to a feasi
 
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,10 +37,17 @@ class FeasibleSpace:
     latency: Latency | None = None
 
     def fits(self, config: Any) -> bool:
-        """Whether a config keeps the budget."""
-        if self.budget.broken(self.price(config)):
+        """Whether a config keeps the budget; what cannot be built or counted keeps none."""
+        cost = self._cost(config)
+        if cost is None or self.budget.broken(cost):
             return False
         return self.budget.max_latency_ms is None or not self.budget.broken(*self._measured(config))
+
+    def _cost(self, config: Any) -> StaticCost | None:
+        """None where there is no network of these fields: which go together, a file with a space does not say."""
+        with suppress(Exception):  # a network of anyone's, as it is built, may raise anything
+            return self.price(config)
+        return None
 
     def _measured(self, config: Any) -> tuple[StaticCost, float | None]:
         latency = self.latency(config) if self.latency and self.budget.max_latency_ms is not None else None
@@ -51,6 +59,7 @@ class FeasibleSpace:
 
         Raises:
             BenchError: there is none; the sentence names the smallest config's cost and the limits it breaks.
+            Exception: of what the smallest one raises where it cannot be built.
         """
         smallest = self._descend(self.space.settled(self._lowest()))
         for params in (smallest, self._base_point()):
@@ -83,7 +92,9 @@ class FeasibleSpace:
 
     def _strain(self, params: Params) -> tuple[float, int]:
         """How far the most used static limit is broken; then, if time is limited, the MACs, which take time."""
-        cost = self.price(self.space.config(params))
+        cost = self._cost(self.space.config(params))
+        if cost is None:
+            return float("inf"), 0
         most = max(self.budget.excess(cost).values(), default=0.0)
         return max(most, 1), 0 if self.budget.max_latency_ms is None else cost.macs
 

@@ -24,7 +24,7 @@ from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.search.budget import Budget
 from bench.search.evaluate import TrainingEvaluator
-from bench.search.study import SearchPlan, run_search
+from bench.search.study import SearchPlan, run_search, search_name
 from bench.speed.protocol import SpeedProtocol
 from bench.study.run import RECORDS, Find, plan_from_manifest
 from bench.study.sharing import JOB, VERSION, share_study, shared_name
@@ -119,6 +119,11 @@ def _join_search(job: Job, host: Host, console: Console | None) -> None:
     store = RecordStore(host.out / RECORDS)
     evaluator = TrainingEvaluator(data, recipe, store, host.device, (height, width), protocol)
     _check_same(job.name, plan, evaluator.determinants, asked)
+    if search_name(plan, evaluator, asked) != job.name:
+        raise BenchError(
+            f"{job.name} begins with other networks than it would here: another latency keeps others within the limit, "
+            "or plug-ins register others; give the same --plugin, and join from hosts of that speed"
+        )
     heartbeat = Heartbeat(document["grace_s"])
     run_search(plan, evaluator, host.out, storage=host.storage, console=console, heartbeat=heartbeat, asked=asked)
 
@@ -157,7 +162,7 @@ def helpers(number: int, document: Mapping[str, Any] | None, host: Host) -> Iter
 
     Args:
         number: of helpers; with none this process keeps its threads.
-        document: the search, as `search_job` makes it, with its `trials`; without one there are no helpers.
+        document: the search, as `search_job` makes it, with its `name` and `trials`; without one there are no helpers.
         host: where its storage, records and data lie on this machine.
     """
     if not number or document is None:
@@ -190,5 +195,5 @@ def help_out() -> None:
     end_with(sys.stdin.buffer)
     torch.set_num_threads(1)
     host = Host(given["storage"], given["device"], Path(given["out"]))
-    _join_search(Job("", given["document"], 0), host, Console(quiet=True))
+    _join_search(Job(given["document"]["name"], given["document"], 0), host, Console(quiet=True))
     os._exit(0)  # the thread that waits for the pipe would keep the interpreter

@@ -14,7 +14,7 @@ import archs
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 from bench.report.columns import Column, Format, column, measured
-from bench.report.tables import rich_table, write_tables
+from bench.report.tables import TerminalTable, rich_table, write_tables
 from bench.search.front import SearchResult, variant_name
 from bench.search.halving import Halving
 from bench.search.importance import importance
@@ -24,8 +24,6 @@ from bench.search.words import member
 from bench.study import write_report
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bench.data import DataSet
     from bench.speed.protocol import SpeedProtocol
     from bench.study import Report
@@ -61,7 +59,7 @@ class SearchReport:
     findings: list[str]
     members: pd.DataFrame
 
-    def table(self) -> Table:
+    def table(self) -> TerminalTable:
         """The front, each member in words; the trials where there is none."""
         if len(self.members):
             return rich_table(self.members, MEMBER_COLUMNS, "The front against its base, F1 on test tiles")
@@ -237,11 +235,18 @@ def _draw(document: dict[str, Any], trials: pd.DataFrame, folder: Path) -> list[
     files = draw_search(trials, cost, folder / f"search-{cost.replace('_', '-')}", limit=limit, note=note)
     # Fixed by what was known before the search: the limit (without one, the dearest trial) and no F1 at all.
     corner = (limit or float(trials[cost].max()), 0.0)
-    files += draw_hypervolume(trials, cost, folder / "hypervolume", reference=corner)
-    dimensions = document["dimensions"]
-    spread = pd.concat([trials, pd.DataFrame(trials["fields"].tolist())], axis=1)
+    if np.isfinite(corner[0]):  # no time is known where nothing could be timed
+        files += draw_hypervolume(trials, cost, folder / "hypervolume", reference=corner)
+    dimensions = {name: [_named(value) for value in values] for name, values in document["dimensions"].items()}
+    fields = [{name: _named(value) for name, value in given.items()} for given in trials["fields"]]
+    spread = pd.concat([trials, pd.DataFrame(fields)], axis=1)
     files += draw_parallel(spread, dimensions, cost, folder / "parallel", note=note)
     return files + draw_importance(importance(spread, dimensions), folder / "importance", note=note)
+
+
+def _named(value: Any) -> Any:
+    """A field's value; None, which pandas takes for a gap, by its name."""
+    return "none" if value is None else value
 
 
 def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> list[str]:
@@ -257,7 +262,8 @@ def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | No
 
 def _edges(document: dict[str, Any], front: pd.DataFrame) -> list[str]:
     """Where the whole front lies at an end of the space, which may be too narrow there."""
-    numbers = {name: v for name, v in document["dimensions"].items() if len(v) > 2 and not isinstance(v[0], str)}
+    dimensions = document["dimensions"]
+    numbers = {name: v for name, v in dimensions.items() if len(v) > 2 and all(isinstance(x, int | float) for x in v)}
     found = []
     for end, which in ((min, "smallest"), (max, "largest")):
         names = [name for name, v in numbers.items() if all(given[name] == end(v) for given in front["fields"])]

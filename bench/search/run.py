@@ -17,7 +17,8 @@ from bench.errors import BenchError
 from bench.records import RecordStore
 from bench.records.atomic import write_atomically
 from bench.records.environment import usable_cores
-from bench.search.evaluate import TrainingEvaluator, TrainingFailed
+from bench.records.fingerprint import is_ours
+from bench.search.evaluate import Score, TrainingEvaluator, TrainingFailed
 from bench.search.front import SearchedTrial, SearchResult, save_front, variant_name
 from bench.search.halving import Halving, Rung, halve
 from bench.search.jobs import Host, helpers, search_job
@@ -108,7 +109,7 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     result = _searched(plan, setting, seen, folder, console)
     halving = _halved(result, plan, setting, seen, console) if setting.rungs else None
     result = halving.result if halving else result
-    configs = save_front(result, folder / "front", **describe_training(seen))
+    configs = save_front(result, folder / "front", seed=plan.seed, **describe_training(seen))
     save_search(plan, result, seen, folder, halving, setting.protocol)
     alone = setting.storage is None or setting.storage.startswith("sqlite:")
     final = plan_study(final_study(plan, configs, final_name(folder)), _final_setting(setting), adopt=alone)
@@ -154,8 +155,11 @@ def _searched(
     evaluator = setting.evaluator(data, setting.rungs[0] if setting.rungs else None)
     job = search_job(plan, replace(setting, recipe=evaluator.recipe), evaluator.determinants)
     storage = setting.storage or f"sqlite:///{(folder / SQLITE).absolute()}"
-    document = {**job, "trials": plan.trials} if job else None
-    with helpers(_processes(plan, setting) - 1, document, Host(storage, setting.device, setting.out)):
+    name = search_name(plan, evaluator)
+    document = {**job, "name": name, "trials": plan.trials} if job else None
+    # A helper is an interpreter of its own, without the plug-ins of this one.
+    number = _processes(plan, setting) - 1 if is_ours(plan.base) else 0
+    with helpers(number, document, Host(storage, setting.device, setting.out)):
         return run_search(
             plan,
             evaluator,
@@ -180,18 +184,23 @@ def _halved(
 ) -> Halving:
     """The rungs above the first, through the records: what was trained once is not trained again."""
     console = console or Console(stderr=True)
+    longest: dict[str, Score] = {}
 
     def train(trial: SearchedTrial, rung: Rung) -> float | None:
         evaluator = setting.evaluator(data, rung)
         try:
-            score = evaluator.score(trial.config, plan.seed, f"halving {trial.key}", lambda *step: None).f1
+            score = evaluator.score(trial.config, plan.seed, f"halving {trial.key}", lambda *step: None)
         except TrainingFailed as failure:
             console.print(f"{variant_name(trial)}, {rung}: FAILED: {failure}", highlight=False, markup=False)
             return None
-        console.print(f"{variant_name(trial)}, {rung}: F1 {score:.4f}", highlight=False, markup=False)
-        return score
+        console.print(f"{variant_name(trial)}, {rung}: F1 {score.f1:.4f}", highlight=False, markup=False)
+        longest[trial.key] = score
+        return score.f1
 
-    return halve(result, setting.rungs, train, plan.seed)
+    found = halve(result, setting.rungs, train, plan.seed)
+    scored = [(trial, longest[trial.key]) for trial in found.result.trials]
+    trials = tuple(replace(trial, record=score.key, fresh=score.fresh) for trial, score in scored)
+    return replace(found, result=replace(found.result, trials=trials))
 
 
 def final_study(plan: SearchPlan, configs: Sequence[Path], name: str) -> VariantStudy:

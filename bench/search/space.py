@@ -141,6 +141,8 @@ class Space:
         fields, base = fields_of(config), self.base_fields
         if type(config) is not type(self.base):
             raise BenchError(f"a {type(config).__name__} is no point of a space of {type(self.base).__name__}")
+        if fields.keys() != base.keys():
+            raise BenchError(f"it has other parts than the base of the space, {type(self.base).__name__}")
         for name in fields.keys() - set(self.free):
             if fields[name] != base[name]:
                 raise BenchError(f"{name}={fields[name]!r} is not in the space, which holds it at {base[name]!r}")

@@ -98,8 +98,8 @@ class SearchPlan:
     def _is_priced(self) -> bool:
         """Whether hundreds of candidates can be priced for each training."""
         base = self.space.base if self.space else self.base
-        limits = (self.budget.max_latency_ms, self.budget.max_activations)
-        return has_closed_form(base) and "latency" not in self.objectives and limits == (None, None)
+        counted = (self.budget.max_latency_ms, self.budget.max_activations, self.budget.max_mib)
+        return has_closed_form(base) and "latency" not in self.objectives and set(counted) == {None}
 
     @property
     def is_timed(self) -> bool:

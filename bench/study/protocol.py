@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
-from rich.table import Table
 
 from bench.engine import Cell
 from bench.errors import BenchError
 from bench.records import Record
 from bench.records.atomic import write_atomically
 from bench.report.columns import Column
-from bench.report.tables import rich_table
+from bench.report.tables import TerminalTable, rich_table
 from bench.stats.verdicts import DELTA
 from bench.training.recipe import RECIPES, Recipe
 
@@ -191,7 +190,7 @@ class Report:
     files: list[Path]
     findings: list[str]
 
-    def table(self) -> Table:
+    def table(self) -> TerminalTable:
         """The main table, for `rich.print`."""
         return rich_table(self.frame, self.columns, self.caption)
 

@@ -153,14 +153,16 @@ def opening(url: str) -> Iterator[None]:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """The URL as it may be shown; of what is no URL, only what stands before a password may."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+        found = make_url(url)
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
+        return url if "@" not in url and "password" not in url.lower() else f"{url.partition(':')[0]}:..."
+    hidden = {key: "***" for key in found.query if "password" in key.lower()}
+    return found.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def is_outage(error: BaseException) -> bool:
