@@ -151,3 +151,9 @@ def test_the_differences_of_a_counter_are_printed(capsys):
     assert "added" in capsys.readouterr().out
     assert run(["show", "lale-s1", "--size", "64", "--against", "ptflops"]) == 1
     assert "no counter 'ptflops' to compare with; there are fvcore, thop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["list", "lale-s1"], ["show", "lale-s1"], ["measure", "lale-s1", "--no-speed"]])
+def test_an_image_without_a_pixel_is_refused(command, capsys):
+    assert run([*command, "--size", "0"]) != 0
+    assert "--size" in capsys.readouterr().err

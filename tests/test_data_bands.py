@@ -235,12 +235,12 @@ def test_large_images_of_many_bands_are_cut_into_tiles_of_them(tmp_path):
         write_raster(image, np.tile(pixels("train", i, 4, np.uint16), (2, 2, 1)), NAMES[:4])
         Image.fromarray(np.tile(mask_of("train", i), (2, 2))).save(mask)
     rows = [{"name": name, "rgb": [i, 0, 0]} for i, name in enumerate("abc")]
-    table = {"bands": [{"name": name, "scale": 1e-4} for name in NAMES[:4]], "classes": rows, "credit": "ESA"}
-    (tmp_path / "classes.json").write_text(json.dumps(table))
+    bands = [{"name": name, "scale": 1e-4, "nodata": 65535} for name in NAMES[:4]]
+    (tmp_path / "classes.json").write_text(json.dumps({"bands": bands, "classes": rows, "credit": "ESA"}))
     done = tile_folder(tmp_path / "images", tmp_path / "masks", tmp_path / "out", SIDE, split=(0.4, 0.3, 0.3))
     data = open_data(tmp_path / "out")
     assert done.tiles == {"train": 4, "val": 4, "test": 4} and check_folder(tmp_path / "out").ok
-    assert [(band.name, band.scale) for band in data.bands] == [(name, 1e-4) for name in NAMES[:4]]
+    assert [(band.name, band.scale, band.nodata) for band in data.bands] == [(n, 1e-4, 65535) for n in NAMES[:4]]
     assert data.credit == "ESA" and data.scenes_known and len(set(data["train"].scenes)) == 1
     held = {image.tobytes() for part in data.splits.values() for image in part.images}
     assert held == {pixels("train", i, 4, np.uint16).tobytes() for i in range(3)}

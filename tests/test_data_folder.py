@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from bench.data import ARAS400K_CLASSES, Classes, open_data
-from bench.data.classes import Table
+from bench.data.classes import Table, read_table
 from bench.data.masks import MaskReader
 from bench.data.pixels import read_image, read_stored_mask
 from bench.errors import BenchError
@@ -318,12 +318,21 @@ class TestRefusals:
              "one colour to two"),
             ('{"ignore_index": 1, "classes": [{"index": 0, "name": "a", "rgb": [1, 2, 3]}, '
              '{"index": 1, "name": "b", "rgb": [1, 2, 4]}]}', "the mask value 1 to b and to"),
+            ('{"scenes": "^(s)", "classes": []}', '"scenes", which means nothing here; did you mean scene'),
+            ('{"classes": [{"id": 0, "name": "a", "rgb": [1, 2, 3]}]}', 'field "id"'),
+            ('{"classes": [{"name": "a", "rgb": [1, 2, 3]}, {"name": "b", "rgb": [1, 2, 4]}], '
+             '"bands": [{"name": "red", "no_data": 0}]}', "did you mean nodata"),
         ],
     )  # fmt: skip
     def test_a_class_table_that_cannot_be(self, folder, table, complaint):
         (folder / "classes.json").write_text(table)
         text = refusal(folder)
         assert str(folder / "classes.json") in text and complaint in text
+
+    def test_but_a_note_of_the_user_s_own_is_none_of_ours(self, folder):
+        table = json.loads((folder / "classes.json").read_text())
+        (folder / "classes.json").write_text(json.dumps({"_note": "checked in May", **table}))
+        assert read_table(folder / "classes.json").classes == CLASSES
 
     def test_nothing_is_written_where_the_data_lie(self, folder):
         (folder / "val" / "images" / "t1.png").write_bytes(b"")

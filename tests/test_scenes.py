@@ -429,6 +429,15 @@ def test_windows_for_calibration_are_finite_and_none_is_empty(tmp_path):
         tiling = SMALL.tiling(scene, trained)
         images = sample_windows(scene, trained, tiling)
     assert len(images) < len(tiling) and images.isfinite().all()
+    raster(tmp_path / "empty.tif", np.full((3, 64, 256), np.nan, np.float32))
+    with open_scene(tmp_path / "empty.tif") as scene, pytest.raises(BenchError, match="no data where int8 would be"):
+        sample_windows(scene, trained, tiling)
+
+
+def test_a_map_is_no_jpeg(tmp_path, capsys):
+    picture(tmp_path / "scene.png", 40, 40)
+    assert run(["predict", str(trained_folder(tmp_path / "net")), str(tmp_path / "scene.png"), "map.jpg"]) == 1
+    assert "a map is a .tif or a .png file, and map.jpg is neither" in capsys.readouterr().err
 
 
 def test_exif_turns_are_made_and_transparency_is_no_data(tmp_path):
@@ -647,12 +656,33 @@ def test_a_published_network_loads_as_its_card_says(tmp_path, monkeypatch):
     torch.testing.assert_close(open_trained(str(folder)).build().state_dict(), wanted_state)
     card = (tmp_path / "near@tiny" / "README.md").read_text(encoding="utf-8")
     assert "macro F1" in card and "| c3 |" in card and "Not good at" in card
+    assert "Licence of the weights: not named" in card
     monkeypatch.chdir(tmp_path)
     found: dict = {"image": torch.zeros(1, 3, 32, 32)}
     exec(compile(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], "card", "exec"), found)
     with torch.inference_mode():
         wanted = open_trained(str(folder)).build()(found["image"])
     torch.testing.assert_close(found["logits"], wanted, atol=2e-3, rtol=0)  # half precision of the weights
+
+
+def test_what_cannot_be_scored_is_not_published(tmp_path, capsys):
+    folder, strange = trained_folder(tmp_path / "net"), tiles_folder(tmp_path / "tiles", ["x", "y"])
+    assert run(["publish", str(folder), str(tmp_path / "out"), "--data", str(strange)]) == 1
+    assert run(["publish", str(folder), str(tmp_path / "out")]) == 1
+    assert "give --data" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_card_names_the_licence_and_the_code_that_a_network_needs(tmp_path, monkeypatch):
+    folder, tiles = trained_folder(tmp_path / "net"), tiles_folder(tmp_path / "tiles", ["c0", "c1", "c2", "c3"])
+    command = ["publish", str(folder), str(tmp_path / "out"), "--data", str(tiles), "--license", "CC BY 4.0"]
+    assert run(command) == 0
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "Licence of the weights: CC BY 4.0" in card
+    assert "Needs the Python file that registers the family near," in card
+    monkeypatch.setattr("bench.scenes.card.is_ours", lambda config: True)
+    assert run(command) == 0
+    assert "Needs the Python file" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 MEASURED = """

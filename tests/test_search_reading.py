@@ -19,7 +19,7 @@ from bench.report.figures.space import draw_importance, draw_parallel
 from bench.search import Budget, SearchPlan, words
 from bench.search.halving import parse_rungs
 from bench.search.importance import importance
-from bench.search.report import _edges, known_as, report_search
+from bench.search.report import _edges, _findings, _members, known_as, report_search
 from bench.search.run import SearchSetting, run_and_report
 from bench.training.recipe import Recipe
 
@@ -93,6 +93,16 @@ def test_known_configs_are_called_by_their_names():
     assert known_as(archs.config("lale-s2"), S1) == "lale-s2"
     other = replace(S1, depths=(1, 1, 1, 2))
     assert known_as(other, other) == "base" and known_as(other, S1) == ""
+
+
+def test_a_registered_member_of_a_front_has_both_of_its_names():
+    s2 = archs.config("lale-s2")
+    trial = {"variant": "lale-12345678", "known": "lale-s2", "status": "", "config": archs.to_dict(s2), "fields": {}}
+    trials = pd.DataFrame([{**trial, "params": 2e6, "macs": 1e9}])
+    document = {"front": ["lale-12345678"], "ladder": None, "dimensions": {}, "cost": "macs", "base": archs.to_dict(S1)}
+    assert "on the front: lale-12345678 (registered as lale-s2)." in _findings(document, trials, None)[0]
+    (words,) = _members(document, trials, None)["words"]
+    assert words.startswith("registered as lale-s2; ")
 
 
 def test_a_folder_without_a_search_is_told(tmp_path, capsys):

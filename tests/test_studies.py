@@ -96,12 +96,22 @@ def test_a_failed_cell_is_measured_again_when_asked(study_file, capsys):
     study_file.write_text(SOURCE.replace("ALLOWED = True", "ALLOWED = False"), encoding="utf-8")
     command = ["study", str(study_file), "--out", "runs", "--device", "cpu"]
     assert run(command) == 0
-    assert "1 numbers" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "1 numbers" in shown.out
+    assert "1 of 2 cells failed" in shown.err and "the same command with --retry-failed" in " ".join(shown.err.split())
     study_file.write_text(SOURCE, encoding="utf-8")
     assert run(command) == 0
     assert "1 numbers" in capsys.readouterr().out
     assert run([*command, "--retry-failed"]) == 0
     assert "2 numbers" in capsys.readouterr().out
+
+
+def test_a_study_of_which_every_cell_failed_has_failed(study_file, capsys):
+    study_file.write_text(
+        SOURCE.replace("ALLOWED = True", "ALLOWED = False").replace("(1, 2)", "(2,)"), encoding="utf-8"
+    )
+    assert run(["study", str(study_file), "--out", "runs", "--device", "cpu"]) == 1
+    assert "1 of 1 cells failed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def _matching(pattern: str) -> list[str]:
 def show(
     name: Annotated[str, typer.Argument(help="A name, or the path of a saved config.")],
     size: SizeOption = 256,
-    num_classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 7,
+    num_classes: Annotated[int, typer.Option("--classes", min=1, help="Number of classes.")] = 7,
     settings: SetOption = None,
     against: Annotated[
         str | None, typer.Option(help="Also where the MACs of `fvcore` or `thop` differ, operator by operator.")

@@ -43,7 +43,7 @@ def tile(
     classes: Annotated[
         Path | None, typer.Option(help="`classes.json` of the masks' classes; default: beside the masks.")
     ] = None,
-    size: Annotated[int, typer.Option(help="Side of a tile in pixels; images are cut, never resampled.")] = 256,
+    size: Annotated[int, typer.Option(min=1, help="Side of a tile in pixels; images are cut, never resampled.")] = 256,
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring tiles share.")] = 0,
     split: Annotated[str, typer.Option(help="Shares of train, val and test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
@@ -157,7 +157,7 @@ def import_published(
     source: Annotated[Path, typer.Argument(help="The folder or archive as its authors publish it.")],
     out: Annotated[Path, typer.Argument(help="Folder of the data set; must not exist yet.", callback=writable_folder)],
     size: Annotated[
-        int | None, typer.Option(help="Side of a tile in pixels; default: 256, or the authors' own tiles.")
+        int | None, typer.Option(min=1, help="Side of a tile in pixels; default: 256, or the authors' own tiles.")
     ] = None,
 ) -> None:
     """Make a tile folder of a published data set, with its scenes, credit line and licence."""

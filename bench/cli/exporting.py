@@ -46,10 +46,11 @@ def export(
         Path | None, typer.Option(help="Write `config.json` and `weights.safetensors` here.", callback=writable_folder)
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side in pixels of an image; by default that of the training tiles, else 256.")
+        int | None,
+        typer.Option(min=1, help="Side in pixels of an image; default: that of the training tiles, else 256."),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Images a call of the ONNX network.")] = 1,
-    num_classes: Annotated[int | None, typer.Option("--classes", help="Else as the config says, or 7.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a call of the ONNX network.")] = 1,
+    num_classes: Annotated[int | None, typer.Option("--classes", min=1, help="Else as the config says, or 7.")] = None,
     deployed: Annotated[
         bool, typer.Option("--deployed/--as-trained", help="ONNX: with what can be folded folded in.")
     ] = True,

@@ -45,8 +45,8 @@ def measure(
         ),
     ],
     size: SizeOption = 256,
-    batch: Annotated[int, typer.Option(help="Images a call for throughput; latency is always at batch 1.")] = 8,
-    num_classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 7,
+    batch: Annotated[int, typer.Option(min=1, help="Images a call for throughput; latency is always at batch 1.")] = 8,
+    num_classes: Annotated[int, typer.Option("--classes", min=1, help="Number of classes.")] = 7,
     form: Annotated[
         str, typer.Option(help="trained; or deployed: the same function in fewer operators (`archs.deploy`).")
     ] = "trained",
@@ -74,14 +74,15 @@ def measure(
         bool, typer.Option("--sweep-batches", help="Double the batch until throughput stops growing; keep every point.")
     ] = False,
     sweep_seconds: Annotated[float, typer.Option(help="No larger batch is begun after so long.")] = 60.0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; one is steadiest on a shared machine.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one is steadiest where others work.")] = None,
     speed: Annotated[bool, typer.Option(help="Time the networks; --no-speed only counts.")] = True,
     profile: Annotated[
         bool,
         typer.Option("--profile", help="Also each type of operator's share of the time, in onnxruntime and openvino."),
     ] = False,
     train_batch: Annotated[
-        int | None, typer.Option(help="Also the peak memory of a training step (AdamW, float32) of so many images.")
+        int | None,
+        typer.Option(min=1, help="Also the peak memory of a training step (AdamW, fp32) of so many images."),
     ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

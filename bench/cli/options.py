@@ -107,7 +107,9 @@ LogOption = Annotated[
     typer.Option("--log", help="`tensorboard`: write curves of loss, learning rate and validation F1 while it trains."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
-SizeOption = Annotated[int, typer.Option(help="Side in pixels of the input at which counts and speed are taken.")]
+SizeOption = Annotated[
+    int, typer.Option(min=1, help="Side in pixels of the input at which counts and speed are taken.")
+]
 
 DELTA_HELP = (
     "Points of macro F1 up to which a lower precision counts as equivalent to fp32, and the most that OpenVINO's int8 "

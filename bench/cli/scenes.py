@@ -50,7 +50,7 @@ def predict(
     out: Annotated[Path, typer.Argument(help="The map, as .tif or .png, or a folder.")],
     window: Annotated[
         int | None,
-        typer.Option(help="Side in pixels of a window, a multiple of 32; by default that of the training tiles."),
+        typer.Option(min=1, help="Side in pixels of a window, a multiple of 32; default: that of the training tiles."),
     ] = None,
     overlap: Annotated[
         int | None, typer.Option(help="Pixels that neighbouring windows share; by default a quarter, 64 at most.")
@@ -59,7 +59,7 @@ def predict(
         int | None, typer.Option(help="Pixels over which one window fades into the next; by default half the overlap.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Windows a call; by default as many as have 512 x 512 pixels.")
+        int | None, typer.Option(min=1, help="Windows a call; by default as many as have 512 x 512 pixels.")
     ] = None,
     form: FormOption = "deployed",
     runtime: RuntimeOption = "eager",
@@ -176,7 +176,7 @@ def evaluate(
     runtime: RuntimeOption = "eager",
     precision: PrecisionOption = "fp32",
     delta: Annotated[float, typer.Option(min=0, help=DELTA_HELP)] = 1.0,
-    batch: Annotated[int, typer.Option(help="Tiles a call.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Tiles a call.")] = 8,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -228,7 +228,11 @@ def publish(
             help="Folder for config, weights and card; its name is the network's.", callback=writable_folder
         ),
     ],
-    data: DataOption = "world",
+    data: Annotated[
+        str | None,
+        typer.Option(help="The data whose test tiles it is scored on; default: world if trained on that."),
+    ] = None,
+    licence: Annotated[str, typer.Option("--license", help="Licence of the weights, for the card.")] = "",
     device: DeviceOption = "auto",
 ) -> None:
     """Make a trained network ready to pass on: config, weights in float16, and a card of its scores and costs.
@@ -237,17 +241,24 @@ def publish(
     """
     from bench.data import open_data
     from bench.records.environment import resolve_device
-    from bench.scenes.card import publish as copy
-    from bench.scenes.card import write_card
+    from bench.scenes.card import publish as publish_scored
     from bench.scenes.evaluation import evaluate_trained
     from bench.scenes.exported import open_network
     from bench.speed.protocol import SpeedProtocol
 
-    tiles = open_data(data, ("test",))
-    trained = copy(open_network(network), out)
-    found = evaluate_trained(trained, tiles, SpeedProtocol(batch=8), resolve_device(device))
-    card = write_card(trained, {"data": tiles.name, "split": "test", **_scores(found, tiles)}, out)
-    OUTPUT.print(str(card), markup=False, highlight=False)
+    trained, where = open_network(network), resolve_device(device)
+    if data is None and trained.trained_on != "world":
+        raise BenchError(
+            f"{trained.name} was trained on {trained.trained_on or 'data that its config does not name'}: give --data, "
+            "the folder of tiles that its card is to score it on"
+        )
+    tiles = open_data(data or "world", ("test",))
+
+    def score(passed_on: TrainedNetwork) -> dict[str, Any]:
+        found = evaluate_trained(passed_on, tiles, SpeedProtocol(batch=8), where)
+        return {"data": tiles.name, "split": "test", **_scores(found, tiles)}
+
+    OUTPUT.print(str(publish_scored(trained, out, score, licence)), markup=False, highlight=False)
 
 
 def _scores(found: Evaluation, data: DataSet) -> dict[str, Any]:

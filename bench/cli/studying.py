@@ -226,7 +226,31 @@ def study(
         PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
         raise
     _finish(plan.folder, data, as_json, chosen)
-    return None if as_json else _write_page(plan, data)
+    return _conclude(plan, data, as_json, shared=storage is not None)
+
+
+def _conclude(plan: StudyPlan, data: str, as_json: bool, shared: bool) -> None:
+    """The page of a study, and what failed."""
+    if not as_json:
+        _write_page(plan, data)
+    _tell_failures(plan.folder, "without --storage and " if shared else "")
+
+
+def _tell_failures(folder: Path, without: str) -> None:
+    """How many cells failed, and how they are measured again; where all of a kind failed, the study has failed."""
+    from bench.study.run import load_results
+
+    records = load_results(folder).records.values()
+    failed = [record for record in records if record.status == "failed"]
+    if not failed:
+        return
+    told = (
+        f"{len(failed)} of {len(records)} cells failed, the first because {failed[0].reason.rstrip('.')}; once that "
+        f"is mended, the same command {without}with --retry-failed measures them again"
+    )
+    if {record.kind for record in failed} - {record.kind for record in records if record.status != "failed"}:
+        raise BenchError(told)
+    PROGRESS.print(told, style="yellow", markup=False, highlight=False)
 
 
 def _write_page(plan: StudyPlan, data: str) -> None:

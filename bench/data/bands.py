@@ -23,8 +23,9 @@ class BandSpec:
     nodata: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Its row in the `classes.json` of tiles without such pixels."""
-        return {"name": self.name, "scale": self.scale}
+        """Its row in a `classes.json`. Tiles hold no such pixel any more, but scenes that are mapped later may."""
+        nodata = {} if self.nodata is None else {"nodata": self.nodata}
+        return {"name": self.name, "scale": self.scale, **nodata}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from archs.registry import nearest
 from bench.data.bands import RGB_SPECS, BandSpec
 from bench.errors import BenchError
 
@@ -191,6 +192,10 @@ def _colour(values: list[int]) -> Colour:
 
 
 PALETTES = ("rgb", "index")
+TEXTS = ("scene", "image_suffix", "mask_suffix", "credit", "scope")
+FIELDS = ("dataset", "classes", "ignore_index", "ignore_rgb", "palette", "bands", "gsd_m", *TEXTS)
+ROW_FIELDS = ("index", "name", "rgb", "value")
+BAND_FIELDS = ("name", "scale", "nodata")
 
 
 @dataclass(frozen=True)
@@ -255,6 +260,9 @@ def read_table(path: Path) -> Table:
 
 
 def _parse(path: Path, content: Mapping[str, Any]) -> Table:
+    _refuse_unknown(content, FIELDS, "class table")
+    for row in content["classes"]:
+        _refuse_unknown(row, ROW_FIELDS, "row of a class in the class table")
     values, classes = parse_values(content), parse_classes(content)
     bands = tuple(map(_band, content.get("bands", ()))) or RGB_SPECS
     if len({band.name for band in bands}) < len(bands):
@@ -264,11 +272,19 @@ def _parse(path: Path, content: Mapping[str, Any]) -> Table:
     palette = content.get("palette", "rgb")
     if palette not in PALETTES:
         raise BenchError(f'The class table has the palette {palette!r}; "rgb" and "index" are possible.')
-    texts = {
-        key: str(content[key]) for key in ("scene", "image_suffix", "mask_suffix", "credit", "scope") if key in content
-    }
+    texts = {key: str(content[key]) for key in TEXTS if key in content}
     name = str(content.get("dataset", path.parent.name))
     return Table(path, name, classes, values, declared=True, palette=palette, bands=bands, gsd_m=_gsd(content), **texts)
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
+    """A misspelled field that is passed over leaves its default, such as every tile a scene of its own, unseen."""
+    for key in given:
+        if key not in known and not key.startswith("_"):
+            raise BenchError(
+                f'The {what} has the field "{key}", which means nothing here{nearest(key, known)}; possible are '
+                f"{', '.join(known)}, and fields of your own that begin with an underscore."
+            )
 
 
 def _gsd(content: Mapping[str, Any]) -> float | None:
@@ -284,5 +300,6 @@ def _band(given: str | Mapping[str, Any]) -> BandSpec:
     """A band's name, or its name, `scale` and `nodata`."""
     if isinstance(given, str):
         return BandSpec(given)
+    _refuse_unknown(given, BAND_FIELDS, "row of a band in the class table")
     nodata = given.get("nodata")
     return BandSpec(str(given["name"]), float(given.get("scale", 1)), None if nodata is None else float(nodata))

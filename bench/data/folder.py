@@ -82,12 +82,17 @@ def open_folder(
 def list_tiles(folder: Path, split: str, table: Table) -> list[TileFiles]:
     """The tiles of a split by name. Raises `BenchError` where the split is missing or empty, an image has no mask
     or a mask no image."""
+    for kind in ("images", "masks"):
+        if not (folder / split / kind).is_dir():
+            raise BenchError(
+                f"{folder / split / kind} does not exist; tiles lie in {{train,val,test}}/{{images,masks}}."
+            )
     images = files_by_name(folder / split / "images", table.image_suffix)
     masks = files_by_name(folder / split / "masks", table.mask_suffix)
     for complaint in unmatched(images, masks, f"{folder / split}"):
         raise BenchError(complaint)
     if not images:
-        raise BenchError(f"{folder / split / 'images'} holds no tile; put {' or '.join(SUFFIXES[:2])} files in it.")
+        raise BenchError(f"{folder / split / 'images'} holds no tile; put PNG, JPEG or TIFF files in it.")
     return [TileFiles(name, images[name], masks[name]) for name in sorted(images)]
 
 
@@ -96,7 +101,7 @@ def files_by_name(folder: Path, suffix: str = "") -> dict[str, Path]:
     litter are left out. Raises `BenchError` where the folder is missing, two files share a name, or one lacks the
     suffix."""
     if not folder.is_dir():
-        raise BenchError(f"{folder} does not exist; tiles lie in {{train,val,test}}/{{images,masks}}.")
+        raise BenchError(f"{folder} does not exist; give a folder of PNG, JPEG or TIFF files.")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)

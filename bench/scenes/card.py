@@ -1,8 +1,9 @@
 """A trained network as a folder to pass on: config, weights in half precision, and a card of what it can do."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import archs
 from bench.counting import count_macs, count_params
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
+from bench.records.fingerprint import is_ours
 from bench.training.trained import CONFIG, WEIGHTS, TrainedNetwork, open_trained
 
 CARD = "README.md"
@@ -29,14 +31,22 @@ A pixel is scaled as `((x - low) / (high - low) - mean) / deviation`, by the fig
 """
 
 
-def publish(trained: TrainedNetwork, folder: Path) -> TrainedNetwork:
-    """Copy a network into `folder` with its weights in float16; what was a float becomes one, counters stay.
+def publish(
+    trained: TrainedNetwork, folder: Path, score: Callable[[TrainedNetwork], Mapping[str, Any]], licence: str = ""
+) -> Path:
+    """Copy a network into `folder`, weights in float16 (what was a float becomes one, counters stay), with a card.
+
+    Args:
+        trained: the network.
+        folder: nothing is written there before the network is scored.
+        score: of what is passed on, as `bench.scenes.evaluation` gives it.
+        licence: of the weights, as their maker names it.
 
     Returns:
-        The network of the new folder: what is scored for its card is what is passed on.
+        The path of the card.
 
     Raises:
-        BenchError: it has no weights, or the folder holds another network.
+        BenchError: it has no weights, the folder holds another network, or it cannot be scored.
     """
     from safetensors.torch import load_file, save
 
@@ -45,20 +55,27 @@ def publish(trained: TrainedNetwork, folder: Path) -> TrainedNetwork:
     halved = {
         name: value.half() if value.is_floating_point() else value for name, value in load_file(trained.weights).items()
     }
-    files = {folder / WEIGHTS: save(halved), folder / CONFIG: trained.path.read_bytes()}
-    if any(path.exists() and path.read_bytes() != content for path, content in files.items()):
+    files = {WEIGHTS: save(halved), CONFIG: trained.path.read_bytes()}
+    there = {name: folder / name for name in files if (folder / name).exists()}
+    if any(path.read_bytes() != files[name] for name, path in there.items()):
         raise BenchError(f"{folder} holds another network, which would be lost: give a folder of its own")
-    for path, content in files.items():
-        write_atomically(path, content)
-    return open_trained(str(folder))
+    with TemporaryDirectory() as aside:
+        draft = Path(aside) / folder.name
+        for name, content in files.items():
+            write_atomically(draft / name, content)
+        passed_on = open_trained(str(draft))
+        card = _card(passed_on, score(passed_on), folder.name, licence)
+    for name, content in {**files, CARD: card.encode()}.items():
+        write_atomically(folder / name, content)
+    return folder / CARD
 
 
-def write_card(trained: TrainedNetwork, scores: Mapping[str, Any], folder: Path) -> Path:
-    """Write the card of a network from its scores (see `bench.scenes.evaluation.summary`)."""
+def _card(trained: TrainedNetwork, scores: Mapping[str, Any], name: str, licence: str) -> str:
+    """The card of a network from its scores."""
     about = json.loads(trained.path.read_text(encoding="utf-8"))
-    text = "\n".join(
+    return "\n".join(
         [
-            f"# {folder.name}",
+            f"# {name}",
             "",
             f"{_kind(trained)}, trained on {trained.trained_on or 'a data set that its config does not name'}"
             f"{_training(about)}. Weights: float16, {trained.weights.stat().st_size / 2**20:.1f} MiB.",
@@ -70,12 +87,20 @@ def write_card(trained: TrainedNetwork, scores: Mapping[str, Any], folder: Path)
             *_weaknesses(scores),
             "",
             f"{about['credit']}." if about.get("credit") else "The config names no credit line for the training data.",
-            "The weights are under the licence of the suite; the data keep theirs.",
+            f"Licence of the weights: {licence or 'not named'}; the data keep theirs.",
             "",
-            LOADING.format(folder=folder.name, classes=len(trained.names), bands=len(trained.bands)),
+            *_needs(trained),
+            LOADING.format(folder=name, classes=len(trained.names), bands=len(trained.bands)),
         ]
     )
-    return write_atomically(folder / CARD, text.encode())
+
+
+def _needs(trained: TrainedNetwork) -> list[str]:
+    """A network of the user's own is built by the user's code, which a card cannot hold."""
+    if is_ours(trained.config):
+        return []
+    family = archs.family_of(trained.config)
+    return [f"Needs the Python file that registers the family {family}, which is not part of LALE-Bench.", ""]
 
 
 def _kind(trained: TrainedNetwork) -> str:

@@ -83,6 +83,10 @@ class Map:
     pixel_area: float | None = None
 
 
+NO_MAPS = (".jpg", ".jpeg", ".jp2", ".webp", ".gif", ".bmp", ".vrt", ".svg", ".pdf")
+"""What nobody calls a folder."""
+
+
 def find_scenes(scene: str) -> list[Path]:
     """The files that a user means: one file, all scenes of a folder, or a pattern.
 
@@ -120,9 +124,15 @@ def refuse_shared_maps(scenes: Sequence[Path]) -> None:
 
 
 def output_path(scene: Path, out: Path, many: bool, georeferenced: bool) -> Path:
-    """Where a scene's map goes: `out` if it names a file, else a file of the scene's name in the folder `out`."""
+    """Where a scene's map goes: `out` if it names a file, else a file of the scene's name in the folder `out`.
+
+    Raises:
+        BenchError: `out` names a file of another kind.
+    """
     if not many and out.suffix.lower() in (*TIFF_SUFFIXES, ".png"):
         return out
+    if out.suffix.lower() in NO_MAPS and not out.is_dir():
+        raise BenchError(f"a map is a .tif or a .png file, and {out} is neither: give such a name, or a folder")
     return out / f"{scene.stem}{'.tif' if georeferenced else '.png'}"
 
 

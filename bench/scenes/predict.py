@@ -201,10 +201,17 @@ def predict_scene(
 
 
 def sample_windows(scene: Scene, trained: TrainedNetwork, tiling: Grid) -> Float[Tensor, "n c h w"]:
-    """Scaled windows that hold data, evenly spread over the scene: what int8 is calibrated on."""
+    """Scaled windows that hold data, evenly spread over the scene: what int8 is calibrated on.
+
+    Raises:
+        BenchError: none of them holds data.
+    """
     order = [(row, column) for row in range(len(tiling.rows)) for column in range(len(tiling.columns))]
     chosen = np.unique(np.linspace(0, len(order) - 1, min(CALIBRATION_WINDOWS, len(order))).round().astype(int))
-    return _read_batch(scene, trained, tiling, [order[i] for i in chosen])[1]
+    found = _read_batch(scene, trained, tiling, [order[i] for i in chosen])[1]
+    if not len(found):
+        raise BenchError(f"{scene.name} holds no data where int8 would be calibrated: map it in fp32")
+    return found
 
 
 def _first_row(rows: Sequence[Span], drafts: Sequence[Draft]) -> int:

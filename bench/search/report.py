@@ -137,6 +137,11 @@ def known_as(config: Any, base: Any) -> str:
     return name or ("base" if config == base else "")
 
 
+def _registered(known: str) -> bool:
+    """Whether a name that was known before the search is one of the registry, by which figures call the trial."""
+    return known not in ("", "base")
+
+
 def report_search(folder: Path, source: str | None = None) -> SearchReport:
     """Make the tables and figures of a search again, from its files and records.
 
@@ -181,6 +186,8 @@ def _members(document: dict[str, Any], trials: pd.DataFrame, final: Report | Non
         kept = {key: test.get(key) for key in ("f1", "f1_low", "f1_high", "verdict")}
         costs = pd.Series({"params": trial["params"], "macs": trial["macs"], **test.dropna().to_dict()})
         words = member(base, config, before, costs)
+        if config != base and _registered(trial["known"]):
+            words = f"registered as {trial['known']}; {words}"
         rows.append({"variant": name, "params": trial["params"], "macs": trial["macs"], **kept, "words": words})
     return pd.DataFrame(rows, columns=["variant", "params", "macs", "f1", "f1_low", "f1_high", "verdict", "words"])
 
@@ -251,9 +258,13 @@ def _named(value: Any) -> Any:
 
 def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> list[str]:
     failed = int((trials["status"] == "failed").sum())
+    known = trials.set_index("variant")["known"].to_dict()
+    front = [
+        f"{name} (registered as {known[name]})" if _registered(known[name]) else name for name in document["front"]
+    ]
     sentences = [
         f"{len(trials)} {_what(document)}, none over the budget, {failed} failed; "
-        f"{len(document['front'])} on the front: {', '.join(document['front'])}."
+        f"{len(front)} on the front: {', '.join(front)}."
     ]
     sentences += [document["ladder"]["sentence"]] if document["ladder"] else []
     sentences += _edges(document, trials[trials["variant"].isin(document["front"])])
