@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,36 @@ class TestMemoryMaps:
         assert second.fingerprint != first.fingerprint
         assert np.array_equal(second["val"].images[0], content("train", 99)[0])
 
+    def test_files_that_change_places_are_read_again(self, folder, tmp_path):
+        """Exchanged files of one size and time of change: the memory of what they gave is of other places."""
+        images = folder / "val" / "images"
+        (images / "t1.png").write_bytes((images / "t0.png").read_bytes()[:-1] + b"\0")  # of one size, still an image
+        for name in ("t0.png", "t1.png"):
+            os.utime(images / name, ns=(10**18, 10**18))
+        first = open_data(folder, cache=tmp_path / "cache", memory_limit=0)
+        for old, new in (("t0.png", "x.png"), ("t1.png", "t0.png"), ("x.png", "t1.png")):
+            (images / old).rename(images / new)
+        save(255 - content("val", 0)[0], images / "t0.png")
+        os.utime(images / "t0.png", ns=(10**18, 10**18))
+        again = open_data(folder, cache=tmp_path / "cache", memory_limit=0)
+        assert again.fingerprint == open_data(folder).fingerprint != first.fingerprint
+
+    def test_what_other_code_decoded_is_decoded_again(self, folder, tmp_path, monkeypatch):
+        open_data(folder, cache=tmp_path / "cache", memory_limit=0)
+        seen = tmp_path / "cache" / "tiles" / "seen"
+        before = len(list(seen.iterdir()))
+        monkeypatch.setattr("bench.data.cache._code", lambda: "another")
+        open_data(folder, cache=tmp_path / "cache", memory_limit=0)
+        assert len(list(seen.iterdir())) == 2 * before
+
+    def test_drafts_of_killed_processes_are_removed_after_two_days(self, folder, tmp_path):
+        tiles = tmp_path / "cache" / "tiles"
+        for name, age in ((".draft-old", 3), (".draft-new", 1)):
+            (tiles / name).mkdir(parents=True)
+            os.utime(tiles / name, (time.time() - age * 86400,) * 2)
+        open_data(folder, cache=tmp_path / "cache", memory_limit=0)
+        assert not (tiles / ".draft-old").exists() and (tiles / ".draft-new").exists()
+
     def test_a_write_never_reaches_the_cache(self, folder, tmp_path):
         open_data(folder, cache=tmp_path / "cache", memory_limit=0)["val"].images[:] = 0
         assert open_data(folder, cache=tmp_path / "cache", memory_limit=0)["val"].images.any()
@@ -255,6 +286,43 @@ class TestRefusals:
         save(wrong, path)
         text = refusal(folder)
         assert str(path) in text and "(1, 2, 3)" in text and "Sea (0, 0, 255)" in text
+
+    def test_a_linked_folder_of_tiles_is_read_and_one_that_leads_back_is_not(self, folder, tmp_path):
+        for kind in ("images", "masks"):
+            (tmp_path / "more" / kind).mkdir(parents=True)
+            source = folder / "train" / kind / "t0.png"
+            shutil.copy(source, tmp_path / "more" / kind / "t9.png")
+            (folder / "train" / kind / "region").symlink_to(tmp_path / "more" / kind)
+            (folder / "train" / kind / "back").symlink_to(folder / "train")
+        assert "region/t9" in open_data(folder)["train"].tiles
+        assert not any("back" in tile for tile in open_data(folder)["train"].tiles)
+
+    def test_colours_of_no_label_need_a_value_and_get_one(self, tmp_path):
+        """With `ignore_index` null they became the first class."""
+        folder = build(tmp_path / "tiles", colour=True)
+        table = json.loads((folder / "classes.json").read_text())
+        (folder / "classes.json").write_text(json.dumps({**table, "ignore_index": None}))
+        assert (open_data(folder)["train"].masks == 255).any()
+        with pytest.raises(BenchError, match="must be a value, as 255"):
+            Classes(CLASSES.names, CLASSES.colours, None, ((0, 0, 0),))
+
+    @pytest.mark.parametrize("value", [-1, 65535])
+    def test_a_value_of_no_label_that_a_byte_does_not_hold_is_255(self, folder, value):
+        table = json.loads((folder / "classes.json").read_text())
+        table |= {"ignore_index": value, "credit": None}
+        (folder / "classes.json").write_text(json.dumps(table))
+        found = read_table(folder / "classes.json")
+        assert found.classes.ignore_index == 255 and found.values.ignored == (value,) and found.credit == ""
+
+    def test_grey_of_which_white_is_0_is_read_as_stored(self, folder):
+        rasterio = pytest.importorskip("rasterio")
+        mask = content("train", 0)[1]
+        (folder / "train" / "masks" / "t0.png").unlink()
+        profile = {"driver": "GTiff", "height": SIDE, "width": SIDE, "count": 1, "dtype": "uint8"}
+        with rasterio.open(folder / "train" / "masks" / "t0.tif", "w", **profile, photometric="MINISWHITE",
+                           transform=rasterio.Affine(2, 0, 5, 0, -2, 5)) as target:  # fmt: skip
+            target.write(mask[None])
+        assert np.array_equal(open_data(folder)["train"].masks[0], mask)
 
     def test_images_without_masks(self, folder):
         for index in range(2):

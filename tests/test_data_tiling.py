@@ -280,7 +280,7 @@ class TestCheck:
     def test_a_manifest_without_its_columns_and_one_that_misses_a_tile(self, folder):
         lines = (folder / "manifest.csv").read_text().splitlines(keepends=True)
         (folder / "manifest.csv").write_text("".join(lines[:-1]))
-        assert lines[-1].split(",")[0] in self.found(folder)["warning", "manifest"]
+        assert lines[-1].split(",")[0] in self.found(folder)["error", "manifest"]
         (folder / "manifest.csv").write_text("tile,where\na,b\n")
         assert "no column name" in self.found(folder)["error", "manifest"]
 

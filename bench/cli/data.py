@@ -128,7 +128,7 @@ def draw(
     out: Annotated[Path, typer.Argument(help="Image file to write, as tiles.png.", callback=writable_file)],
     data: DataOption = DEFAULT_DATA,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    tiles: Annotated[int, typer.Option(help="How many, at even distances.")] = 4,
+    tiles: Annotated[int, typer.Option(min=1, help="How many, at even distances.")] = 4,
 ) -> None:
     """Draw some tiles of a data set beside their masks."""
     import numpy as np

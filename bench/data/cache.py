@@ -1,16 +1,18 @@
 """Decoded splits on disk, memory-mapped: `<cache>/<digest>/{images,masks}.npy`, each written whole or not at all; the
 pixels of each mask value by tile and the bands of a training split lie beside them.
 
-A split's digest is known only after decoding, so a second file remembers which files (by name, size and time of
-change) gave which digest: an unchanged folder is opened without being read again.
+A split's digest is known only after decoding, so a second file remembers which files (by path, size and times of
+change) gave which digest under which code: an unchanged folder is opened without being read again.
 """
 
+import functools
 import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,17 @@ from bench.data.bands import Band
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 from bench.records.environment import user_cache
+
+DRAFT = ".draft-"
+ABANDONED_S = 2 * 24 * 3600.0  # nothing is decoded for so long
+DECODERS = ("pixels.py", "masks.py", "nodata.py", "folder.py")
+
+
+@functools.cache
+def _code() -> str:
+    """Of what turns files into pixels and labels: what it made before it was changed is made again."""
+    parts = [(Path(__file__).parent / name).read_bytes() for name in DECODERS]
+    return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,8 @@ class SplitCache:
         memo = self._memo(files)
         try:
             memo.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
+            self._sweep()
+            draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.folder))
         except OSError as error:
             raise BenchError(f"The cache folder {self.folder} cannot be written ({error.strerror}).") from error
         try:
@@ -86,14 +100,21 @@ class SplitCache:
             write_atomically(path, json.dumps([band.to_dict() for band in measure()]).encode())
         return tuple(Band(**band) for band in json.loads(path.read_text()))
 
+    def _sweep(self) -> None:
+        """Remove the drafts of processes that were killed, each as large as a split."""
+        for draft in self.folder.glob(f"{DRAFT}*"):
+            if time.time() - draft.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(draft, ignore_errors=True)
+
     def _memo(self, files: Sequence[Path]) -> Path:
         return self.folder / "seen" / self._key(files)
 
     def _key(self, files: Sequence[Path]) -> str:
-        key = hashlib.blake2b(self.table.encode(), digest_size=16)
+        key = hashlib.blake2b(f"{_code()}{self.table}".encode(), digest_size=16)
         for path in files:
-            stat = path.stat()
-            key.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            stat = path.stat()  # st_ctime: a copy may keep the time of its contents, but not that of its place
+            told = (path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            key.update("\0".join(map(str, (*told, "\n"))).encode())
         return key.hexdigest()
 
 

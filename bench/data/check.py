@@ -20,7 +20,7 @@ from bench.data.folder import THREADS, TileFiles, files_by_name, open_folder, re
 from bench.data.masks import MaskReader, Stored, UnknownStored
 from bench.data.pixels import FileError
 from bench.data.problems import Problem, label_problems
-from bench.data.scenes import read_manifest, scene_finder, scenes_of, scope_of
+from bench.data.scenes import of_tile, read_manifest, scene_finder, scenes_of, scope_of
 from bench.errors import BenchError
 
 NEARLY_ALL = 0.95
@@ -63,9 +63,10 @@ class DataReport:
     def rows(self) -> list[dict[str, Any]]:
         """One flat row a split: split, tiles, ignored, one_class, and the share of each class."""
         return [
-            {"split": s.name, "tiles": s.tiles, "ignored": s.ignored, "one_class": s.one_class, **s.shares}
+            {**(own := {"split": s.name, "tiles": s.tiles, "ignored": s.ignored, "one_class": s.one_class}),
+             **{f"class {name}" if name in own else name: share for name, share in s.shares.items()}}
             for s in self.splits
-        ]
+        ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON-able values."""
@@ -254,20 +255,20 @@ def _check_scenes(
     scenes of each split's tiles, where they are known."""
     try:
         rows, finder = read_manifest(folder), scene_finder(folder, table.scene)
-        scenes = {s: scenes_of([t.name for t in tiles if t.split == s], finder) for s in {t.split for t in tiles}}
+        scenes = {s: scenes_of(s, [t.name for t in tiles if t.split == s], finder) for s in {t.split for t in tiles}}
     except BenchError as error:
         found.append(Problem("error", "manifest", str(error)))
         return None
-    sources = {name: row["source_image"] for name, row in rows.items() if row.get("source_image")}
-    unlisted = [t.place for t in tiles if rows and t.name not in rows]
+    unlisted = [t.place for t in tiles if rows and of_tile(rows, t.split, t.name) is None]
     if unlisted:
         found.append(
             Problem("warning", "manifest", f"manifest.csv does not list {len(unlisted)} tile(s): {_few(unlisted)}.")
         )
     splits: dict[str, dict[str, str]] = defaultdict(dict)
     for tile in tiles:
-        if tile.name in sources:
-            splits[sources[tile.name]].setdefault(tile.split, tile.place)
+        row = of_tile(rows, tile.split, tile.name)
+        if row is not None and (source := row.get("source_image")):
+            splits[source].setdefault(tile.split, tile.place)
     for source, where in splits.items():
         if len(where) > 1:
             found.append(

@@ -82,6 +82,9 @@ def _complaints(classes: Classes) -> list[str]:
         f"has ignore_index {ignore}; it must be null or a value from {count} to 255 that no class has": (
             ignore is None or count <= ignore <= 255
         ),
+        "has colours of pixels without label and no ignore_index; it must be a value, as 255": (
+            ignore is not None or not classes.ignore_colours
+        ),
     }
     return [complaint for complaint, holds in rules.items() if not holds]
 
@@ -116,11 +119,14 @@ def parse_classes(table: Mapping[str, Any]) -> Classes:
     or have none and count as they stand."""
     rows = _rows(table)
     ignored = _ignored(table)
+    colours = tuple(_colour(colour) for colour in _listed(table.get("ignore_rgb", ()), of=list))
     return Classes(
         names=tuple(str(row["name"]) for row in rows),
         colours=tuple(_colour(row["rgb"]) for row in rows),
-        ignore_index=_ignore_index(ignored, len(rows), any("value" in row for row in rows)),
-        ignore_colours=tuple(_colour(colour) for colour in _listed(table.get("ignore_rgb", ()), of=list)),
+        ignore_index=_ignore_index(
+            () if ignored is None and colours else ignored, len(rows), any("value" in row for row in rows)
+        ),
+        ignore_colours=colours,
     )
 
 
@@ -171,10 +177,10 @@ def _ignored(table: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 def _ignore_index(ignored: tuple[int, ...] | None, count: int, coded: bool) -> int | None:
     """The value of unlabelled pixels once masks are read: what the table says, or 255 where that is several numbers,
-    none, or one that a class has after its masks are read."""
+    none, one that a class has after its masks are read, or one that a byte does not hold."""
     if ignored is None:
         return None
-    if len(ignored) == 1 and (not coded or count <= ignored[0] <= UNLABELLED):
+    if len(ignored) == 1 and 0 <= ignored[0] <= UNLABELLED and (not coded or ignored[0] >= count):
         return ignored[0]
     return UNLABELLED
 
@@ -193,7 +199,8 @@ def _colour(values: list[int]) -> Colour:
 
 PALETTES = ("rgb", "index")
 TEXTS = ("scene", "image_suffix", "mask_suffix", "credit", "scope")
-FIELDS = ("dataset", "classes", "ignore_index", "ignore_rgb", "palette", "bands", "gsd_m", *TEXTS)
+NOTES = ("licence", "mask_values")  # what importers write for people
+FIELDS = ("dataset", "classes", "ignore_index", "ignore_rgb", "palette", "bands", "gsd_m", *TEXTS, *NOTES)
 ROW_FIELDS = ("index", "name", "rgb", "value")
 BAND_FIELDS = ("name", "scale", "nodata")
 
@@ -264,7 +271,7 @@ def _parse(path: Path, content: Mapping[str, Any]) -> Table:
     for row in content["classes"]:
         _refuse_unknown(row, ROW_FIELDS, "row of a class in the class table")
     values, classes = parse_values(content), parse_classes(content)
-    bands = tuple(map(_band, content.get("bands", ()))) or RGB_SPECS
+    bands = tuple(map(_band, _bands(content))) or RGB_SPECS
     if len({band.name for band in bands}) < len(bands):
         raise BenchError("The class table gives one name to two bands; names must differ.")
     if classes.ignore_index is None and any(band.nodata is not None for band in bands):
@@ -272,7 +279,7 @@ def _parse(path: Path, content: Mapping[str, Any]) -> Table:
     palette = content.get("palette", "rgb")
     if palette not in PALETTES:
         raise BenchError(f'The class table has the palette {palette!r}; "rgb" and "index" are possible.')
-    texts = {key: str(content[key]) for key in TEXTS if key in content}
+    texts = {key: str(content[key]) for key in TEXTS if content.get(key) is not None}
     name = str(content.get("dataset", path.parent.name))
     return Table(path, name, classes, values, declared=True, palette=palette, bands=bands, gsd_m=_gsd(content), **texts)
 
@@ -294,6 +301,13 @@ def _gsd(content: Mapping[str, Any]) -> float | None:
             f"The class table has gsd_m {given!r}; give the side of a pixel on the ground in metres, as 0.3."
         )
     return None if given is None else float(given)
+
+
+def _bands(content: Mapping[str, Any]) -> list[Any]:
+    given = content.get("bands") or []
+    if not isinstance(given, list):
+        raise BenchError(f'The class table has the bands {given!r}; give a list, as ["red", "green", "blue", "nir"].')
+    return given
 
 
 def _band(given: str | Mapping[str, Any]) -> BandSpec:

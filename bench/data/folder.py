@@ -5,6 +5,7 @@ have one name. A folder without `classes.json` is read as ARAS400k as published:
 that does not fit is refused with a sentence, never dropped or mapped to a class silently (see docs/own-tiles.md).
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ def files_by_name(folder: Path, suffix: str = "") -> dict[str, Path]:
     if not folder.is_dir():
         raise BenchError(f"{folder} does not exist; give a folder of PNG, JPEG or TIFF files.")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         inner = path.relative_to(folder)
         if path.suffix.lower() not in SUFFIXES or any(part[0] == "." or part == LITTER for part in inner.parts):
             continue
@@ -115,6 +116,17 @@ def files_by_name(folder: Path, suffix: str = "") -> dict[str, Path]:
             raise BenchError(f"{path} and {found[name].name} share one name; remove one of them.")
         found[name] = path
     return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder and of those in it, sorted; linked folders are read, but for one that leads back."""
+    found: list[Path] = []
+    for where, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(where) in {os.path.realpath(above) for above in Path(where).absolute().parents}:
+            folders.clear()
+        else:
+            found += [Path(where, name) for name in names]
+    return sorted(found)
 
 
 def unmatched(images: Mapping[str, Path], masks: Mapping[str, Path], where: str) -> list[str]:
@@ -137,19 +149,24 @@ def unmatched(images: Mapping[str, Path], masks: Mapping[str, Path], where: str)
     return sentences
 
 
+SEPARATORS = "_-. "
+
+
 def _suffixes(images: Sequence[str], masks: Sequence[str]) -> tuple[str, str] | None:
     """The one pair of endings by which each image's name differs from its mask's, where there is such a pair."""
     if len(images) != len(masks) or set(images) & set(masks):
         return None
     pairs = {_endings(image, mask) for image, mask in zip(images, masks, strict=True)}
     found = pairs.pop() if len(pairs) == 1 else None
+    if found and len(images) == 1 and not all(end[:1] in ("", *SEPARATORS) for end in found):
+        return None  # "scene1" and "scene2" are two scenes
     return found if found and found not in zip(images, masks, strict=True) else None
 
 
 def _endings(one: str, other: str) -> tuple[str, str]:
     """What follows the common beginning of two names; a separator before it belongs to it."""
     common = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
-    kept = len("".join(common).rstrip("_-. "))
+    kept = len("".join(common).rstrip(SEPARATORS))
     return one[kept:], other[kept:]
 
 
@@ -230,7 +247,7 @@ class _Opening:
         tiles = self.files[split]
         names = tuple(tile.name for tile in tiles)
         shape = (len(tiles), *self.first.shape)
-        scenes = scenes_of(names, self.finder)
+        scenes = scenes_of(split, names, self.finder)
         files = [path for tile in tiles for path in (tile.image, tile.mask)]
         fill = partial(self._fill, tiles)
         digest, images, masks, counted = decode(self.store, files, shape, self.first.dtype, fill, self.report)

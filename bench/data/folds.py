@@ -99,7 +99,7 @@ class _Pool:
             for tile, scene in zip(split.tiles, split.scenes, strict=True):
                 name = f"{split.name}/{tile}" if uses[tile] > 1 else tile
                 self.tiles.append(name)
-                self.scenes.append(name if scene == tile else scene)
+                self.scenes.append(name if scene == tile and not data.scenes_known else scene)
 
     def amounts(self, scenes: Sequence[str]) -> Int[np.ndarray, "scenes classes"]:
         """Pixels of each class in each scene; `scenes` are sorted."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.classes import EXAMPLE, Table
+from bench.data.classes import EXAMPLE, UNLABELLED, Table
 from bench.data.pixels import FileError, read_stored_mask
 
 Stored = int | tuple[int, ...]
@@ -80,12 +80,18 @@ class MaskReader:
     def _names(self) -> tuple[str, ...]:
         return self.table.classes.names
 
+    @property
+    def _unlabelled(self) -> int:
+        """Only asked for where a value or colour means no label; a table without `ignore_index` has none such."""
+        ignore = self.table.classes.ignore_index
+        return UNLABELLED if ignore is None else ignore
+
     @cached_property
     def _by_value(self) -> tuple[np.ndarray, np.ndarray]:
         """Class indices and the values that stand for them, by value."""
         values = self.table.values
         pairs = [(v, i) for i, own in enumerate(values.classes) for v in own]
-        pairs += [(v, self.table.classes.ignore_index or 0) for v in values.ignored]
+        pairs += [(v, self._unlabelled) for v in values.ignored]
         return _sorted(pairs if self.table.declared else [])
 
     @cached_property
@@ -93,7 +99,7 @@ class MaskReader:
         """Class indices and the colours that stand for them, as 24-bit codes, by code."""
         classes = self.table.classes
         colours = np.array(classes.colours + classes.ignore_colours, np.uint8)
-        labels = [*range(classes.num_classes), *[classes.ignore_index or 0] * len(classes.ignore_colours)]
+        labels = [*range(classes.num_classes), *[self._unlabelled] * len(classes.ignore_colours)]
         return _sorted(list(zip(_codes(colours[None])[0].tolist(), labels, strict=True)))
 
     def _positions(self, stored: np.ndarray) -> np.ndarray:

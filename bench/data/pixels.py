@@ -16,6 +16,10 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from bench.errors import BenchError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PLAIN_KINDS = {1: (1, 3), 3: (2, 6), 4: (2, 5)}
+"""What samples a pixel may mean (photometric interpretation: 1 grey, 2 RGB, 3 palette, 5 CMYK, 6 YCbCr) for Pillow to
+give them as they are stored: it inverts grey of which 0 is white, and gives up on three bands of grey."""
+_WEBP = 50001
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 259, 262, 277, 338, 339
 _RGB, _CMYK = 2, 5
 
@@ -27,7 +31,8 @@ def needs_rasterio(path: Path) -> bool:
             head = file.read(8)
             if head[:4] not in MAGIC:
                 return False
-            directory = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8) if head[2] == ord("+") else head)
+            large = ord("+") in head[2:4]
+            directory = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8) if large else head)
             file.seek(directory.next)
             directory.load(file)
             tags = dict(directory)
@@ -38,9 +43,11 @@ def needs_rasterio(path: Path) -> bool:
 
 def _is_plain(tags: dict[int, Any]) -> bool:
     """8-bit grey, palette, RGB with or without alpha, CMYK; or one bit; in a compression that Pillow knows."""
-    if tags.get(_COMPRESSION, 1) not in TiffImagePlugin.COMPRESSION_INFO:
+    if tags.get(_COMPRESSION, 1) not in TiffImagePlugin.COMPRESSION_INFO or tags.get(_COMPRESSION) == _WEBP:
         return False
     bits, samples = set(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
+    if tags.get(_PHOTOMETRIC) not in PLAIN_KINDS.get(samples, ()):
+        return False
     if bits == {1} and samples == 1:
         return True
     alpha = samples == 4 and tags.get(_PHOTOMETRIC) == _RGB and tags.get(_EXTRA) == (2,)

@@ -180,6 +180,7 @@ def _scenes(names: Sequence[str], table: Table) -> Mapping[str, str]:
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """A draft folder beside `out` that becomes `out` when all went well, and vanishes when not."""
+    out = out.absolute()  # "." has no name
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BenchError(f"{out} exists and is not empty; give the name of a new folder.")
     draft = out.with_name(f".{out.name}.draft-{uuid.uuid4().hex[:12]}")

@@ -3,6 +3,7 @@
 Fetching goes on where it stopped (HTTP Range), and a file is believed only if its checksum fits."""
 
 import errno
+import gzip
 import hashlib
 import shutil
 import stat
@@ -18,6 +19,7 @@ from typing import IO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from bench.data.folder import files_below
 from bench.data.importers.layout import Download
 from bench.errors import BenchError
 
@@ -43,7 +45,7 @@ def fetch(download: Download, folder: Path, progress: Bytes | None = None) -> Pa
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _receive(download.url, part, progress or (lambda done, total: None))
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: no address
         raise _stopped(download.url, part, error) from error
     _check(part, download, target)
     return part.rename(target)
@@ -95,7 +97,16 @@ def _stopped(url: str, part: Path, error: Exception) -> BenchError:
 
 KEPT = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".txt", ".json", ".csv")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, NotImplementedError, RuntimeError)
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def source_files(source: Path, scratch: Path) -> list[Path]:
@@ -107,7 +118,7 @@ def source_files(source: Path, scratch: Path) -> list[Path]:
             member of it would be written elsewhere or is no plain file.
     """
     if source.is_dir():
-        found = [path for path in sorted(source.rglob("*")) if path.is_file() and not _hidden(path.relative_to(source))]
+        found = [path for path in files_below(source) if not _hidden(path.relative_to(source))]
     elif source.is_file() and source.name.lower().endswith(ARCHIVES):
         found = [source]
     elif source.exists():
@@ -162,6 +173,8 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
                 yield _Member(info.name, info.size, content)
             elif not info.isdir():
                 raise _refusal(archive, info.name, "is no plain file")
+        while opened.fileobj and opened.fileobj.read(CHUNK):  # the checksum of what is compressed stands at its end
+            pass
 
 
 def _write(archive: Path, member: _Member, into: Path) -> None:

@@ -1,6 +1,8 @@
 """What an importer is: where a published data set keeps its images and masks, how its masks are read, and its terms."""
 
+import filecmp
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from bench.data.classes import Classes, MaskValues, Table
 from bench.data.dataset import SPLITS
 from bench.data.masks import MaskReader
 from bench.data.pixels import FileError, read_stored_mask
-from bench.errors import BenchError
+from bench.errors import BenchError, DataWarning
 
 Parts = Mapping[str, str]
 """The named groups of a path's match."""
@@ -67,7 +69,9 @@ class Importer:
     downloads: tuple[Download, ...] = ()
 
 
-def paired(files: Sequence[Path], image: str, mask: str, *, withheld: bool = False) -> list[tuple[Parts, Path, Path]]:
+def paired(
+    files: Sequence[Path], image: str, mask: str, *, withheld: bool = False, partial: bool = False
+) -> list[tuple[Parts, Path, Path]]:
     """The named groups of the pattern, image and mask of every pair whose groups agree.
 
     Args:
@@ -75,12 +79,20 @@ def paired(files: Sequence[Path], image: str, mask: str, *, withheld: bool = Fal
         image: pattern of the end of an image's path, with forward slashes; its named groups say which image it is.
         mask: the same for masks, with the same groups.
         withheld: whether the authors publish images without masks, which are then left out.
+        partial: whether they publish masks without images, which are then left out with a warning.
 
     Raises:
-        BenchError: a mask has no image, an image has no mask, or two files are the same image or mask.
+        BenchError: a mask has no image, an image has no mask, or two files that differ are the same image or mask.
     """
     images, masks = _matching(files, image), _matching(files, mask)
     alone = [masks[key] for key in masks.keys() - images.keys()]
+    if partial and alone and images:
+        warnings.warn(
+            f"{len(alone)} of {len(masks)} masks have no image in the source and are left out, as {min(alone).name}",
+            DataWarning,
+            stacklevel=2,
+        )
+        alone = []
     alone += [] if withheld else [images[key] for key in images.keys() - masks.keys()]
     if alone:
         few = ", ".join(str(path) for path in sorted(alone)[:3]) + (", ..." if len(alone) > 3 else "")
@@ -96,9 +108,9 @@ def _matching(files: Sequence[Path], pattern: str) -> dict[tuple[tuple[str, str]
     for path in files:
         if match := re.search(rf"(?:^|/){pattern}$", path.as_posix(), re.IGNORECASE):
             key = tuple(match.groupdict().items())
-            if key in found:
-                raise BenchError(f"{path} and {found[key]} are the same tile twice; keep one of them in the source.")
-            found[key] = path
+            if key in found and not filecmp.cmp(path, found[key], shallow=False):
+                raise BenchError(f"{path} and {found[key]} are two files of one tile; keep one of them in the source.")
+            found.setdefault(key, path)
     return found
 
 

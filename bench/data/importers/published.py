@@ -149,7 +149,8 @@ LOVEDA = Importer(
 # OpenEarthMap (WACV 2023, arXiv 2210.10732, Zenodo record 7223446): 97 regions of 44 countries, 0.25 to 0.5 m.
 #
 # Masks of the authors' test images are withheld: their val list is the test split here, and val is drawn from their
-# train list by whole regions. Their lists share regions, so scores hold for these test images, not for new regions.
+# train list by whole regions. Images of the regions of xBD are not theirs to pass on: the archive has labels alone of
+# these. Their lists share regions, so scores hold for these test images, not for new regions.
 
 OPENEARTHMAP_CLASSES = Classes(
     names=("Bareland", "Rangeland", "Developed space", "Road", "Tree", "Water", "Agriculture", "Building"),
@@ -163,7 +164,7 @@ OPENEARTHMAP_CLASSES = Classes(
 def _find_openearthmap(files: Sequence[Path]) -> list[Found]:
     """The images that have a label; a region is a scene. Without the authors' val.txt, regions are drawn for test."""
     place = r"(?P<region>[^/]+)/{}/(?P<name>[^/]+)\.tif"
-    pairs = paired(files, place.format("images"), place.format("labels"), withheld=True)
+    pairs = paired(files, place.format("images"), place.format("labels"), withheld=True, partial=True)
     lists = [path for path in files if path.name == "val.txt"]
     tested = {Path(line.strip()).stem for path in lists for line in path.read_text(encoding="utf-8").splitlines()}
     rest = ("train", "val") if tested else ("train", "val", "test")
