@@ -27,10 +27,11 @@ from bench.choose.known import (
     committed,
     table_text,
 )
-from bench.choose.reading import gather, known_study
+from bench.choose.reading import counted, gather, known_study
 from bench.choose.timing import Land, Race, Raced, available
 from bench.choose.wish import Wish, agreed_gsd, parse_duration
 from bench.cli.app import run
+from bench.counting import count_params
 from bench.errors import BenchError
 from bench.records import Record, RecordStore
 from bench.report.columns import is_missing
@@ -287,6 +288,34 @@ def test_the_accuracy_of_one_runtime_is_not_carried_over_to_another():
 
 
 # Verdicts
+
+
+def test_a_run_that_is_too_slow_for_certain_is_no_offer_though_its_accuracy_is_not_known():
+    timed = known(study(network("one", 0.6)), speeds=[speed("one", 20.0), speed("one", 25.0, precision="int8")])
+    land = Land.of(wish().pixels, SET)
+    seconds = land.seconds(timed.speeds[1], 25.0)
+    assert names(answer(timed, SET, wish(within=1.5 * seconds)).unscored) == ["one"]
+    late = answer(timed, SET, wish(within=0.9 * seconds))
+    assert not late.unscored and not late.chosen
+    assert not any("Time not known" in sentence for sentence in words.sentences(late))
+
+
+def test_a_time_that_was_taken_under_load_is_not_settled():
+    timed = known(study(network("one", 0.6)), speeds=[speed("one", 20.0, other_cores=1.5, cores=2)])
+    found = answer(timed, SET, wish(within=1e6), here=MACHINE)
+    assert found.chosen[0].unsettled(found.wish) == ["time"]
+    assert any("while other processes used the cores" in sentence for sentence in words.sentences(found))
+
+
+def test_what_a_study_did_not_count_is_counted():
+    config = archs.to_dict(TINY, defaults=False)
+    bare = KnownNetwork("tiny", config, {}, {"fp32": Score(0.6, 0.5, 0.7, 3)})
+    strange = replace(bare, name="strange", config={"family": "nowhere"})
+    found = counted(known(study(bare, strange)), SET).studies[0].networks
+    assert found[0].costs["params"] == count_params(archs.build(TINY, 5)).total > found[0].costs["deployed_params"]
+    assert found[1].costs == {} and Race((), (), "cpu", 1.0, Path()).protocol(bare, "eager", "fp32", (64, 64)).form == (
+        "deployed"
+    )
 
 
 def test_verdicts_are_the_studies_own_and_nothing_is_compared_anew():

@@ -50,6 +50,22 @@ if "one-conv" not in archs.names():
 """
 
 
+UNCOUNTED = PLUGIN.replace("one-conv", "far").replace(
+    "return nn.Conv2d(in_channels, num_classes, self.kernel, padding=self.kernel // 2)",
+    "return Far(in_channels, num_classes)",
+).replace("@dataclass", """import torch
+
+class Far(nn.Conv2d):
+    def __init__(self, bands, classes):
+        super().__init__(bands, classes, 1)
+
+    def forward(self, x):
+        rows = super().forward(x).flatten(2)
+        return torch.cdist(rows, rows).sum((1, 2))[:, None, None, None] + super().forward(x)
+
+@dataclass""", 1)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def own_places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -209,6 +225,15 @@ def test_measure_counts_what_it_is_given(capsys):
     assert "peak_training_bytes" not in row
 
 
+def test_measure_names_what_no_counter_counted_and_other_numbers_of_classes(tmp_path, capsys):
+    Path("plugin.py").write_text(UNCOUNTED)
+    command = ["--plugin", "plugin.py", "measure", "far", "lale-fast@world", "--size", "32", "--no-speed", "--device"]
+    assert run([*command, "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "far: not counted by any, so that its MACs are more: " in out and "cdist" in out
+    assert "lale-fast@world: 10 classes: all of its figures are of so many" in out
+
+
 def test_measure_says_what_training_needs(capsys):
     command = ["measure", "lale-s1", "--size", "64", "--no-speed", "--device", "cpu", "--train-batch", "2", "--json"]
     assert run(command) == 0
@@ -223,7 +248,7 @@ def test_measure_takes_a_network_tied_to_one_size_at_that_size(tmp_path, capsys)
     command = ["--plugin", "plugin.py", "measure", "tied", "--size", "32", "--no-speed", "--device", "cpu"]
     assert run(command) == 0
     found = capsys.readouterr().out
-    assert "tied is tied to 24x16: all of its figures are at that size" in found
+    assert "tied: tied to 24x16: all of its figures are at that size" in found
     assert "does not fit" not in found
 
 

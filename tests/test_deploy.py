@@ -429,3 +429,30 @@ def test_keeps_a_norm_that_is_watched():
     deployed = deploy(model)
     assert count_norms(deployed) == 1
     assert difference(model, deployed, image((9, 9))) < 1e-12
+
+
+class HeadFirst(nn.Module):
+    """A network whose first convolution is not its first layer, with dropout that works in evaluation as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(8, 2, 1)
+        self.stem = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.drop = Doubling()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(self.stem(x)))
+
+
+class Doubling(nn.Dropout):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * input
+
+
+def test_the_bands_of_a_network_of_any_order_can_be_given():
+    model = unsettle(HeadFirst())
+    with pytest.raises(archs.ArchError, match=r"its bands \(now 8\), as in_channels=3"):
+        deploy(model)
+    deployed = deploy(model, in_channels=4)
+    assert not batch_norms(deployed)
+    assert difference(model, deployed, image((16, 16), channels=4)) < 1e-12

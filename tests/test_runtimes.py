@@ -73,9 +73,25 @@ def test_another_output_is_refused_before_it_is_timed(monkeypatch):
         def forward(self, x):
             return self.model(x) * 1.01
 
-    monkeypatch.setattr(archs, "deploy", lambda model, size=None: Shifted(model))
+    monkeypatch.setattr(archs, "deploy", lambda model, size=None, in_channels=None: Shifted(model))
     with pytest.raises(BenchError, match=r"net computes something else in eager, deployed form, fp32.*was not used"):
         measure_speed({"net": tiny()}, (32, 32), protocol(form="deployed"))
+
+
+def test_a_network_that_a_lower_precision_breaks_is_refused_in_its_trained_form_too():
+    """Eager and as trained it was taken for the network itself, whatever the precision."""
+
+    class Overflowing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            return self.head(x) * 1e6
+
+    with pytest.raises(BenchError, match="net computes something else in eager, trained form, fp16"):
+        measure_speed({"net": Overflowing()}, (32, 32), protocol(precision="fp16"))
+    assert measure_speed({"net": tiny()}, (32, 32), protocol(precision="bf16"))["net"].difference > 0
 
 
 def test_difference_is_a_share_of_the_largest_value():

@@ -238,6 +238,10 @@ def test_a_failed_training_is_shown_and_costs_nothing_else(tmp_path):
     assert "broken on purpose" in row["reason"]
     assert report.frame["f1"].notna().tolist() == [True, True, True, False]
     assert "broken on purpose" in (plan.folder / "table.md").read_text(encoding="utf-8")
+    result = result_of(load_results(plan.folder))
+    assert set(result.frame["uncounted"]) == {""} and not any("Not counted" in one for one in findings(result))
+    result.frame.loc[0, "uncounted"] = "cdist"
+    assert "Not counted, so that there are more MACs than shown: base (cdist)." in findings(result)
 
 
 def test_selection_keeps_bases_and_refuses_what_matches_nothing():

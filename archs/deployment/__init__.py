@@ -28,7 +28,7 @@ __all__ = ["deploy", "fold"]
 SIZES = ((131, 197), (224, 224))
 
 
-def deploy(model: nn.Module, size: tuple[int, int] | None = None) -> nn.Module:
+def deploy(model: nn.Module, size: tuple[int, int] | None = None, in_channels: int | None = None) -> nn.Module:
     """A new network for inference: in real numbers the same function of every input, in fewer operators.
 
     What is exact, that is, differs by the rounding of the weights' and activations' type only:
@@ -49,6 +49,7 @@ def deploy(model: nn.Module, size: tuple[int, int] | None = None) -> nn.Module:
     Args:
         size: (H, W) of an image to record the data flow on, without computing; needed only for a network of your own
             that takes neither 131x197 nor 224x224.
+        in_channels: of its input; without it, what its first convolution takes.
 
     Raises:
         ArchError: the network does not run at that size, or not without values.
@@ -56,19 +57,19 @@ def deploy(model: nn.Module, size: tuple[int, int] | None = None) -> nn.Module:
     if getattr(model, "deployed", False):
         return model
     with _working_copy(model) as work:
-        _fold(work, size)
+        _fold(work, size, in_channels)
         use_fast_kernels(work)
     work.deployed = True  # type: ignore[assignment]  # a plain attribute: nn.Module's types allow for tensors only
     return work
 
 
-def fold(model: nn.Module, size: tuple[int, int] | None = None) -> nn.Module:
+def fold(model: nn.Module, size: tuple[int, int] | None = None, in_channels: int | None = None) -> nn.Module:
     """`deploy` without its choice of operators: weights multiplied out, unused parts left out, nothing else changed.
 
     Counters that know the operators of the trained network know these.
     """
     with _working_copy(model) as work:
-        _fold(work, size)
+        _fold(work, size, in_channels)
     return work
 
 
@@ -82,12 +83,12 @@ def _working_copy(model: nn.Module) -> Iterator[nn.Module]:
     work.requires_grad_(False).to(first.device, first.dtype)
 
 
-def _fold(model: nn.Module, size: tuple[int, int] | None) -> None:
+def _fold(model: nn.Module, size: tuple[int, int] | None, in_channels: int | None) -> None:
     with _new_layers_like(next(model.parameters(), torch.empty(0))):
         _merge_branches(model)
     fold_linear_decoders(model)
     drop_inert(model)
-    flow = _flow(model, size)
+    flow = _flow(model, size, in_channels or _in_channels(model))
     folds = find_folds(model, flow)
     drop_unread(model, flow)
     fold_norms(model, folds)
@@ -124,17 +125,18 @@ def _merged(module: Any) -> nn.Module:
     return module
 
 
-def _flow(model: nn.Module, size: tuple[int, int] | None) -> Flow:
+def _flow(model: nn.Module, size: tuple[int, int] | None, in_channels: int) -> Flow:
     """The data flow at `size`, else at the first of our own that the network takes."""
     refusals: list[str] = []
     for height, width in [size] if size else _sizes(model):
         try:
-            return trace_flow(model, (height, width), _in_channels(model))
+            return trace_flow(model, (height, width), in_channels)
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             refusals.append(f"{height}x{width}: {first_line(error)}")
     raise ArchError(
         f"the data flow of {type(model).__name__} cannot be recorded without values ({'; '.join(refusals)}); "
-        "give a size that it takes, as size=(256, 256), and see that no step needs a tensor's content"
+        f"give a size that it takes, as size=(256, 256), and its bands (now {in_channels}), as in_channels=3, and see "
+        "that no step needs a tensor's content"
     )
 
 

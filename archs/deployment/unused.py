@@ -11,6 +11,8 @@ from archs.errors import ArchError
 from archs.layers import DropPath
 from archs.lemevit import LeMeViTEncoder
 
+DROPOUTS = nn.Dropout.__module__
+
 
 class LeftOut(nn.Module):
     """Stands where the network had a part that did not run: an auxiliary head, or what only a classifier reads."""
@@ -49,10 +51,15 @@ def _drop_below(module: nn.Module, prefix: str, needed: set[int]) -> None:
             _drop_below(child, f"{path}.", needed)
 
 
+def _is_inert(module: nn.Module) -> bool:
+    """Dropout of torch's own, or ours; a subclass may do anything in its forward pass."""
+    kind = type(module)
+    return kind is DropPath or (issubclass(kind, nn.modules.dropout._DropoutNd) and kind.__module__ == DROPOUTS)
+
+
 def drop_inert(model: nn.Module) -> None:
     """Take out, in place, what does nothing in evaluation, or nothing that the output depends on."""
-    inert = (nn.modules.dropout._DropoutNd, DropPath)
-    replace(model, {module: nn.Identity() for module in model.modules() if isinstance(module, inert)})
+    replace(model, {module: nn.Identity() for module in model.modules() if _is_inert(module)})
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, LeMeViTEncoder):

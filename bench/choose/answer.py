@@ -64,7 +64,8 @@ class Offer:
     @property
     def form(self) -> str:
         """That of the speed; without one the deployed form, where there is one."""
-        own = "deployed" if "deployed_params" in self.candidate.network.costs else "trained"
+        costs = self.candidate.network.costs
+        own = "trained" if "params" in costs and "deployed_params" not in costs else "deployed"
         return self.speed.form if self.speed else own
 
     @property
@@ -85,11 +86,13 @@ class Offer:
         return f"{self.speed.form}, {self.speed.runtime}, {self.precision}, batch {self.speed.batch}"
 
     def unsettled(self, wish: Wish) -> list[str]:
-        """What may break its limit all the same: that lies inside its interval, or the time is another machine's."""
+        """What may break its limit all the same: that lies inside its interval, or the time is another machine's, or
+        was taken while others used the cores."""
         score, found = self.score, []
         if wish.f1 is not None and score is not None and (score.low is None or score.low < wish.f1):
             found.append("F1")
-        if wish.within is not None and self.high is not None and (self.high > wish.within or self.where in FOREIGN):
+        doubtful = self.where in FOREIGN or (self.speed is not None and self.speed.disturbed)
+        if wish.within is not None and self.high is not None and (self.high > wish.within or doubtful):
             found.append("time")
         return found
 
@@ -150,7 +153,7 @@ def answer(
         chosen=chosen,
         verdicts=tuple(_verdict(known, offer, chosen[0]) for offer in chosen[1:]),
         excluded=tuple(offer for offer in ordered if offer.breaks),
-        unscored=tuple(offer for offer in offers if offer.score is None and not static_breaks(offer, wish)),
+        unscored=tuple(offer for offer in offers if offer.score is None and not _known_breaks(offer, wish)),
         without_f1={network.name: network.missing for network in lacking if network.name not in scored},
     )
 
@@ -182,6 +185,12 @@ def static_breaks(offer: Offer, wish: Wish) -> dict[str, str]:
             taken = f"its {what} are not known" if value is None else f"it has {_short(value / unit)} {what}"
             breaks[option] = f"{taken} and {option} is {_short(limit)}"
     return breaks
+
+
+def _known_breaks(offer: Offer, wish: Wish) -> dict[str, str]:
+    """What is broken for certain: a time that is not known may be short enough."""
+    late = wish.within is not None and offer.seconds is not None and offer.seconds > wish.within
+    return static_breaks(offer, wish) | ({"--within": "it takes longer"} if late else {})
 
 
 def _short(value: float) -> str:

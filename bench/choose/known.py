@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.records.canonical import canonical_json
+from bench.speed.machine import TOLERABLE
 
 TABLE = Path(__file__).with_name("known.json")
 """What the committed results know; `python docs/fill_pages.py` writes it anew."""
@@ -149,6 +150,13 @@ class KnownSpeed:
     joules: float | None = None
     other_cores: float | None = None
     cores: int | None = None
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other processes used cores that its threads needed; False where that is unknown."""
+        if self.other_cores is None or self.cores is None:
+            return False
+        return self.other_cores + self.threads > self.cores + TOLERABLE
 
     @property
     def identity(self) -> str:

@@ -1,6 +1,7 @@
 """What studies and their records know, read from the folders of results."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,31 @@ def gather(folders: Sequence[Path]) -> Known:
     stores = dict.fromkeys(folder.parent / RECORDS for folder in found)
     speeds = [speed for store in stores for kind in ("race", "speed") for speed in _speeds(RecordStore(store), kind)]
     return Known(tuple(studies), tuple(speeds))
+
+
+def counted(known: Known, data: KnownSet) -> Known:
+    """The same with the costs of those networks of the data set whose study did not count them. A network whose
+    architecture is not registered here stays without."""
+    studies = [
+        replace(study, networks=tuple(_counted(one, data) for one in study.networks))
+        if study.data.fingerprint == data.fingerprint
+        else study
+        for study in known.studies
+    ]
+    return replace(known, studies=tuple(studies))
+
+
+def _counted(network: KnownNetwork, data: KnownSet) -> KnownNetwork:
+    from bench.counting.cells import static_figures
+
+    if "params" in network.costs:
+        return network
+    try:
+        config = archs.from_dict(dict(network.config))
+        figures = static_figures(config, data.tile_size, data.num_classes, data.in_channels)
+    except (archs.ArchError, BenchError):
+        return network
+    return replace(network, costs={key: figures[key] for key in COSTS if figures.get(key) is not None})
 
 
 def speeds_of(record: Record) -> Iterator[KnownSpeed]:

@@ -15,7 +15,6 @@ from bench.records import RecordStore
 from bench.records.environment import environment
 from bench.scenes.windows import largest_batch, tiling
 from bench.speed.comparison import RunConfig, comparison_cell, missing
-from bench.speed.machine import TOLERABLE
 from bench.speed.protocol import SpeedProtocol
 from bench.study.run import RECORDS
 
@@ -82,10 +81,10 @@ class Race:
     tiles: DataSet | None = None
 
     def protocol(self, network: KnownNetwork, runtime: str, precision: str, side: tuple[int, int]) -> SpeedProtocol:
-        """The deployed form, where there is one, at the batch that `predict` takes."""
+        """The deployed form, unless it was counted that there is none, at the batch that `predict` takes."""
         return SpeedProtocol(
             batch=largest_batch(side),
-            form="deployed" if "deployed_params" in network.costs else "trained",
+            form="trained" if "params" in network.costs and "deployed_params" not in network.costs else "deployed",
             runtime=runtime,
             precision=precision,
             memory_format="channels_last" if runtime in OWN_RUNTIMES else "contiguous",
@@ -124,9 +123,7 @@ class Raced:
     def _disturbed(self) -> str:
         """A sentence if other processes took cores that the networks needed; empty if there were enough."""
         first = next(iter(self.speeds), None)
-        if first is None or first.other_cores is None or first.cores is None:
-            return ""
-        if first.other_cores + first.threads <= first.cores + TOLERABLE:
+        if first is None or not first.disturbed:
             return ""
         return (
             f"Background CPU load: other processes used {first.other_cores:.1f} of {first.cores} cores beside "

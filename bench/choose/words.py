@@ -167,13 +167,22 @@ def _conditions(found: Answer) -> list[str]:
     ]
     if not all(offer.as_trained for offer in (*found.chosen, *found.excluded)):
         said.append("F1 in a lower precision is of the weights of one training, scored in that precision and runtime.")
+    disturbed = dict.fromkeys(offer.label for offer in found.chosen if offer.where != HERE and _was_disturbed(offer))
+    if disturbed:
+        said.append(f"Timed while other processes used the cores, so that it may be quicker: {_listed(disturbed)}.")
     recorded = sorted({_machine(offer) for offer in found.chosen if offer.where not in (HERE, RECORD)} - {""})
     return said + ([f"Recorded times: {'; '.join(recorded)}."] if recorded else [])
 
 
+def _was_disturbed(offer: Offer) -> bool:
+    return offer.speed is not None and offer.speed.disturbed
+
+
 def _unknown(found: Answer) -> list[str]:
     said = []
-    untimed = [o.name for o in (*found.chosen, *found.excluded) if o.speed is None and set(o.breaks) <= {"--within"}]
+    offers = (*found.chosen, *found.excluded)
+    timed = {o.name for o in (*offers, *found.unscored) if o.speed is not None}
+    untimed = [o.name for o in offers if o.name not in timed and set(o.breaks) <= {"--within"}]
     if untimed:
         said.append(f"Time not known: {_listed(dict.fromkeys(untimed))}.")
     untrained = [name for name, why in found.without_f1.items() if why == NOT_TRAINED]

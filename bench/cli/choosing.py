@@ -37,7 +37,8 @@ def choose(
     max_mib: Annotated[float | None, typer.Option(help="The largest file of weights (fp32) in MiB.")] = None,
     max_params: Annotated[float | None, typer.Option(help="The most parameters.")] = None,
     max_memory: Annotated[
-        float | None, typer.Option(help="The highest peak of tensors in PyTorch in MiB; other runtimes have their own.")
+        float | None,
+        typer.Option(help="The highest peak of tensors in PyTorch, fp32, in MiB; other runtimes have their own."),
     ] = None,
     records: Annotated[
         list[Path] | None,
@@ -46,7 +47,9 @@ def choose(
     records_only: Annotated[
         bool, typer.Option("--records-only", help="Time nothing here; take recorded speeds, and say whose they are.")
     ] = False,
-    networks: Annotated[int, typer.Option(help="So many networks, those of the highest F1 that fit, are timed.")] = 6,
+    networks: Annotated[
+        int, typer.Option(min=1, help="So many networks, those of the highest F1 that fit, are timed.")
+    ] = 6,
     runtime: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,13 +76,15 @@ def choose(
     from bench.choose import words
     from bench.choose.answer import answer, contenders
     from bench.choose.candidates import candidates
+    from bench.choose.reading import counted
     from bench.choose.timing import Land, Race, Raced, available, race, this_machine
     from bench.records.environment import resolve_device
 
     where = str(resolve_device(device))
     with PROGRESS.status("reading records"):
         known = _known(records)
-    chosen, tiles = _set(known, data)
+        chosen, tiles = _set(known, data)
+        known = counted(known, chosen)
     limits = {"f1": f1, "max_mib": max_mib, "max_params": max_params, "max_memory": max_memory}
     wish, about_pixels = _wish(chosen, gsd, within, land_km2=land_km2, **limits)
     raced = Raced()
@@ -152,7 +157,7 @@ def peak_of(data: KnownSet, device: str) -> Memory:
         try:
             model = archs.build(archs.from_dict(dict(network.config)), data.num_classes, data.in_channels).eval()
             if speed is None or speed.form == "deployed":
-                model = deploy(model, size)
+                model = deploy(model, size, data.in_channels)
             return peak_inference_bytes(model, size, batch, device, data.in_channels)
         except (archs.ArchError, BenchError):
             return None

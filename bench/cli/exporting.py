@@ -72,13 +72,13 @@ def export(
     if onnx is None and out is None:
         raise BenchError("there is nothing to write: give --onnx FILE, --out FOLDER, or both")
     saved = saved_config(name)
+    config = archs.config(saved or name, **parse_settings(settings))
     source = weights or (weights_beside(saved) if saved else None)
     if source is None and not random_weights:
         raise BenchError(
             f"{name} has no trained weights{' beside its config' if saved else ''}: give --weights FILE, or "
             "--random-weights to export it with random ones"
         )
-    config = archs.config(saved or name, **parse_settings(settings))
     about = _about(saved, num_classes)
     channels = len(about["bands"])
     model = archs.build(config, about["num_classes"], channels).eval()
@@ -89,7 +89,7 @@ def export(
         report["files"] += [str(path) for path in _save(config, model, out, about)]
     if onnx is not None:
         sides = (size, size) if size else tuple(about.get("tile_size", (256, 256)))
-        form = archs.deploy(model, sides) if deployed else model
+        form = archs.deploy(model, sides, channels) if deployed else model
         exported = export_onnx(form, onnx, sides, batch, in_channels=channels, reference=model, about=about)
         report["files"].append(str(onnx))
         report["onnx"] = {"bytes": exported.bytes, "difference": exported.difference, "agreement": exported.agreement}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from bench.cli.options import OUTPUT, in_float_sentences
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bench.speed.protocol import SpeedProtocol
 
 COUNTS = (
@@ -35,20 +37,46 @@ def print_measured(
     for row in rows.values():
         if "operators" in row:
             _print_operators(row, protocol)
-        if row["size"] != [size, size]:
-            height, width = row["size"]
-            OUTPUT.print(f"{row['variant']} is tied to {height}x{width}: all of its figures are at that size")
         _print_sweep(row)
-        for counter, missed in (("fvcore", row["fvcore_unsupported"]), ("thop", row["thop_unsupported"])):
-            if missed:
-                what = ", ".join(f"{operator} ({calls})" for operator, calls in missed.items())
-                OUTPUT.print(f"[dim]{row['variant']}: {counter} did not count {what}[/]")
-        for sentence in in_float_sentences(row):
+        for sentence in _notes(row, size, num_classes):
             OUTPUT.print(f"{row['variant']}: {sentence}", markup=False, highlight=False, soft_wrap=True)
         for counter, reason in row["failures"].items():
-            OUTPUT.print(f"[yellow]{row['variant']}: {counter}: {reason}[/]")
+            OUTPUT.print(f"{row['variant']}: {counter}: {reason}", style="yellow", markup=False, highlight=False)
+    if load := _background(rows):
+        OUTPUT.print(load, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if any("throughput" in row and row.get("joules_per_image") is None for row in rows.values()):
         OUTPUT.print("[dim]energy: not reported by this hardware, or not to this user[/]")
+
+
+def _notes(row: dict[str, Any], size: int, num_classes: int) -> Iterator[str]:
+    """What holds for one network alone, and what no counter, or not every one, has counted of it."""
+    height, width = row["size"]
+    if (height, width) != (size, size):
+        yield f"tied to {height}x{width}: all of its figures are at that size"
+    if row["num_classes"] != num_classes:
+        yield f"{row['num_classes']} classes: all of its figures are of so many"
+    missed = {"fvcore": row["fvcore_unsupported"], "thop": row["thop_unsupported"]}
+    for counter, operators in missed.items():
+        if operators:
+            yield f"{counter} did not count {_listed(operators)}"
+    if row["unknown_operators"]:
+        yield f"not counted by any, so that its MACs are more: {_listed(row['unknown_operators'])}"
+    yield from in_float_sentences(row)
+
+
+def _listed(operators: dict[str, int]) -> str:
+    return ", ".join(f"{operator} ({calls})" for operator, calls in operators.items())
+
+
+def _background(rows: dict[str, dict[str, Any]]) -> str:
+    """A sentence if other processes took cores that the threads needed; empty if there were enough."""
+    from bench.records.environment import usable_cores
+    from bench.speed.comparison import load_sentence
+
+    keys = [key for row in rows.values() for key in row if key.startswith("speed_batch_")]
+    speeds = [row[key] for row in rows.values() for key in keys if row.get(key)]
+    load = load_sentence(speeds, usable_cores())
+    return f"{load}; the times are too long: measure again on an idle machine" if load else ""
 
 
 def _print_operators(row: dict[str, Any], protocol: SpeedProtocol) -> None:

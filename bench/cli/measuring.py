@@ -113,7 +113,7 @@ def measure(
 
     **Roofline share.** The device's own best (matrix products, a convolution, copies) is measured in the
     same rounds. No network can do its exact MACs faster, nor read weights and input and write its output faster. The
-    share says how much is left to gain; beyond 120 % and the measuring error the time is wrong, and the run stops.
+    share says how much is left to gain; beyond 120 % and the measuring error the time is wrong, and is refused.
 
     **Energy** is reported where the hardware counts it, and is otherwise "not reported", never 0.
     """
@@ -138,11 +138,11 @@ def measure(
             _score(rows, networks, tiles, protocol, str(where), delta / 100)
         contenders = _contenders(networks, rows, protocol, tiles)
         models = ModelCache()
-        if speed:
+        if speed and contenders:
             _time(rows, contenders, batch, str(where), models)
         if profile:
             _profile(rows, contenders, models)
-        if speed and sweep_batches:
+        if speed and sweep_batches and contenders:
             _sweep(rows, contenders, sweep_seconds, str(where))
     if as_json:
         return print_json({"environment": environment(where), "rows": list(rows.values())})
@@ -209,6 +209,7 @@ def _tiles(data: str, protocol: SpeedProtocol, networks: dict[str, _Network]) ->
 def _contenders(
     networks: dict[str, _Network], rows: dict[str, dict[str, Any]], protocol: SpeedProtocol, tiles: DataSet | None
 ) -> dict[str, Contender]:
+    from bench.data.bands import RGB
     from bench.speed.measure import Contender
     from bench.speed.quantise import TIMED_IMAGES, calibration_images
 
@@ -217,8 +218,13 @@ def _contenders(
         size = tuple(rows[label]["size"])
         calibration = None
         if tiles is not None and protocol.precision == "int8":
-            bands = network.trained.bands if network.trained else tiles.bands
-            calibration = calibration_images(tiles, bands, size, TIMED_IMAGES)
+            own = tiles.bands if len(tiles.bands) == len(RGB) else RGB  # `measure` builds networks of three bands
+            bands = network.trained.bands if network.trained else own
+            try:
+                calibration = calibration_images(tiles, bands, size, TIMED_IMAGES)
+            except BenchError as error:
+                rows[label]["failures"]["speed"] = str(error)
+                continue
             rows[label]["timed_calibration_images"] = len(calibration)
         in_float = tuple(rows[label].get("accuracy_control", {}).get("operators", ()))
         found[label] = Contender(network.build(), size, replace(protocol, in_float=in_float), calibration)
@@ -259,7 +265,8 @@ def _count(network: _Network, size: tuple[int, int], device: str, train_batch: i
                 figures["peak_training_bytes"] = peak_training_bytes(model, size, train_batch, device)
         except BenchError as error:
             figures["failures"]["memory"] = str(error)
-    return {"variant": network.label, "family": archs.family_of(network.config), **figures}
+    about = {"family": archs.family_of(network.config), "num_classes": network.num_classes}
+    return {"variant": network.label, **about, **figures}
 
 
 def _time(
@@ -278,7 +285,7 @@ def _time(
         for label, row in rows.items():
             found = raced.speeds.get(label)
             row[f"speed_batch_{images}"] = found.to_dict() if found else None
-            if found is None:
+            if label in raced.failures:
                 row["failures"][f"speed at batch {images}"] = raced.failures[label]
     for row in rows.values():
         row |= {key: (row["speed_batch_1"] or {}).get(key) for key in LATENCY}

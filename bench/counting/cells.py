@@ -104,7 +104,7 @@ def _deployed(
     model: nn.Module, size: tuple[int, int], in_channels: int, attempt: Callable[[str, Callable[[], Any]], Any]
 ) -> dict[str, Any]:
     """The figures of the deployed form that differ from the trained one's; all `None` where there is no such form."""
-    network = attempt("deployed", lambda: deploy(meta_copy(model), size))
+    network = attempt("deployed", lambda: deploy(meta_copy(model), size, in_channels))
     if network is None:
         return dict.fromkeys(DEPLOYED)
     exact = attempt("deployed macs", lambda: count_macs(network, size, in_channels))
@@ -117,20 +117,20 @@ def _deployed(
     return dict(zip(DEPLOYED, figures, strict=True))
 
 
-def deploy(model: nn.Module, size: tuple[int, int]) -> nn.Module:
+def deploy(model: nn.Module, size: tuple[int, int], in_channels: int) -> nn.Module:
     """`archs.deploy`, recorded at `size` where the network takes none of the sizes that show more of it.
 
     Raises:
         BenchError: the network has no deployed form.
     """
     try:
-        return archs.deploy(model)
+        return archs.deploy(model, in_channels=in_channels)
     except ArchError:
         pass
     except Exception as error:  # a network of anyone's, taken apart, may raise anything
         raise _no_deployed_form(model, error) from error
     try:
-        return archs.deploy(model, size)
+        return archs.deploy(model, size, in_channels)
     except Exception as error:
         raise _no_deployed_form(model, error) from error
 

@@ -42,7 +42,8 @@ __all__ = ["COLUMNS", "FORMATS", "Column", "Format", "column", "measured", "rich
 FIRST = ("variant", "f1", "verdict", "effect", "params", "macs", "latency_ms", "throughput", "seeds")
 """Columns that a narrow terminal keeps, the most important first; then the others in their order."""
 _ARROWS = {"high": " ↑", "low": " ↓", None: ""}
-_HALF_WIDTH = "± is half the width of the {}, whose bounds are in the CSV file."
+_HALF_WIDTH = "± is half the width of the {}"
+_IN_FILE = ", whose bounds are in the CSV file."
 _BOUNDS = "Brackets hold the {}."
 
 
@@ -126,7 +127,8 @@ class TerminalTable:
             yield Text(one_line(self.caption))
         body, left = _body(self.frame, shown), [c.header for c in self.columns if c not in shown]
         yield _terminal_table(body, options.max_width)
-        lines = [f"{i}. {note}" for i, note in enumerate(body.notes, 1)] + list(body.remarks)
+        lines = [f"{i}. {note}" for i, note in enumerate(body.notes, 1)]
+        lines += [remark.replace(_IN_FILE, ".") for remark in body.remarks]  # a terminal has no file beside it
         lines += [f"Left out, since the terminal is not wide enough: {'; '.join(left)}."] if left else []
         if lines:
             yield Text("\n".join(lines))
@@ -233,7 +235,9 @@ def _remarks(columns: Sequence[Column], texts: list[list[str]]) -> tuple[str, ..
     remarks: list[str] = []
     for one, column_texts in zip(columns, texts, strict=True):
         if one.low:
-            remarks += [_HALF_WIDTH.format(one.style.bounds)] if any("±" in t for t in column_texts) else []
+            remarks += (
+                [f"{_HALF_WIDTH.format(one.style.bounds)}{_IN_FILE}"] if any("±" in t for t in column_texts) else []
+            )
             remarks += [_BOUNDS.format(one.style.bounds)] if any("[" in t for t in column_texts) else []
     told = [remark for one in columns for remark in one.remarks]
     return (*sorted(set(remarks), reverse=True), *dict.fromkeys(told))  # ± before brackets

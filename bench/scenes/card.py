@@ -118,7 +118,7 @@ def _costs(trained: TrainedNetwork) -> list[str]:
     size, bands = trained.tile_size or (256, 256), len(trained.bands)
     model = trained.build()
     with torch.inference_mode():
-        deployed = archs.deploy(trained.build(), size)
+        deployed = archs.deploy(trained.build(), size, bands)
     return [
         f"| at {size[0]}x{size[1]} px | trained | deployed |",
         "| --- | ---: | ---: |",

@@ -127,7 +127,7 @@ def export_asked() -> None:
     trained, form, side, batch, path = pickle.load(sys.stdin.buffer)  # of the process that started this one
     try:
         model = trained.build()
-        ran = deploy(model, side) if form == "deployed" else model
+        ran = deploy(model, side, len(trained.bands)) if form == "deployed" else model
         export_onnx(ran, path, side, batch, in_channels=len(trained.bands), reference=model)
     except BenchError as error:
         sys.exit(str(error))

@@ -178,7 +178,9 @@ class Pricer:
     def _deployed_macs(self, config: Any) -> int | None:
         """Of the deployed form, whose making computes with the weights; None for a network that has none."""
         try:
-            deployed = archs.deploy(config.build(self.num_classes, self.in_channels).eval(), self.size)
+            deployed = archs.deploy(
+                config.build(self.num_classes, self.in_channels).eval(), self.size, self.in_channels
+            )
         except Exception:  # a network of anyone's, taken apart, may raise anything
             return None
         return self._count(deployed).total

@@ -134,15 +134,21 @@ def latency_ratio(speeds: Mapping[str, Mapping[str, Any]], fast: str, slow: str)
 
 def background_load(record: Record) -> str:
     """A sentence if other processes took cores that a comparison's threads needed; empty if there were enough."""
-    speeds = record.result["speeds"].values()
+    load = load_sentence(list(record.result["speeds"].values()), record.environment["usable_cores"])
+    return load and (
+        f"{load}. Runtimes suffer from it differently, so these ratios have no verdict; run the study again on an idle "
+        "machine."
+    )
+
+
+def load_sentence(speeds: Sequence[Mapping[str, Any]], cores: int) -> str:
+    """The load of other processes, without a full stop, if they took cores that the threads of these speeds (each
+    as `Speed.to_dict`) needed; empty if there were enough."""
     others = max((speed.get("other_cores") or 0.0 for speed in speeds), default=0.0)
-    threads, cores = max((speed["threads"] for speed in speeds), default=1), record.environment["usable_cores"]
+    threads = max((speed["threads"] for speed in speeds), default=1)
     if others + threads <= cores + TOLERABLE:
         return ""
-    return (
-        f"background CPU load: other processes used {others:.1f} of {cores} cores beside {threads} threads. Runtimes "
-        "suffer from it differently, so these ratios have no verdict; run the study again on an idle machine."
-    )
+    return f"background CPU load: other processes used {others:.1f} of {cores} cores beside {threads} threads"
 
 
 def quickest(speeds: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str | None:

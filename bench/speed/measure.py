@@ -284,7 +284,7 @@ def _enter(
             f"{label} does not run on a {tuple(x.shape)} input in {protocol.precision}, {protocol.runtime}, on "
             f"{x.device.type} ({first_line(error)}); try another size, precision or runtime"
         ) from error
-    itself = (protocol.runtime, protocol.form) == ("eager", "trained")
+    itself = (protocol.runtime, protocol.form, protocol.precision) == ("eager", "trained", "fp32")
     far = None if itself else refuse_other_output(label, output, _trained_output(contender, x, models), protocol)
     work = compulsory_work(possible_forms(contender.model, ran, x, protocol, models), x, protocol.precision)
     runner = Runner(_in_precision(ready.call, protocol, device))

@@ -70,7 +70,7 @@ class ModelCache:
         size = (x.shape[-2], x.shape[-1])
         key = (id(model), protocol.form, protocol.memory_format, x.dtype, x.device, size)
         if key not in self._networks:
-            made = _form(model, size, protocol.form).eval()
+            made = _form(model, size, x.shape[1], protocol.form).eval()
             made = made.to(x.device, x.dtype).to(memory_format=MEMORY_FORMATS[protocol.memory_format])
             self._networks[key] = made, model
         return self._networks[key][0]
@@ -166,10 +166,12 @@ def refuse_other_output(label: str, found: Tensor, wanted: Tensor, protocol: Spe
     return far
 
 
-def _form(model: nn.Module, size: tuple[int, int], form: str) -> nn.Module:
+def _form(model: nn.Module, size: tuple[int, int], in_channels: int, form: str) -> nn.Module:
     from bench.counting.cells import deploy
 
-    return deploy(model, size) if form == "deployed" and not getattr(model, "deployed", False) else copy.deepcopy(model)
+    if form == "deployed" and not getattr(model, "deployed", False):
+        return deploy(model, size, in_channels)
+    return copy.deepcopy(model)
 
 
 def _eager(model: nn.Module, x: Tensor) -> Prepared:

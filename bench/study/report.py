@@ -278,8 +278,15 @@ def findings(result: StudyResult) -> list[str]:
         *_looks_sentence(result),
         *_price_sentences(result),
         *_rising_sentence(result),
+        *_uncounted_sentence(result),
         *_baseline_sentence(result),
     ]
+
+
+def _uncounted_sentence(result: StudyResult) -> list[str]:
+    """Networks with operators that the counter does not know."""
+    named = [f"{row['variant']} ({row['uncounted']})" for _, row in result.frame.iterrows() if row["uncounted"]]
+    return [f"Not counted, so that there are more MACs than shown: {'; '.join(named)}."] if named else []
 
 
 def _best_sentence(result: StudyResult, frame: pd.DataFrame) -> list[str]:

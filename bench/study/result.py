@@ -258,6 +258,7 @@ def _figures(
         "base": row.base or "",
         "status": status,
         "reason": reason,
+        "uncounted": ", ".join(counts.get("unknown_operators") or ()),
         **{key: counts.get(key) for key in STATIC},
         **_speed(row.label, speeds[:1], LATENCY),
         **_speed(row.label, speeds[-1:], THROUGHPUT),
