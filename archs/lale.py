@@ -34,6 +34,7 @@ class LALEConfig:
     """
 
     family: ClassVar[str] = "lale"
+    WITHOUT_PAIR: ClassVar[tuple[str, ...]] = ("decoder_width", "fusion", "decoder_norm", "decoder_act", "dropout")
     widths: tuple[int, ...] = (32, 64, 128, 256)  # channels of the four stages
     depths: tuple[int, ...] = (1, 1, 1, 1)  # blocks a stage; S of the paper in each
     conv_stages: int = 2  # the split point: so many stages are ConvMixer, the rest attention

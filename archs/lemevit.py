@@ -23,7 +23,7 @@ PROVENANCE = Provenance(
     paper="arXiv 2405.09789",
     year=2024,
     source="https://github.com/ViTAE-Transformer/LeMeViT",
-    licence="stated there: for research purposes only",
+    licence="MIT (this implementation); the authors' code and weights: for research purposes only",
 )
 
 MINIMUM_SIDE = 9  # below, the 1/8 map has one position

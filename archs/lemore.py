@@ -24,7 +24,7 @@ PROVENANCE = Provenance(
     paper="arXiv 2505.23093",
     year=2025,
     source="https://github.com/miannaeem-lab/LeMoRe (diagram and tables only, no code)",
-    licence="own code",
+    licence="MIT (this implementation; the authors' code is not public)",
     reconstruction=True,
     note="widths, depths and heads are not published: fitted to the published cost figures and ablation",
 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from archs.errors import ArchError
 from archs.registry import (
+    _ENTRIES,
     Check,
     Entry,
     InputRule,
@@ -93,6 +94,9 @@ def named_encoder(name: str) -> NamedEncoder:
 def _find_encoder(name: str) -> NamedEncoder | None:
     if name in _ENCODERS:
         return _ENCODERS[name]
+    known = _ENTRIES.get(name)
+    if known is not None and isinstance(known.config, EncoderConfig):
+        return NamedEncoder(name, known.config, known.provenance, known.inputs)
     return next((found for resolve in _ENCODER_RESOLVERS if (found := resolve(name)) is not None), None)
 
 

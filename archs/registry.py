@@ -6,7 +6,7 @@ its input constraints and its check figures. Nothing elsewhere is special-cased 
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -100,9 +100,23 @@ _RESOLVERS: list[Callable[[str], Entry | None]] = []
 
 
 def register_family(config_class: Any) -> Any:
-    """Make a config class known by its `family`, so that saved configs of it can be read. Usable as a decorator."""
+    """Make a config class known by its `family`, so that saved configs of it can be read. Usable as a decorator.
+
+    Raises:
+        ArchError: the family is one of ours, of which saved configs and weights would become other networks.
+    """
+    known = _FAMILIES.get(config_class.family)
+    if known is not None and _is_ours(known) and not _is_ours(config_class):
+        raise ArchError(
+            f"{config_class.__name__} has the family {config_class.family!r} of {known.__name__}, whose saved networks "
+            f"it would replace; give it one of its own, as family: ClassVar[str] = {config_class.__name__.lower()!r}"
+        )
     _FAMILIES[config_class.family] = config_class
     return config_class
+
+
+def _is_ours(config_class: type) -> bool:
+    return config_class.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def register(
@@ -187,35 +201,77 @@ def _owners(config: Any) -> dict[str, list[str]]:
 def override(config: ArchConfig, **changes: Any) -> ArchConfig:
     """`dataclasses.replace` that reaches into a pair's encoder and decoder and answers wrong names with near ones.
 
+    All changes are made at once, so that their order does not matter.
+
     Raises:
-        ArchError: an unknown or ambiguous field, or a value that the config refuses.
+        ArchError: an unknown or ambiguous field, one that means nothing in this network, or a value that the config
+            refuses.
     """
     owners = _owners(config)
-    for name, value in changes.items():
-        paths = owners.get(name)
-        if not paths:
-            near = nearest(name, owners)
-            raise ArchError(f"{config.family} has no field {name!r}{near}; it has {_field_list(config)}")
-        if len(paths) > 1:
-            raise ArchError(f"the field {name!r} is ambiguous; say {' or '.join(paths)}")
-        config = _replace(config, paths[0], value)
-    return config
+    return _changed(config, {_path(config, owners, name): value for name, value in changes.items()})
+
+
+def _path(config: ArchConfig, owners: Mapping[str, list[str]], name: str) -> str:
+    """The dotted path of the one field that a name stands for."""
+    paths = owners.get(name)
+    if not paths:
+        raise ArchError(f"{config.family} has no field {name!r}{nearest(name, owners)}; it has {_field_list(config)}")
+    if len(paths) > 1:
+        raise ArchError(f"the field {name!r} is ambiguous; say {' or '.join(paths)}")
+    encoder, _, field = paths[0].rpartition(".")
+    if encoder and field in getattr(getattr(config, encoder), "WITHOUT_PAIR", ()):
+        raise ArchError(
+            f"{name} of {family_of(config)} belongs to its own head, which this pair does not have; the fields of the "
+            f"pair's decoder are {', '.join(path for path in owners if path.startswith('decoder.')) or 'none'}"
+        )
+    return paths[0]
 
 
 def fit_image_size(config: ArchConfig, size: tuple[int, int]) -> ArchConfig:
     """A network whose weights are tied to a nominal input size (a field `image_size`), made for `size`."""
     owners = _owners(config).get("image_size", [])
-    return _replace(config, owners[0], tuple(size)) if owners else config
+    return _changed(config, {owners[0]: tuple(size)}) if owners else config
 
 
 def _field_list(config: Any) -> str:
     return ", ".join(field.name for field in fields(config))
 
 
-def _replace(config: Any, path: str, value: Any) -> Any:
-    head, _, rest = path.partition(".")
-    if rest:
-        value = _replace(getattr(config, head), rest, value)
-    elif isinstance(value, list):
-        value = tuple(value)
-    return replace(config, **{head: value})
+def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    """The config with other values at these dotted paths, all at once."""
+    own = {path: _native(value) for path, value in changes.items() if "." not in path}
+    inside: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        head, _, rest = path.partition(".")
+        if rest:
+            inside.setdefault(head, {})[rest] = value
+    for field, value in own.items():
+        _require_kind(config, field, value)
+    own |= {field: _changed(own.get(field, getattr(config, field)), parts) for field, parts in inside.items()}
+    try:
+        return replace(config, **own)
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:  # of a value that no check foresaw
+        before = ", ".join(f"{field}={getattr(config, field)!r}" for field in own)
+        told = ", ".join(f"{field}={value!r}" for field, value in own.items())
+        raise ArchError(f"{config.family} cannot have {told} ({error}); now it has {before}") from None
+
+
+def _require_kind(config: Any, field: str, value: Any) -> None:
+    """Text for a number, a fraction for a count, a word for a switch: what a config would take without a word."""
+    before = getattr(config, field)
+    if is_dataclass(before) and not is_dataclass(value):
+        raise ArchError(
+            f"{field}={value!r} is not possible: it is a config; name another pair, as lwganet-l0+mlp, or change its "
+            f"fields, as {field}.{fields(before)[0].name}"
+        )
+    if isinstance(before, bool) and not isinstance(value, bool):
+        raise ArchError(f"{config.family} {field}={value!r} is not possible; give true or false")
+    numbers = isinstance(before, int | float) and not isinstance(before, bool)
+    if numbers and (isinstance(value, str) or (isinstance(before, int) and isinstance(value, float))):
+        kind = "a whole number" if isinstance(before, int) else "a number"
+        raise ArchError(f"{config.family} {field}={value!r} is not possible; give {kind}")
+
+
+def _native(value: Any) -> Any:
+    """Lists, also those in lists, as the tuples that a frozen config holds."""
+    return tuple(_native(item) for item in value) if isinstance(value, list | tuple) else value

@@ -39,15 +39,17 @@ def _plain(value: Any, defaults: bool) -> Any:
     return [_plain(item, defaults) for item in value] if isinstance(value, list | tuple) else value
 
 
-def from_dict(plain: dict[str, Any]) -> ArchConfig:
+def from_dict(plain: Any) -> ArchConfig:
     """The config of which `plain` is the `to_dict`; fields left out keep their defaults.
 
     Raises:
         ArchError: an unknown family or field, or a value that the config refuses.
     """
+    if not isinstance(plain, dict):
+        raise ArchError(f'a config is written as {{"family": ..., field: value, ...}}, not as {plain!r}')
     rest = dict(plain)
     family = rest.pop("family", None)
-    if family not in _FAMILIES:
+    if not isinstance(family, str) or family not in _FAMILIES:
         raise ArchError(f"there is no architecture family {family!r}; known are {', '.join(sorted(_FAMILIES))}")
     config_class = _FAMILIES[family]
     known = [field.name for field in fields(config_class)]
@@ -56,7 +58,7 @@ def from_dict(plain: dict[str, Any]) -> ArchConfig:
             raise ArchError(f"{family} has no field {name!r}{nearest(name, known)}; it has {', '.join(known)}")
     try:
         return config_class(**{name: _native(value) for name, value in rest.items()})
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ArchError(f"the fields of this {family} config do not fit: {error}") from None
 
 
@@ -94,4 +96,7 @@ def load_config(path: str | Path) -> ArchConfig:
         raise ArchError(f"{path} is no JSON; give a config that a search or `archs.save_config` wrote") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ArchError(f"{path} is no saved config; its 'format' should read {FORMAT!r}")
-    return from_dict(document["config"])
+    config = from_dict(document.get("config"))
+    if not hasattr(config, "build"):
+        raise ArchError(f"{path} holds a part of a network, {config.family!r}; give the config of a pair or a network")
+    return config

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archs.errors import ArchError
+from archs.fields import require
 from archs.layers import resize
 
 
@@ -124,6 +125,10 @@ class PairConfig:
     family: ClassVar[str] = "pair"
     encoder: EncoderConfig
     decoder: DecoderConfig
+
+    def __post_init__(self) -> None:
+        for part, method in (("encoder", "build_encoder"), ("decoder", "build_decoder")):
+            require(hasattr(getattr(self, part), method), self, part, f"a config with {method}")
 
     def build(self, num_classes: int, in_channels: int) -> Segmenter:
         """The network, with random weights."""

@@ -164,6 +164,24 @@ def test_a_head_of_other_classes_stays_and_is_listed(tmp_path):
     assert set(report.ignored) >= {"head.weight", "head.bias"}
 
 
+def test_a_deployed_network_is_refused_since_half_of_the_file_has_no_place_in_it(tmp_path):
+    path = saved(tmp_path, official("lwganet_l0.tsv"))
+    deployed = archs.deploy(form("segmenter", "lwganet-l0"))
+    before = {name: value.clone() for name, value in deployed.state_dict().items()}
+    with pytest.raises(archs.ArchError, match="load it first"):
+        archs.load_official(deployed, path)
+    backbone = archs.deployment.fold(form("segmenter", "lwganet-l0")).encoder  # taken out, it does not know of it
+    with pytest.raises(archs.ArchError, match="in the file, not in the network"):
+        archs.load_official(backbone, path)
+    torch.testing.assert_close(dict(deployed.state_dict()), before)
+
+
+def test_a_file_of_other_bands_says_so(tmp_path):
+    model = archs.create("lwganet-l0", in_channels=4)
+    with pytest.raises(archs.ArchError, match=r"was made for 3 bands and this \w+ takes 4"):
+        archs.load_official(model, saved(tmp_path, official("lwganet_l0.tsv")))
+
+
 def test_safetensors_and_half_precision_are_taken(tmp_path):
     half = {
         name: value.half() if value.is_floating_point() else value for name, value in official("lwganet_l0.tsv").items()

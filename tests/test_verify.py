@@ -137,7 +137,7 @@ def test_static_figures_of_the_deployed_form():
 
 
 def test_a_network_that_cannot_be_taken_apart_keeps_its_other_figures(monkeypatch):
-    def stumble(model, size=None):
+    def stumble(model, size=None, in_channels=None):
         raise KeyError("no such node")
 
     monkeypatch.setattr(archs, "deploy", stumble)

@@ -40,7 +40,7 @@ class LeMoReDecoderConfig:
         return 2
 
     def __post_init__(self) -> None:
-        require_positive(self, "blocks", "heads", "ffn_expansion", "fusion_width")
+        require_positive(self, "blocks", "heads", "ffn_expansion", "fusion_width", "key_width", "value_width")
         require_rates(self, "dropout", "drop_path")
         for field in ("key_width", "value_width"):
             require(getattr(self, field) % self.heads == 0, self, field, f"a multiple of heads={self.heads}")

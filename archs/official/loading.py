@@ -90,6 +90,8 @@ def load_official(model: nn.Module, path: str | Path) -> LoadReport:
         raise ArchError(
             f"no official checkpoint is known for {type(body).__name__}; there are some for {', '.join(FAMILIES)}"
         )
+    if getattr(model, "deployed", False):
+        raise ArchError("a deployed network has lost the layers of a checkpoint: load it first, then `archs.deploy`")
     wrapper, found = unwrap(read_checkpoint(path))
     fit = _fit(body, family, found)
     if fit.problems:
@@ -184,7 +186,7 @@ def _fit(body: nn.Module, family: ModuleType, found: Mapping[str, Any]) -> _Fit:
             values[ours] = value
         elif ours in own and not ours.startswith(HEAD):
             problems.append(f"{theirs}: {_shape(value)} in the file, {_shape(own[ours])} in the network")
-        elif ours is None and _of_encoder(theirs, key_map) and not family.DROPPABLE.search(theirs):
+        elif ours not in own and _is_left_over(theirs, ours, key_map, family):
             problems.append(f"{theirs}: in the file, not in the network")
         else:
             ignored.append(theirs)
@@ -193,6 +195,13 @@ def _fit(body: nn.Module, family: ModuleType, found: Mapping[str, Any]) -> _Fit:
         if ours in own and theirs not in found and not ours.startswith(optional):
             problems.append(f"{theirs}: not in the file")
     return _Fit(values, ignored, problems)
+
+
+def _is_left_over(theirs: str, ours: str | None, key_map: Mapping[str, str], family: ModuleType) -> bool:
+    """Whether an entry that the network has no tensor for should have had one."""
+    if ours is not None:
+        return not ours.startswith((*HEAD, *family.ONE_FORM_ONLY))
+    return _of_encoder(theirs, key_map) and not family.DROPPABLE.search(theirs)
 
 
 HEAD = ("head.",)  # a head of another number of classes is no misfit: it stays
@@ -230,11 +239,22 @@ def _shape(value: Any) -> str:
     return "x".join(map(str, value.shape)) or "scalar"
 
 
+def _other_bands(problems: list[str]) -> tuple[str, str] | None:
+    """The bands of file and network, where the stem's input is all that differs."""
+    found = re.search(r": \d+x(\d+)x(\d+x\d+) in the file, \d+x(\d+)x(\d+x\d+) in the network$", problems[0])
+    if len(problems) > 1 or found is None or found[2] != found[4]:
+        return None
+    return found[1], found[3]
+
+
 def _sentence(path: str | Path, body: nn.Module, fit: _Fit) -> str:
     if not fit.values:
         return f"the checkpoint {path} is of another architecture: it has none of the tensors of {type(body).__name__}"
+    if bands := _other_bands(fit.problems):
+        return f"the checkpoint {path} was made for {bands[0]} bands and this {type(body).__name__} takes {bands[1]}"
+    count = f"{len(fit.problems)} tensors differ" if len(fit.problems) > 1 else "1 tensor differs"
     listed = "\n  ".join(fit.problems)
     return (
         f"the checkpoint {path} does not fit this {type(body).__name__}, which is left as it was; choose the variant "
-        f"that it was made for. {len(fit.problems)} tensors differ:\n  {listed}"
+        f"that it was made for. {count}:\n  {listed}"
     )

@@ -89,6 +89,8 @@ def train(
     recipe = recipe_from(budget, recipe_settings)
     tiles = open_fold(data, parse_fold(fold))
     tiles.require_scorable()
+    if "image_size" not in parse_settings(settings):
+        config = archs.fit_image_size(config, tiles.tile_size)  # as in a study
     if profile:
         return _profile(config, tiles, recipe, as_json)
     model = initial_network(config, tiles.classes.num_classes, tiles.in_channels, recipe, seed)
