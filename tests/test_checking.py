@@ -106,3 +106,9 @@ def test_a_verdict_in_a_table_that_the_records_do_not_give_is_found(tmp_path):
     table.write_text(table.read_text(encoding="utf-8").replace("undecided", "better", 1), encoding="utf-8")
     (problem,) = table_problems(folder)
     assert "verdict is better, but the records give undecided" in problem
+    header, base, *rest = table.read_text(encoding="utf-8").splitlines()
+    base = ",".join(
+        "n/a" if key == "f1" else value for key, value in zip(header.split(","), base.split(","), strict=True)
+    )
+    table.write_text("\n".join([header, base, *rest]), encoding="utf-8")
+    assert any("f1 is n/a, but the records give 0." in problem for problem in table_problems(folder))

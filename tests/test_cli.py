@@ -169,6 +169,16 @@ def test_hours_without_settle_and_a_searchs_own_seed_are_refused(tmp_path, capsy
     assert run([*added, "--seeds", "1,2"]) == 0
 
 
+def test_names_with_brackets_are_shown_and_chosen_whole(tmp_path, capsys):
+    (tmp_path / "own.py").write_text(OWN.replace("depth {d}", "norm[batch{d}]"), encoding="utf-8")
+    only = ["--variants", "norm[batch2]", "--instruments", "static", "--dry-run"]
+    (tmp_path / "own.py").write_text((tmp_path / "own.py").read_text().replace('"depth 1"', '"norm[batch1]"'))
+    assert run(["study", "own.py", *SMOKE, *only]) == 0
+    shown = capsys.readouterr().out
+    assert "norm[batch2]" in shown and "norm[batch1]" in shown  # the base comes along
+    assert run(["study", "own.py", *SMOKE, "--folds", "-3"]) != 0
+
+
 def test_a_dry_run_names_the_cells_and_measures_nothing(tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
     assert run(["study", "own.py", *SMOKE, "--seeds", "2", "--dry-run", "--json"]) == 0

@@ -23,6 +23,7 @@ from bench.study.deployed import (
     run_label,
 )
 from bench.study.layout import train_label
+from bench.study.protocol import WEIGHTS
 from bench.study.result import result_of
 from bench.training.recipe import RECIPES
 
@@ -143,6 +144,19 @@ def test_what_is_not_timed_is_shown_with_the_reason(tmp_path):
     assert "onnxruntime int8): an operator is not known." in table
 
 
+def _move_trainings_to_another_machine(plan):
+    """As if they had been recorded, and their weights kept, by another one."""
+    weights = plan.store.folder.parent / WEIGHTS
+    for record in plan.store.all("train"):
+        moved = Record.of(
+            "train", {**record.determinants, "device": "another"}, record.result, environment=record.environment,
+            seconds=record.seconds, about=record.about,
+        )  # fmt: skip
+        (weights / f"{record.key}.safetensors").rename(weights / f"{moved.key}.safetensors")
+        (plan.store.folder / "train" / f"{record.key}.json").unlink()
+        plan.store.put(moved)
+
+
 @pytest.mark.slow
 def test_kept_weights_are_scored_in_int8_on_the_test_tiles(tmp_path, monkeypatch):
     monkeypatch.setattr(deployed, "PROTOCOL", BRIEF)
@@ -167,6 +181,9 @@ def test_kept_weights_are_scored_in_int8_on_the_test_tiles(tmp_path, monkeypatch
     assert NOT_KEPT not in (then.folder / "table.md").read_text(encoding="utf-8")
     assert any(sentence.startswith("Macro F1 in int8 against fp32") for sentence in report.findings)
     assert planned(tmp_path, study, keep_weights=True).missing == 0
+    _move_trainings_to_another_machine(then)
+    elsewhere = planned(tmp_path, study, keep_weights=True)
+    assert set(elsewhere.labelled) - set(first.labelled) == scored and elsewhere.notes
 
 
 def timed(milliseconds: dict[str, float], other_cores: float = 0.0) -> DeployedRun:

@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +12,10 @@ import pytest
 from chromium import chromium
 
 from bench.cli.app import run
+from bench.cli.reporting import _condition
 from bench.report.columns import Column
 from bench.report.page import Network, SearchSection, StudySection, TableSection, merged, write_page
+from bench.training.recipe import RECIPES
 
 RESULTS = Path(__file__).parents[1] / "results"
 HOSTILE = "</script><b>not bold</b>"
@@ -96,6 +100,33 @@ def test_under_other_conditions_nothing_is_merged():
     assert len(merged([study(), study("second", condition="another land")])) == 6
 
 
+def test_two_labels_of_one_study_stay_two_rows_though_they_are_one_network():
+    twins = study(keys={"small": ("k1",), "large": ("k1",), HOSTILE: ("k4",)})
+    rows = merged([twins, twins])
+    assert [(row["variant"], len(row["studies"])) for row in rows] == [("small", 2), ("large", 2), (HOSTILE, 2)]
+
+
+def test_each_row_has_the_protocol_of_its_own_speed():
+    other_batch = replace(
+        study("second", keys={"small": ("k9",), "large": ("k3",), HOSTILE: ("k4",)}), speed="Batch 8."
+    )
+    rows = merged([study(), other_batch])
+    assert [(row["variant"], row["speed"]) for row in rows] == [
+        ("small", "A machine, 2 threads."), ("large", "A machine, 2 threads."), (HOSTILE, ""), ("small", "Batch 8."),
+    ]  # fmt: skip
+
+
+def test_studies_under_other_recipes_are_of_other_conditions():
+    def told(**changes):
+        recipe = replace(RECIPES["standard"], **changes).to_dict()
+        data = {"name": "a", "fingerprint": "f" * 32}
+        return _condition(SimpleNamespace(recipe=recipe, data=data, seeds=(0, 1), folds=0, size=(64, 64)))
+
+    changed = [{}, {"lr": 0.1}, {"schedule": "constant"}, {"ema": 0.5}, {"steps": 500}]
+    assert len({told(**one) for one in changed}) == len(changed)
+    assert "(recipe standard, lr=0.1)" in told(lr=0.1)
+
+
 def test_what_either_study_measured_is_in_the_row():
     counted = study(f1=[np.nan] * 3, f1_low=[np.nan] * 3, f1_high=[np.nan] * 3, params=[1e6, 12e6, 3e6])
     scored = study("second", params=[np.nan] * 3)
@@ -157,7 +188,7 @@ def test_the_reference_run_in_one_file_of_few_megabytes(reference):
     assert by_name["lale-s1"]["command"].startswith("lale-bench study ")
     skipped = [row for row in found["rows"] if row["status"] == "skipped"]
     assert skipped and all(row["reason"] for row in skipped)
-    speeds = [condition["speed"] for condition in found["conditions"] if condition["speed"]]
+    speeds = [row["speed"] for row in found["rows"] if row["speed"]]
     assert speeds and all(word in said for said in speeds for word in ("threads", "batch 1 and 8", "fp32"))
 
 

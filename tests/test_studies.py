@@ -102,6 +102,8 @@ def test_a_failed_cell_is_measured_again_when_asked(study_file, capsys):
     study_file.write_text(SOURCE, encoding="utf-8")
     assert run(command) == 0
     assert "1 numbers" in capsys.readouterr().out
+    assert run([*command, "--dry-run", "--retry-failed"]) == 0
+    assert "1 of 2 cells to measure" in capsys.readouterr().out
     assert run([*command, "--retry-failed"]) == 0
     assert "2 numbers" in capsys.readouterr().out
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import archs
 from bench.cli.reporting import sections
-from bench.errors import BenchError
+from bench.errors import BenchError, DataWarning
 from bench.records import RecordStore
 from bench.study import (
     Setting,
@@ -158,6 +158,33 @@ def test_captions_count_the_trainings_that_were_done(finished):
     for seeds, expected in counts.items():
         caption = describe(replace(result, frame=result.frame.assign(seeds=list(seeds))))
         assert re.search(r", \d[^,;]* seeds?\b", caption)[0] == expected
+
+
+def test_captions_name_other_bases_the_machine_of_the_speeds_and_no_training_where_none_is_meant(finished):
+    result = result_of(load_results(finished[0].folder))
+    assert "Effects are against" not in describe(result)
+    frame = result.frame.assign(base=["", "base", "norm=layernorm"])
+    assert " Effects are against base, but that of stem=patchify against norm=layernorm." in describe(
+        replace(result, frame=frame)
+    )
+    timed = replace(result, manifest=replace(result.manifest, batches=(1, 8)), speed_machine="a CPU, 2 threads")
+    assert "latency (batch 1) and throughput (batch 8) on a CPU, 2 threads, at 32x32" in describe(timed)
+    rows = tuple(replace(row, trained=False) for row in result.manifest.rows)
+    assert "Training:" not in describe(replace(result, manifest=replace(result.manifest, rows=rows)))
+
+
+def test_a_damaged_manifest_is_written_anew_and_a_damaged_record_costs_no_other(tmp_path):
+    plan = plan_study(tiny_study(instruments=("static",)), tiny_setting(tmp_path))
+    run_study(plan)
+    key = plan.labelled[static_label("base")].key
+    path = plan.store.folder / "static" / f"{key}.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"size"', '"side"', 1), encoding="utf-8")
+    with pytest.warns(DataWarning, match="is damaged"):
+        frame = write_report(plan.folder).frame
+    assert frame["params"].isna().tolist() == [True, False, False]
+    (plan.folder / "study.json").write_text("{", encoding="utf-8")
+    again = plan_study(tiny_study(instruments=("static",)), tiny_setting(tmp_path))
+    assert list(again.labelled) == list(plan.labelled)
 
 
 def test_the_best_and_the_front_say_what_is_still_to_come(finished):

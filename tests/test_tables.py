@@ -153,6 +153,12 @@ def test_a_row_of_which_trainings_are_to_come_wins_by_its_counts_alone(tmp_path)
     assert (first[1:], second[1:]) == (["90.0", "<strong>1.00</strong>"], ["<strong>50.0</strong>", "2.00"])
 
 
+def test_an_interval_far_off_its_value_prints_its_bounds():
+    style = COLUMNS["latency_ms"].style
+    assert style.with_interval(5.1, 5.0, 5.2) == "5.10 ± 0.10"
+    assert style.with_interval(5.1, 5.04, 8.96) == "5.10 [5.04, 8.96]"
+
+
 def test_effects_print_sign_and_bounds():
     style = COLUMNS["effect"].style
     assert style.with_interval(-0.0123, -0.02, 0.001) == "−1.2 [−2.0, +0.1]"

@@ -23,9 +23,8 @@ from bench.records.canonical import canonical_json
 from bench.report.columns import is_missing
 from bench.study import Results, load_results
 from bench.study.layout import static_label, train_label
-from bench.study.protocol import FILE
+from bench.study.protocol import FILE, RECORDS
 from bench.study.result import StudyResult, result_of
-from bench.study.run import RECORDS
 
 COSTS = ("params", "macs", "storage_bytes", "deployed_params", "deployed_macs", "deployed_file_bytes")
 

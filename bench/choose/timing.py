@@ -16,7 +16,7 @@ from bench.records.environment import environment
 from bench.scenes.windows import largest_batch, tiling
 from bench.speed.comparison import RunConfig, comparison_cell, missing
 from bench.speed.protocol import SpeedProtocol
-from bench.study.run import RECORDS
+from bench.study.protocol import RECORDS
 
 LARGEST_SCENE = 20_000
 """Side in pixels of the scenes that land is thought to be cut into; a larger one changes the share of windows that

@@ -140,9 +140,16 @@ def _condition(declared: Declared) -> str:
     seeds = f"seed{'s' if len(declared.seeds) > 1 else ''} {', '.join(map(str, declared.seeds))}"
     seeds += f" on each of {declared.folds} folds" if declared.folds else ""
     return (
-        f"{data['name']} ({data['fingerprint'][:12]}), {recipe['steps']} steps of {recipe['batch']}{crop}, {seeds}; "
-        f"counts and speed at {declared.size[0]}x{declared.size[1]}"
+        f"{data['name']} ({data['fingerprint'][:12]}), {recipe['steps']} steps of {recipe['batch']}{crop}"
+        f"{_unlike(recipe)}, {seeds}; counts and speed at {declared.size[0]}x{declared.size[1]}"
     )
+
+
+def _unlike(recipe: Mapping[str, Any]) -> str:
+    """The rest of a recipe: which of ours is nearest, and what else differs from it."""
+    _, nearest, *changes = _recipe(recipe)
+    told = [change for change in changes[1::2] if change.partition("=")[0] not in ("steps", "batch", "crop")]
+    return f" (recipe {', '.join([nearest, *told])})"
 
 
 def _network(label: str, results: Results) -> Network:
@@ -171,7 +178,13 @@ def _is_of(cell: str, label: str) -> bool:
 
 
 def _command(label: str, results: Results) -> str:
-    """The study with one variant more than its base; the recipe by its name and what differs from it."""
+    """The study with one variant more than its base; the recipe by its name and what differs from it. Empty where the
+    study is not one of ours, or its data are generated: records do not tell the file of the one, the size of the other.
+    """
+    from bench.cli.studying import study_names
+
+    if results.manifest.study not in study_names() or _source(results).startswith("terrain"):
+        return ""
     setting = results.manifest.setting
     wanted = {label, results.manifest.details["base"] or label}
     words = ["lale-bench", "study", results.manifest.study, "--data", _source(results)]

@@ -123,7 +123,9 @@ def study(
     seeds: SeedsOption = "3",
     folds: Annotated[
         int,
-        typer.Option(help="Train every seed on so many folds, so that every scene is tested; 0: the data's splits."),
+        typer.Option(
+            min=0, help="Train every seed on so many folds, so that every scene is tested; 0: the data's splits."
+        ),
     ] = 0,
     variants: VariantsOption = None,
     trained: Annotated[
@@ -212,7 +214,7 @@ def study(
     for note in [*plan.notes, *(plan.weight_notes(shared=storage is not None) if keep_weights else [])]:
         PROGRESS.print(note, style="yellow", markup=False)
     if dry_run:
-        return _print_plan(plan, as_json)
+        return _print_plan(plan, as_json, retry_failed)
     if log is not None:
         PROGRESS.print(f"training curves: tensorboard --logdir {log_recorded(plan)}", markup=False, highlight=False)
     try:
@@ -223,7 +225,7 @@ def study(
             if keep_weights and storage is None:  # weights that are there now may be scored in int8
                 _run(plan_study(chosen, setting, plan.manifest.source), data, None, retry_failed=False)
     except StudyInterrupted:
-        PROGRESS.print(f"[dim]what there is so far: lale-bench plot {plan.folder}[/]")
+        PROGRESS.print(f"[dim]what there is so far: lale-bench plot {escape(str(plan.folder))}[/]")
         raise
     _finish(plan.folder, data, as_json, chosen)
     return _conclude(plan, data, as_json, shared=storage is not None)
@@ -259,7 +261,7 @@ def _write_page(plan: StudyPlan, data: str) -> None:
 
     sources = [data] if plan.manifest.declared else []
     path = write_report_page([plan.folder], plan.folder / "report.html", sources, plan.manifest.study)
-    OUTPUT.print(f"[dim]to look at in a browser: {path}[/]")
+    OUTPUT.print(f"[dim]to look at in a browser: {escape(str(path))}[/]")
 
 
 def _refuse_unread_options(context: typer.Context, study: Study) -> None:
@@ -365,10 +367,10 @@ def show_report(report: Any, folder: Path, as_json: bool = False, /, **also: Any
     return OUTPUT.print(f"[dim]tables and figures: {escape(str(folder))}[/]")
 
 
-def _print_plan(plan: StudyPlan, as_json: bool) -> None:
+def _print_plan(plan: StudyPlan, as_json: bool, retry_failed: bool) -> None:
     from bench.engine import plan as plan_cells
 
-    planned = plan_cells(plan.cells, plan.store)
+    planned = plan_cells(plan.cells, plan.store, retry_failed=retry_failed)
     rows: list[dict[str, Any]] = [
         {"kind": p.cell.kind, "cell": p.cell.label, "key": p.cell.key, "status": p.status, "estimate_s": p.estimate_s}
         for p in planned
@@ -381,10 +383,10 @@ def _print_plan(plan: StudyPlan, as_json: bool) -> None:
         table.add_column(header)
     for row in rows:
         estimate = "?" if row["estimate_s"] is None else f"{row['estimate_s']:.0f} s"
-        table.add_row(row["kind"], row["cell"], row["status"], "" if row["status"] != "missing" else estimate)
+        table.add_row(row["kind"], escape(row["cell"]), row["status"], "" if row["status"] != "missing" else estimate)
     OUTPUT.print(table)
     for one in skipped:
-        OUTPUT.print(f"skipped: {one['variant']}: {one['skipped']}")
+        OUTPUT.print(f"skipped: {one['variant']}: {one['skipped']}", markup=False)
     return OUTPUT.print(_estimate(rows))
 
 

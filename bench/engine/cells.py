@@ -132,7 +132,7 @@ class Planned:
     estimate_s: float | None
 
 
-def plan(cells: Sequence[Cell], store: RecordStore) -> list[Planned]:
+def plan(cells: Sequence[Cell], store: RecordStore, *, retry_failed: bool = False) -> list[Planned]:
     """What `run_cells` would find and do, cell by cell, without doing it.
 
     Raises:
@@ -145,6 +145,8 @@ def plan(cells: Sequence[Cell], store: RecordStore) -> list[Planned]:
     planned = []
     for cell in cells:
         record = store.get(cell.key)
+        if retry_failed and record is not None and record.status == "failed":
+            record = None
         due = record is None and cell.key not in seen
         estimate = _estimate(cell, rates) if due else 0.0
         planned.append(Planned(cell, record.status if record else "missing", estimate))

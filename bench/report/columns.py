@@ -23,7 +23,8 @@ class Format:
         spec: Python format specification; "" is text.
         scale: from the raw unit (1, bytes, fraction) to the printed one.
         unit: what stands in the header.
-        interval: "±" prints half the interval's width, "[]" prints both of its bounds.
+        interval: "±" prints half the interval's width, "[]" prints both of its bounds, as "±" does where the value
+            lies well off the middle.
         bounds: what these are.
         raw: the unit of the frame and of the CSV file; empty: a plain number.
         least: smaller values are printed as "< least" (in printed units).
@@ -47,9 +48,10 @@ class Format:
         """A value and its interval; the value alone where the interval is unknown."""
         if is_missing(value) or is_missing(low) or is_missing(high):
             return self.text(value)
-        if self.interval == "[]":
+        below, above = (abs(float(end) - float(value)) * self.scale for end in (low, high))
+        half = (below + above) / 2
+        if self.interval == "[]" or abs(above - half) > LOPSIDED * half:
             return f"{self.text(value)} [{self.text(low)}, {self.text(high)}]"
-        half = (float(high) - float(low)) / 2 * self.scale
         return f"{self.text(value)} ± {format(half, self.spec.lstrip('+'))}"
 
     def _number(self, value: float) -> str:
@@ -58,6 +60,8 @@ class Format:
         return format(value, self.spec).replace("-", "−")
 
 
+LOPSIDED = 0.25
+"""Share of its half width by which an interval's middle may lie off the value that is printed with ±."""
 INCOMPLETE = "incomplete"
 """Status of a row of which trainings are still to come."""
 SCORES = frozenset({"f1", "iou", "boundary_f1", "int8_f1", "rising"})

@@ -28,6 +28,7 @@ EFFECT_KEYS = (
 )  # fmt: skip
 VERDICT_KEYS = ("base", "effect", "effect_low", "effect_high", "verdict", "scenes_verdict")
 TEXTS = ("status", "reason")
+SPEEDS = ("latency_ms", "throughput")
 NOT_IN_TABLE = ("effect", "seeds_needed", "delta_params", "delta_macs")
 NOT_ON_AXES = ("effect", "int8_effect", "seeds", "seeds_needed", "best_batch", "delta_params", "delta_macs")
 
@@ -153,17 +154,21 @@ def merged(studies: Iterable[StudySection]) -> list[dict[str, Any]]:
     Each keeps the verdicts of all its studies, since these depend on the base and on how many were compared.
     """
     rows: list[dict[str, Any]] = []
-    known: dict[tuple[str, str], dict[str, Any]] = {}
+    known: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for study in studies:
+        own: list[dict[str, Any]] = []  # labels of one study are not one network, though their configs may be equal
         for found in _plain(study.frame):
             network = study.networks.get(found["variant"], Network(()))
             places = [(study.condition, key) for key in network.keys]
-            row = next((known[place] for place in places if place in known), None)
+            same = [row for place in places for row in known.get(place, ()) if not any(row is one for one in own)]
+            row = next((row for row in same if row["variant"] == found["variant"]), same[0] if same else None)
             if row is None:
-                row = {**found, "studies": [], "verdicts": [], "keys": [], "condition": study.condition}
+                row = {**found, "speed": "", "studies": [], "verdicts": [], "keys": [], "condition": study.condition}
                 row |= {"config": network.config, "command": network.command, "is_base": False}
                 rows.append(row)
-            known |= dict.fromkeys(places, row)
+            for place in places:
+                known.setdefault(place, []).append(row)
+            own.append(row)
             _add(row, found, network, study)
     return rows
 
@@ -173,6 +178,8 @@ def _add(row: dict[str, Any], found: dict[str, Any], network: Network, study: St
     if is_missing(row.get("f1")) and not is_missing(found.get("f1")):
         row["command"] = network.command
         row |= {key: found.get(key) for key in TEXTS}
+    if not row["speed"] and any(not is_missing(found.get(key)) for key in SPEEDS):
+        row["speed"] = study.speed
     row |= {key: value for key, value in found.items() if is_missing(row.get(key)) and key not in TEXTS}
     row["studies"].append(study.name)
     row["keys"] += [key for key in network.keys if key not in row["keys"]]
@@ -184,12 +191,9 @@ def _add(row: dict[str, Any], found: dict[str, Any], network: Network, study: St
 def _conditions(studies: Sequence[StudySection]) -> list[dict[str, str]]:
     """The one with most scores first."""
     scores = {study.condition: 0 for study in studies}
-    speeds: dict[str, str] = {}
     for study in studies:
         scores[study.condition] += int(study.frame["f1"].notna().sum()) if "f1" in study.frame else 0
-        speeds[study.condition] = speeds.get(study.condition) or study.speed
-    ordered = sorted(scores, key=lambda name: -scores[name])
-    return [{"id": name, "text": name, "speed": speeds[name]} for name in ordered]
+    return [{"id": name, "text": name} for name in sorted(scores, key=lambda name: -scores[name])]
 
 
 def _study(section: StudySection) -> dict[str, Any]:
@@ -201,6 +205,7 @@ def _study(section: StudySection) -> dict[str, Any]:
         "class_names": list(section.class_names),
         "class_colours": list(section.class_colours),
         "per_class": {name: _finite(values) for name, values in section.per_class.items()},
+        "macros": {row["variant"]: row.get("f1") for row in rows},
         "curves": {name: [_finite(run) for run in runs] for name, runs in section.curves.items() if any(runs)},
         "tiles": list(section.tiles),
         "pictures": [

@@ -244,7 +244,7 @@ def _remarks(columns: Sequence[Column], texts: list[list[str]]) -> tuple[str, ..
 
 
 def _csv(frame: pd.DataFrame, columns: Sequence[Column]) -> str:
-    wanted = [key for c in columns for key in (c.key, c.low, c.high, c.detail)] + ["seeds", "status", "reason"]
+    wanted = [key for c in columns for key in (c.key, c.low, c.high, c.detail)] + ["base", "seeds", "status", "reason"]
     keys = [key for key in dict.fromkeys(wanted) if key in frame.columns]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

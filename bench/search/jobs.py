@@ -26,7 +26,8 @@ from bench.search.budget import Budget
 from bench.search.evaluate import TrainingEvaluator
 from bench.search.study import SearchPlan, run_search, search_name
 from bench.speed.protocol import SpeedProtocol
-from bench.study.run import RECORDS, Find, plan_from_manifest
+from bench.study.protocol import RECORDS
+from bench.study.run import Find, plan_from_manifest
 from bench.study.sharing import JOB, VERSION, share_study, shared_name
 from bench.training.recipe import Recipe
 

@@ -28,7 +28,8 @@ from bench.speed.protocol import SpeedProtocol
 from bench.speed.runtimes import refuse_missing
 from bench.study import Setting, Variant, VariantStudy, plan_study, run_study
 from bench.study.layout import WEIGHTS, train_label
-from bench.study.run import RECORDS, StudyPlan
+from bench.study.protocol import RECORDS
+from bench.study.run import StudyPlan
 from bench.study.sharing import share_study
 from bench.training.recipe import Recipe
 from bench.training.trained import describe_training

@@ -19,9 +19,9 @@ from bench.errors import BenchError
 from bench.records import Record, RecordStore, private_parts, unpack_array
 from bench.report.columns import is_missing
 from bench.speed.roofline import MARGIN
-from bench.study.protocol import FILE
+from bench.study.protocol import FILE, RECORDS
 from bench.study.result import result_of
-from bench.study.run import RECORDS, load_results
+from bench.study.run import load_results
 from bench.training.metrics import scores
 
 ENVIRONMENT = (
@@ -217,7 +217,10 @@ def _agree(told: str, found: Any) -> bool:
         return is_missing(found) and told == ""
     if isinstance(found, str):
         return told == found
-    return bool(np.isclose(float(told), float(found), rtol=1e-6, atol=1e-6))
+    try:
+        return bool(np.isclose(float(told), float(found), rtol=1e-6, atol=1e-6))
+    except ValueError:  # a text where a number should be
+        return False
 
 
 def _text(value: Any) -> str:

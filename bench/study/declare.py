@@ -207,4 +207,8 @@ class VariantStudy:
 
 
 def _matches(variant: Variant, pattern: str) -> bool:
-    return fnmatchcase(variant.label, pattern) or (bool(variant.factor) and fnmatchcase(variant.factor, pattern))
+    return (
+        variant.label == pattern
+        or fnmatchcase(variant.label, pattern)
+        or (bool(variant.factor) and fnmatchcase(variant.factor, pattern))
+    )

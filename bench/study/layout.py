@@ -11,11 +11,13 @@ from bench.counting.cells import static_cell
 from bench.data import DataSet, open_data
 from bench.data.folds import fold, scope_of_folds
 from bench.engine import Cell, CellContext
+from bench.records import RecordStore
 from bench.speed.cells import speed_cell
 from bench.speed.comparison import missing
+from bench.study.adoption import adopted
 from bench.study.declare import AccuracyCell, Variant, VariantStudy
 from bench.study.deployed import DEPLOYED, RUNTIMES, deployed_cell, deployed_protocol, int8_label
-from bench.study.protocol import WEIGHTS, Layout, Setting
+from bench.study.protocol import RECORDS, WEIGHTS, Layout, Setting
 from bench.training.cells import train_cell
 from bench.training.curves import CURVES
 from bench.training.trained import TrainedNetwork
@@ -66,7 +68,11 @@ def lay_out(study: VariantStudy, setting: Setting) -> Layout:
     }
     if study.accuracy is not None and "deployed" in study.instruments:
         cells |= _accuracies(
-            [v for v in timed if v in trained], study.accuracy, setting, next(iter(parts.items())), cells
+            [v for v in timed if v in trained],
+            study.accuracy,
+            setting,
+            next(iter(parts.items())),
+            adopted(cells, RecordStore(setting.out / RECORDS), {}),  # weights lie under the key that is reported
         )
     cells |= {BASELINES: baselines_cell(list(parts.values()))} if trained else {}
     return Layout(cells, skipped, _details(study, data, list(parts.values())))

@@ -97,6 +97,8 @@ def load_manifest(folder: Path) -> Manifest:
         raise BenchError(f"{path}: {error}") from None
 
 
+RECORDS = "records"
+"""Folder of records, beside those of the studies that have them."""
 WEIGHTS = "weights"
 """Folder of kept weights, beside that of the records: `<key of the training>.safetensors`."""
 

@@ -79,15 +79,34 @@ def describe(result: StudyResult) -> str:
     m = result.manifest
     tiles = ", ".join(f"{count} {split}" for split, count in m.data["tiles"].items())
     side = "x".join(map(str, m.data["tile_size"]))
-    recipe = m.recipe
-    crop = f"crops of {recipe['crop']} px" if recipe["crop"] else "tiles"
-    seeds = _seeds(result)
     return (
         f"Data: {m.data['name']} ({tiles} tiles of {side}; fingerprint {m.data['fingerprint'][:12]}). "
-        f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {seeds}"
-        f"{_machine(result)}; F1 and IoU on the test tiles, pooled. Counts{_timed(m)} at {m.size[0]}x{m.size[1]}."
+        f"{_training(result)}Counts{_timed(result)} at {m.size[0]}x{m.size[1]}.{_against(result)}"
         f"{_said(m, 'scope')}{_credit(m)}"
     )
+
+
+def _training(result: StudyResult) -> str:
+    """How the networks were trained, and where; empty where none was to be."""
+    if not any(row.trained for row in result.manifest.rows):
+        return ""
+    recipe = result.manifest.recipe
+    crop = f"crops of {recipe['crop']} px" if recipe["crop"] else "tiles"
+    return (
+        f"Training: {recipe['steps']} steps of {recipe['batch']} {crop}, {recipe['precision']}, {_seeds(result)}"
+        f"{_machine(result)}; F1 and IoU on the test tiles, pooled. "
+    )
+
+
+def _against(result: StudyResult) -> str:
+    """What effects are against, where the study has several bases."""
+    frame = result.frame
+    if "effect" not in frame or frame["effect"].map(is_missing).all():
+        return ""
+    main = result.manifest.base
+    compared = frame[frame["base"] != ""]
+    others = [f"{row['variant']} against {row['base']}" for _, row in compared.iterrows() if row["base"] != main]
+    return f" Effects are against {main}, but that of {', '.join(others)}." if others else ""
 
 
 def _credit(manifest: Declared) -> str:
@@ -109,10 +128,10 @@ def _seeds(result: StudyResult) -> str:
     return f"{seeds} on each of {m.folds} folds of whole scenes" if m.folds else seeds
 
 
-def _timed(manifest: Declared) -> str:
-    """At which batch sizes speed was taken, if it was."""
-    batches = manifest.batches
-    return f", latency (batch {batches[0]}) and throughput (batch {batches[-1]})" if batches else ""
+def _timed(result: StudyResult) -> str:
+    """At which batch sizes speed was taken, and where, if it was."""
+    batches, where = result.manifest.batches, f" on {result.speed_machine}" if result.speed_machine else ""
+    return f", latency (batch {batches[0]}) and throughput (batch {batches[-1]}){where}," if batches else ""
 
 
 def _machine(result: StudyResult) -> str:

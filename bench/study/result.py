@@ -130,6 +130,7 @@ class StudyResult:
         baselines: macro F1 on the test tiles of what sees no shapes; empty where it was not computed.
         evidence: the models of the scores of all variants with two or more; None where there is none.
         deployed: the run of deployed latencies; None where the study has none.
+        speed_machine: whose latency and throughput are, in words; empty where nothing was timed.
     """
 
     manifest: Declared
@@ -138,6 +139,7 @@ class StudyResult:
     baselines: Mapping[str, float]
     evidence: Evidence | None = None
     deployed: DeployedRun | None = None
+    speed_machine: str = ""
 
     @property
     def test_scenes(self) -> tuple[str, ...] | None:
@@ -213,9 +215,21 @@ def result_of(results: Results) -> StudyResult:
         rows = [{**row, **deployed.columns(row["variant"])} for row in rows]
     found = records.get(BASELINES)
     baselines = found.result if found else declared.data.get("guesses", {})
-    result = StudyResult(declared, pd.DataFrame(rows), runs, baselines, deployed=deployed)
+    result = StudyResult(
+        declared, pd.DataFrame(rows), runs, baselines, deployed=deployed, speed_machine=_machine_of(speeds)
+    )
     result = replace(result, evidence=evidence_of(result))
     return replace(result, frame=_with_accuracy(result))
+
+
+def _machine_of(speeds: Sequence[Record | None]) -> str:
+    """The device and the threads of the first speeds that are there."""
+    for record in speeds:
+        timed = next(iter((record.result or {}).get("speeds", {}).values()), None) if record else None
+        if record is not None and timed is not None:
+            threads = f"{timed['threads']} thread{'s' if timed['threads'] > 1 else ''}"
+            return f"{record.environment.get('device_kind', 'an unknown device')}, {threads}"
+    return ""
 
 
 def evidence_of(result: StudyResult) -> Evidence | None:

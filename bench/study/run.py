@@ -1,5 +1,6 @@
 """One plan, one run and one report for every study."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,16 +9,15 @@ from typing import Any
 from rich.console import Console
 
 from bench.engine import Cell, run_cells
-from bench.errors import BenchError
-from bench.records import RecordStore
+from bench.errors import BenchError, DataWarning
+from bench.records import Record, RecordStore
 from bench.records.environment import environment
 from bench.study.adoption import adopted, adoption_note
 from bench.study.declare import VariantStudy
-from bench.study.protocol import FILE, WEIGHTS, Manifest, Report, Results, Setting, Study, load_manifest
+from bench.study.protocol import FILE, RECORDS, WEIGHTS, Manifest, Report, Results, Setting, Study, load_manifest
 from bench.study.report import report_variants
 from bench.training.curves import CURVES, curves_folder, write_history
 
-RECORDS = "records"
 Find = Callable[[str], Study]
 """Finds a study by its name in the suite or by the path of its file."""
 
@@ -109,7 +109,10 @@ def _deltas(folder: Path, setting: Setting, study: Study) -> dict[str, list[floa
     """The deltas under which trainings of this study were recorded before, so that a change is told."""
     if "delta" not in study.uses or not (folder / FILE).is_file():
         return {}
-    earlier = load_manifest(folder)
+    try:
+        earlier = load_manifest(folder)
+    except BenchError:  # it is written anew
+        return {}
     store = RecordStore(folder.parent / RECORDS)
     before = [*earlier.details.get("deltas", [])]
     trained = any(label.startswith("train") and store.get(key) for label, key in earlier.cells.items())
@@ -169,9 +172,18 @@ def load_results(folder: Path, data: str | None = None) -> Results:
     """
     manifest = load_manifest(folder)
     store = RecordStore(folder.parent / RECORDS)
-    found = {label: store.get(key) for label, key in manifest.cells.items()}
+    found = {label: _readable(store, key) for label, key in manifest.cells.items()}
     records = {label: record for label, record in found.items() if record is not None}
     return Results(manifest, records, folder, data)
+
+
+def _readable(store: RecordStore, key: str) -> Record | None:
+    """The record; None, with a warning, of a damaged file: it must not cost the others their place in a report."""
+    try:
+        return store.get(key)
+    except BenchError as error:
+        warnings.warn(str(error), DataWarning, stacklevel=3)
+        return None
 
 
 def write_report(

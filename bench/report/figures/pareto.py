@@ -68,7 +68,7 @@ def draw_pareto(
         _draw_points(ax, drawn, mask[shown], below, xc, yc)
         _draw_labels(ax, drawn[~below], mask[shown][~below], xc, yc)
         caution = _CAUTION if np.isfinite(_intervals(drawn, yc)).any() else ""
-        return save(figure, stem, [note, caution, _absent(frame, shown, xc, yc)])
+        return save(figure, stem, [note, caution, _unfinished(frame, shown), _absent(frame, shown, xc, yc)])
 
 
 def draw_fronts(frame: pd.DataFrame, stem: Path, *, y: str = "f1", note: str = "") -> list[Path]:
@@ -171,6 +171,16 @@ def _absent(frame: pd.DataFrame, shown: np.ndarray, xc: Column, yc: Column) -> s
         names.setdefault(str(trouble.get(int(i), f"no {lacking}")), []).append(_variants(frame)[i])
     named = [f"{_some(variants)} ({reason})" for reason, variants in names.items()]
     return f"Not drawn: {'; '.join(named)}." if named else ""
+
+
+def _unfinished(frame: pd.DataFrame, shown: np.ndarray) -> str:
+    """Who is in the figure though not all of it was measured, by reason."""
+    names: dict[str, list[str]] = {}
+    for i, one in troubles(frame).items():
+        if shown[i]:
+            names.setdefault(str(one), []).append(_variants(frame)[i])
+    named = [f"{_some(variants)} ({reason})" for reason, variants in names.items()]
+    return f"Drawn, but not whole: {'; '.join(named)}." if named else ""
 
 
 def _some(variants: list[str]) -> str:

@@ -149,7 +149,8 @@ function verdictLines(row) {
     `points${v.scenes_verdict ? `; for other scenes: ${sign(v.scenes_verdict)}` : ""} (${v.study})`);
 }
 
-const speedOf = (row) => given(row.latency_ms) && (DATA.conditions.find((c) => c.id === row.condition) || {}).speed;
+const speedOf = (row) => (given(row.latency_ms) || given(row.throughput)) && row.speed;
+const speedsOf = (rows) => [...new Set(rows.map(speedOf).filter((told) => told))].join(" Others: ");
 
 function showDetails(row) {
   const numbers = DATA.columns.filter((c) => c.digits !== null && given(row[c.key])).map((c) =>
@@ -211,7 +212,9 @@ function scatter(rows, xc, yc, options) {
   const floor = y.at(yc.better === "low" ? y.high : y.low), wall = x.at(xc.better === "high" ? x.low : x.high);
   let path = "";
   shown.forEach((p, i) => { path += i ? `H${x.at(p.x)}V${y.at(p.y)}` : `M${x.at(p.x)},${floor}V${y.at(p.y)}`; });
-  const drawn = points.map((p) => point(p, x, y, below.has(p) ? height - size.bottom - 8 : null, onFront.has(p), xc, yc));
+  const shownAs = (c) => (options.deployed && DEPLOYED[c.key] ? COLUMNS[DEPLOYED[c.key]] : c);
+  const drawn = points.map((p) =>
+    point(p, x, y, below.has(p) ? height - size.bottom - 8 : null, onFront.has(p), shownAs(xc), shownAs(yc)));
   const names = points.filter((p) => onFront.has(p) || p.row.is_base || below.has(p));
   return s("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${yc.header} against ${xc.header}` },
     shown.length ? s("path", { class: "area", d: `${path}H${wall}V${floor}Z` }) : null,

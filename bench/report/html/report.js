@@ -80,13 +80,14 @@ function networks() {
     const rows = chosen(), condition = DATA.conditions.find((c) => c.id === view.condition);
     chart.replaceChildren(legend([...new Set(rows.map((r) => r.family))].sort()),
       scatter(rows, COLUMNS[view.x], COLUMNS[view.y], { deployed: view.deployed }));
-    const missing = rows.filter((row) => !given(row[view.x]) || !given(row[view.y]));
+    const figure = (row, key) => row[(view.deployed && DEPLOYED[key]) || key];
+    const missing = rows.filter((row) => !given(figure(row, view.x)) || !given(figure(row, view.y)));
     note.textContent = `${rows.length} of ${ofCondition().length} networks. ${condition.text}. ` +
-      (/latency|throughput/.test(view.x + view.y) && condition.speed ? condition.speed + " " : "") +
+      (/latency|throughput/.test(view.x + view.y) && speedsOf(rows) ? speedsOf(rows) + " " : "") +
       "Bars are 95 % intervals; the front is that of the point estimates. " +
       (missing.length ? `Without these figures: ${missing.map((r) => r.variant + (r.reason ? ` (${r.status}: ${r.reason})` : "")).join(", ")}.` : "");
     const columns = DATA.columns.filter((c) => c.table && (c.key === "variant" || rows.some((row) => given(row[c.key]))));
-    speed.textContent = rows.some((row) => given(row.latency_ms)) && condition.speed ? "Speed: " + condition.speed : "";
+    speed.textContent = speedsOf(rows) ? "Speed: " + speedsOf(rows) : "";
     list.replaceChildren(table(rows, columns, { details: true, sort: columns.some((c) => c.key === "f1") ? "f1" : "variant", label: "All networks" }));
   }
   start();
@@ -131,7 +132,7 @@ function perClass() {
   for (const study of studies) {
     const names = Object.keys(study.per_class), columns = [...study.class_names, "Macro"];
     const grid = names.map((name) => { const f1 = study.per_class[name], all = f1.filter(given);
-      return [...f1, all.reduce((a, b) => a + b, 0) / all.length]; });
+      return [...f1, study.macros[name] ?? all.reduce((a, b) => a + b, 0) / all.length]; });
     const medians = columns.map((_, j) => { const all = grid.map((row) => row[j]).filter(given).sort((a, b) => a - b); return all[Math.floor(all.length / 2)]; });
     const shade = (value, j) => { const far = 100 * (value - medians[j]);
       return `--tone:var(--${far < 0 ? "bad" : "good"});--share:${Math.min(45, 3 * Math.abs(far)).toFixed(0)}%`; };
@@ -217,7 +218,8 @@ function findings() {
 }
 
 function failures() {
-  const rows = [...DATA.rows, ...DATA.searches.flatMap((search) => search.trials.map((trial) => ({ ...trial, studies: [search.name] })))]
+  const rows = [...DATA.rows, ...DATA.tables.flatMap((one) => one.rows.map((row) => ({ ...row, variant: row.variant ?? row[one.columns[0].key], studies: [one.name] }))),
+    ...DATA.searches.flatMap((search) => search.trials.map((trial) => ({ ...trial, studies: [search.name] })))]
     .filter((row) => given(row.reason));
   section("failures", "What failed", rows.length ? h("ul", {}, rows.map((row) => h("li", {}, h("b", {}, row.variant), ` (${row.studies.join(", ")}) ${row.status}: ${row.reason}`)))
     : h("p", {}, "Nothing failed and nothing was skipped."));
