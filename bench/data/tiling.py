@@ -137,8 +137,8 @@ def assign_splits(names: Sequence[str], shares: Sequence[float], seed: int) -> d
     wanted = [share > 0 for share in shares]
     if len(names) < sum(wanted):
         raise BenchError(
-            f"There are {len(names)} source images or scenes for {sum(wanted)} splits, and none may be in two; add "
-            "images, or give a split the share 0."
+            f"There are {len(names)} source images or scenes for {sum(wanted)} splits, and none may be in two (where "
+            "images lie in several folders, each folder is one scene); add images, or give a split the share 0."
         )
     counts = [max(round(share * len(names)), int(want)) for share, want in zip(shares, wanted, strict=True)]
     while sum(counts) != len(names):
