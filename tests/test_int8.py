@@ -198,6 +198,7 @@ def test_a_profile_says_what_cuts_an_int8_graph(runtime):
     pytest.importorskip("nncf")
     images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     found = {}
+    torch.manual_seed(0)  # what quantises depends on the weights
     for norm, act in (("rmsnorm", "starrelu"), ("batchrms", "relu")):
         model = archs.create("lale-s1", widths=(8, 16, 32, 32), depths=(1, 1, 1, 1), norm=norm, act=act).eval()
         how = replace(INT8, batch=1, runtime=runtime, threads=1)
