@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,17 +167,20 @@ class TestFold:
         assert folded.bands == measure_bands(train.images, train.masks, folded.classes.num_classes, specs)
         assert fold(toy(), 1, 5).bands == toy().bands
 
-    def test_a_set_that_memory_may_not_hold_is_folded_in_the_cache(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "cache"))
-        data = toy()
+    def test_a_set_that_memory_may_not_hold_is_folded_in_its_cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "of-the-user"))
+        data, own = toy(), tmp_path / "own"
         mapped = []
         for split in data.splits.values():
-            np.save(tmp_path / f"{split.name}.npy", split.images)
-            mapped.append(replace(split, images=np.load(tmp_path / f"{split.name}.npy", mmap_mode="r")))
+            place = own / "tiles" / split.name
+            place.mkdir(parents=True)
+            np.save(place / "images.npy", split.images)
+            mapped.append(replace(split, images=np.load(place / "images.npy", mmap_mode="r")))
         large, held = fold(replace(data, splits={s.name: s for s in mapped}), 2, 5), fold(data, 2, 5)
         assert pixels(large) == pixels(held) and large.fold == held.fold and large.fingerprint == held.fingerprint
-        assert all(isinstance(split.images, np.memmap) for split in large.splits.values())
+        assert all(Path(split.images.filename).is_relative_to(own / "tiles") for split in large.splits.values())
         assert all((large[s].values == held[s].values).all() for s in ("train", "val", "test"))
+        assert not (tmp_path / "of-the-user").exists()
 
     def test_folds_of_world_hold_every_class_to_a_quarter(self):
         """Snow lies in 20 scenes of which three hold most: no division of whole scenes is more even."""

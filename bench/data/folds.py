@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +127,16 @@ class _Pool:
         tiles, scenes = (tuple(names[row] for row in rows) for names in (self.tiles, self.scenes))
         content = json.dumps([self.data.fingerprint, tiles])  # whose pixels they are is told by the fingerprint
         digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-        mapped = any(isinstance(split.images, np.memmap) for split in self.splits)
-        images, masks = self._mapped(digest, rows) if mapped else map(partial(self._stacked, rows), ("images", "masks"))
+        files = [Path(str(s.images.filename)) for s in self.splits if isinstance(s.images, np.memmap)]
+        if files:
+            images, masks = self._mapped(files[0].parent.parent, digest, rows)
+        else:
+            images, masks = (self._stacked(rows, kind) for kind in ("images", "masks"))
         return Split(name, images, masks, tiles, digest, scenes, counted=self.values[rows])
 
-    def _mapped(self, digest: str, rows: Int[np.ndarray, " tiles"]) -> tuple[np.ndarray, np.ndarray]:
-        """Images and masks of a set that memory may not hold: copied once, in the cache of decoded tiles."""
-        store = SplitCache.of(None, f"rows {digest}")
+    def _mapped(self, folder: Path, digest: str, rows: Int[np.ndarray, " tiles"]) -> tuple[np.ndarray, np.ndarray]:
+        """Images and masks of a set that memory may not hold: copied once, in the cache `folder` that it lies in."""
+        store = SplitCache(folder, f"rows {digest}")
 
         def fill(images: np.ndarray, masks: np.ndarray) -> str:
             for start in range(0, len(rows), COPIED_AT_ONCE):
