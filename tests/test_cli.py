@@ -167,6 +167,15 @@ def test_hours_without_settle_and_a_searchs_own_seed_are_refused(tmp_path, capsy
     added = ["study", "winners", *SMOKE, "--add", "found.json", "--dry-run"]
     assert "found.json was chosen by its training with seed 0" in refusal(capsys, *added)
     assert run([*added, "--seeds", "1,2"]) == 0
+    archs.save_config(archs.config("lale-nano"), tmp_path / "found.json", seed=3)
+    assert "--settle may add" in refusal(capsys, *added, "--seeds", "1,2", "--settle")
+
+
+def test_a_study_takes_no_folder_of_a_search(tmp_path, capsys):
+    (tmp_path / "runs" / "small").mkdir(parents=True)
+    (tmp_path / "runs" / "small" / "search.json").write_text("{}")
+    said = refusal(capsys, "study", "winners", *SMOKE, "--name", "small", "--out", str(tmp_path / "runs"))
+    assert "small holds a search: give another --name for the study" in said
 
 
 def test_names_with_brackets_are_shown_and_chosen_whole(tmp_path, capsys):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import archs
 from bench.errors import BenchError
 from bench.search.budget import Budget, Pricer
-from bench.search.ehvi import ExactCostEHVISampler, cut, expected_gain
+from bench.search.ehvi import ExactCostEHVISampler, _unbeaten, cut, expected_gain
 from bench.search.feasible import FeasibleSpace
 from bench.search.spaces import space_of
 
@@ -48,6 +48,17 @@ def test_an_uncertain_score_gains_the_mean_over_its_distribution():
     known = expected_gain(draws, np.zeros_like(draws), np.full((len(draws), 1), 4.0), cells)
     gain = expected_gain(np.array([0.62]), np.array([0.1]), np.array([[4.0]]), cells)
     assert gain[0] == pytest.approx(known.mean(), rel=0.01)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(whole, st.integers(0, 11), st.integers(0, 11)), min_size=1, max_size=12))
+def test_points_that_others_beat_change_no_gain(points):
+    found = np.array(points, dtype=float)
+    scores, costs, limits = found[:, 0], found[:, 1:], np.full(2, 10.0)
+    new, deviation = np.array([[3.0, 4.0], [0.0, 9.0]]), np.array([0.5, 2.0])
+    every, front = (cut(*known, (0.0, limits)) for known in ((scores, costs), _unbeaten(scores, costs)))
+    gains = [expected_gain(np.array([5.0, 1.0]), deviation, new, boxes) for boxes in (every, front)]
+    assert len(front.low) <= len(every.low) and gains[0] == pytest.approx(gains[1], abs=1e-12)
 
 
 def test_beyond_the_limit_nothing_is_gained():

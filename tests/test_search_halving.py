@@ -78,6 +78,7 @@ def test_failed_trainings_fall_off():
     halving, _ = halved(30, lambda slot, steps: None if steps == 30 and slot % 2 else 0.01 * slot)
     assert len(halving.result.front) > 0
     assert all(t.objectives[0] is not None for t in halving.result.trials)
+    assert halving.candidates == 30 and 0 < halving.failed <= 15
 
 
 @pytest.mark.parametrize("failing", [30, 90])

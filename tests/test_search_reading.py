@@ -19,8 +19,19 @@ from bench.report.figures.space import draw_importance, draw_parallel
 from bench.search import Budget, SearchPlan, words
 from bench.search.halving import parse_rungs
 from bench.search.importance import importance
-from bench.search.report import _edges, _findings, _members, known_as, report_search
+from bench.search.report import (
+    FORMAT,
+    _edges,
+    _findings,
+    _member_columns,
+    _members,
+    described,
+    known_as,
+    report_search,
+    searched_in,
+)
 from bench.search.run import SearchSetting, run_and_report
+from bench.search.words import effect
 from bench.training.recipe import Recipe
 
 
@@ -98,7 +109,7 @@ def test_known_configs_are_called_by_their_names():
 def test_a_registered_member_of_a_front_has_both_of_its_names():
     s2 = archs.config("lale-s2")
     trial = {"variant": "lale-12345678", "known": "lale-s2", "status": "", "config": archs.to_dict(s2), "fields": {}}
-    trials = pd.DataFrame([{**trial, "params": 2e6, "macs": 1e9}])
+    trials = pd.DataFrame([{**trial, "params": 2e6, "macs": 1e9, "latency_ms": None}])
     document = {"front": ["lale-12345678"], "ladder": None, "dimensions": {}, "cost": "macs", "base": archs.to_dict(S1)}
     assert "on the front: lale-12345678 (registered as lale-s2)." in _findings(document, trials, None)[0]
     (words,) = _members(document, trials, None)["words"]
@@ -132,10 +143,31 @@ def test_a_searched_folder_is_read_again_and_members_have_weights(tmp_path, monk
 def test_a_front_at_the_end_of_the_space_says_so():
     document = {"dimensions": {"widths.1": [16, 24, 32], "depths.1": [1, 2, 3], "fusion": ["concat", "sum"]}}
     ends = [{"widths.1": 16, "depths.1": 1, "fusion": "sum"}, {"widths.1": 16, "depths.1": 3, "fusion": "sum"}]
-    (sentence,) = _edges(document, pd.DataFrame({"fields": ends}))
+    names = ["lale-1", "lale-2"]
+    (sentence,) = _edges(document, pd.DataFrame({"variant": names, "fields": ends}))
     assert "All 2 members of the front have the smallest value that the space holds of widths.1:" in sentence
     inside = [{**ends[0], "widths.1": 24}, ends[1]]
-    assert not _edges(document, pd.DataFrame({"fields": inside})) and not _edges(document, pd.DataFrame({"fields": []}))
+    assert not _edges(document, pd.DataFrame({"variant": names, "fields": inside}))
+    assert not _edges(document, pd.DataFrame({"variant": [], "fields": []}))
+    one_twice = pd.DataFrame({"variant": ["lale-1", "lale-1"], "fields": [ends[0], ends[0]]})
+    assert not _edges(document, one_twice)  # a front of one says nothing of the space
+
+
+def test_a_front_by_latency_shows_it_and_is_sorted_by_it():
+    s2, trial = archs.config("lale-s2"), {"known": "", "status": "", "fields": {}}
+    rows = [
+        {**trial, "variant": "lale-1", "config": archs.to_dict(s2), "params": 2e6, "macs": 1e9, "latency_ms": 3.0},
+        {**trial, "variant": "lale-2", "config": archs.to_dict(S1), "params": 1e6, "macs": 9e9, "latency_ms": 2.0},
+    ]
+    document = {"front": ["lale-1", "lale-2"], "cost": "latency_ms", "base": archs.to_dict(S1)}
+    found = _members(document, pd.DataFrame(rows), None)
+    assert found["latency_ms"].tolist() == [2.0, 3.0] and "latency_ms" in [c.key for c in _member_columns(found)]
+    assert "latency_ms" not in [c.key for c in _member_columns(found.assign(latency_ms=None))]
+
+
+def test_a_member_whose_final_trainings_failed_says_so():
+    row = pd.Series({"status": "failed", "reason": "CUDA ran out of memory", "effect": None})
+    assert effect(row) == "its trainings for the test tiles failed: CUDA ran out of memory"
 
 
 TILES = "terrain:seed=3,size=32,train=8,val=4,test=4"
@@ -172,6 +204,28 @@ def test_each_search_has_a_folder_and_its_front_is_replaced_whole(tmp_path, monk
         small_search(tmp_path, budget=Budget(max_params=1.7e6), name=first.folder.name)
     with pytest.raises(BenchError, match="--name a/b is no name of a folder"):
         small_search(tmp_path, name="a/b")
+
+
+def test_a_search_whose_trials_all_fail_is_one_sentence_and_takes_no_studys_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("LALE_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("bench.training.trainer._Run.__init__", out_of_memory)
+    with pytest.raises(BenchError, match=r"all 3 trials of the search failed, the first because .*memory"):
+        small_search(tmp_path, name="small")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "study.json").write_text("{}")
+    with pytest.raises(BenchError, match="taken holds a study: give another --name"):
+        small_search(tmp_path, name="taken")
+
+
+def out_of_memory(*args, **kwargs):
+    raise RuntimeError("out of memory on purpose")
+
+
+def test_halving_by_other_rungs_is_another_search(tmp_path):
+    rows = [{"rung": "1 step", "steps": 1}, {"rung": "2 steps", "steps": 2}, {"rung": "MACs, no training", "steps": 0}]
+    document = {"format": FORMAT, "search": "lale-1", "ladder": {"rungs": rows}}
+    (tmp_path / "search.json").write_text(json.dumps(document))
+    assert searched_in(tmp_path) == "lale-1 by 1 step, 2 steps" == described("lale-1", ["1 step", "2 steps"])
 
 
 def test_the_old_name_of_halving_answers(capsys):

@@ -187,6 +187,8 @@ def test_a_familys_rules_hold_for_values_from_a_file(tmp_path):
         ("norm = ['rmsnorm', 3]", "gives norm the value 3"),
         ("depths = [[1, 2], [1, 2]]", "gives depths 2 rows; it has 4 elements"),
         ("decoder_width = {from = 8}", "counts decoder_width by"),
+        ("decoder_width = {from = 8, to = 16, stp = 4}", "counts decoder_width by"),
+        ("norm = ['rmsnorm', 'layrnorm']", "gives norm the value 'layrnorm': .*layrnorm"),
         ("mixer_mlp = [0, 1]", "gives mixer_mlp the value 0"),
     ],
 )

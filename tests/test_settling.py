@@ -91,6 +91,27 @@ def test_looks_at_other_trainings_are_not_taken_over(tmp_path, change):
     assert (tmp_path / "tiny" / "study.json").read_bytes() == before
 
 
+def test_a_settled_study_is_not_run_without_its_looks(tmp_path):
+    """Its intervals would be those of a single look, and the next --settle would spend the error once more."""
+    with_a_look(tmp_path)
+    before = (tmp_path / "tiny" / "study.json").read_bytes()
+    with pytest.raises(BenchError, match="settled look by look: go on with --settle"):
+        run_study(plan_study(tiny_study(), tiny_setting(tmp_path)))
+    assert (tmp_path / "tiny" / "study.json").read_bytes() == before
+
+
+def test_what_is_missing_of_the_last_look_is_measured_again(tmp_path):
+    """As with --retry-failed, or where a record was damaged."""
+    settling, _, _ = with_a_look(tmp_path)
+
+    def run(plan):
+        raise StudyInterrupted(plan.missing)
+
+    with pytest.raises(StudyInterrupted) as stopped:
+        replace(settling, run=run).settle()
+    assert stopped.value.remaining > 0
+
+
 def test_trainings_for_the_next_look_wait_until_it_is_taken(tmp_path):
     """Also where the process was killed before it could write that."""
     settling, counts, look = with_a_look(tmp_path)

@@ -15,7 +15,15 @@ from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackErro
 from bench.cli.app import run as run_command
 from bench.cli.studying import find_study
 from bench.engine import Cell
-from bench.engine.distributed import Heartbeat, WorkLoop, note, open_shared, through_outages, without_password
+from bench.engine.distributed import (
+    Heartbeat,
+    WorkLoop,
+    note,
+    open_shared,
+    open_storage,
+    through_outages,
+    without_password,
+)
 from bench.engine.distributed import storage as storages
 from bench.engine.distributed.storage import is_locked, is_outage, server_url
 from bench.errors import BenchError
@@ -23,7 +31,7 @@ from bench.records import RecordStore
 from bench.study import Setting, plan_study
 from bench.study.protocol import Manifest
 from bench.study.run import StudyPlan
-from bench.study.sharing import _Shared, pack_record, share_study, unpack_record
+from bench.study.sharing import JOB, _Shared, pack_record, share_study, unpack_record
 
 CELLS = 8
 
@@ -215,6 +223,22 @@ def test_a_users_own_study_is_joined_by_a_worker_that_knows_the_storage_alone(tm
     begun = ["study", "squares.py", "--storage", journal, "--out", str(tmp_path / "one"), "--json"]
     assert run_command(begun) == 0
     assert json.loads(capsys.readouterr().out)["findings"] == ["sum 14"]
+
+
+def test_a_job_that_cannot_be_joined_is_left_aside(tmp_path, monkeypatch, capsys):
+    (tmp_path / "squares.py").write_text(OWN_STUDY)
+    monkeypatch.chdir(tmp_path)
+    journal = str(tmp_path / "shared.journal")
+    of_before = optuna.create_study(study_name="old", storage=open_storage(journal, tmp_path))
+    of_before.set_user_attr(JOB, {"kind": "study", "version": -1, "trials": 3})
+    worker = ["worker", "--storage", journal, "--out", str(tmp_path / "two"), "--patience", "0.1", "--json"]
+    assert run_command(worker) == 1
+    assert "old was posted by another version of lale-bench" in capsys.readouterr().err
+    posted = plan_study(find_study("squares.py"), Setting(out=tmp_path / "one"), "squares.py")
+    _Shared(posted, journal, Heartbeat()).post({"data": "world", "grace_s": 9})
+    assert run_command(worker) == 0
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)["joined"]) == 1 and "left aside: old was posted by another version" in said.err
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ import archs
 from bench.cli.reporting import sections
 from bench.errors import BenchError, DataWarning
 from bench.records import RecordStore
+from bench.stats import macro_f1
+from bench.stats.pooled import class_counts
 from bench.study import (
     Setting,
     Variant,
@@ -33,7 +35,7 @@ from bench.study import (
 from bench.study.declare import FIGURES as FIGURE_NAMES
 from bench.study.layout import static_label, train_label
 from bench.study.report import FIGURES, describe, findings
-from bench.study.result import result_of
+from bench.study.result import _comparisons, result_of
 from bench.training.recipe import RECIPES, still_rising
 
 DATA = "terrain:size=32,train=12,val=4,test=6"
@@ -167,6 +169,9 @@ def test_captions_name_other_bases_the_machine_of_the_speeds_and_no_training_whe
     assert " Effects are against base, but that of stem=patchify against norm=layernorm." in describe(
         replace(result, frame=frame)
     )
+    none = replace(result, frame=frame, manifest=replace(result.manifest, base=None))
+    said = " Effects are of norm=layernorm against base, stem=patchify against norm=layernorm."
+    assert said in describe(none)
     timed = replace(result, manifest=replace(result.manifest, batches=(1, 8)), speed_machine="a CPU, 2 threads")
     assert "latency (batch 1) and throughput (batch 8) on a CPU, 2 threads, at 32x32" in describe(timed)
     rows = tuple(replace(row, trained=False) for row in result.manifest.rows)
@@ -201,12 +206,33 @@ def test_a_network_of_one_seed_has_an_effect_and_no_verdict(finished):
     result = result_of(replace(results, records=records))
     frame = result.frame.set_index("variant")
     one, two = frame.loc["stem=patchify"], frame.loc["norm=layernorm"]
-    assert one["effect"] == pytest.approx(one["f1"] - frame.loc["base", "f1"])
+    own, base = (result.confusions(label)[0] for label in ("stem=patchify", "base"))
+    assert one["effect"] == pytest.approx(macro_f1(class_counts(own.sum(0))) - macro_f1(class_counts(base.sum(0))))
     assert (one["verdict"], one["seeds"]) == ("undecided", 1)
     assert np.isnan([one["effect_low"], one["f1_low"]]).all() and np.isfinite([two["effect_low"], two["f1_low"]]).all()
     assert "Not judged, since one training tells nothing of chance: stem=patchify." in findings(result)
     assert "1 of 6 planned trainings are not measured yet, so that verdicts may still change." in findings(result)
     assert not any("not measured yet" in said for said in finished[1].findings)
+
+
+def test_a_base_of_one_seed_judges_nothing_and_is_no_matter_of_more_seeds(finished):
+    results = load_results(finished[0].folder)
+    records = {label: one for label, one in results.records.items() if label != train_label("base", 1)}
+    said = findings(result_of(replace(results, records=records)))
+    told = "norm=layernorm (against base), stem=patchify (against base)"
+    assert f"Not judged, since one training tells nothing of chance: {told}." in said
+    assert not any("Not resolvable" in one for one in said)
+
+
+def test_a_price_does_not_rise_with_variants_that_are_not_trained(finished):
+    results = load_results(finished[0].folder)
+    result = result_of(replace(results, records=dict(results.records)))
+    rows = result.manifest.rows
+    more = [replace(rows[1], label=f"counted {n}", trained=False) for n in range(30)]
+    runs = {**result.runs, **{row.label: {} for row in more}}
+    wider = replace(result, manifest=replace(result.manifest, rows=(*rows, *more)), runs=runs)
+    before, after = (_comparisons(one)["seeds_needed"].iloc[: len(rows)] for one in (result, wider))
+    assert before.notna().any() and before.equals(after)
 
 
 def test_with_folds_a_price_counts_the_trainings_of_a_seed(finished):
@@ -293,6 +319,7 @@ def test_selection_keeps_bases_of_bases():
     [
         ({"base": "else"}, "none of its variants"),
         ({"figures": ("pie",)}, "no figure 'pie'"),
+        ({"trained": ("base", "norm_layernorm")}, "trains or times 'norm_layernorm', which is none of its variants"),
         ({"instruments": ("weigh",)}, "no instrument 'weigh'; choose of static, speed, deployed, train"),
         ({"variants": (Variant("a", TINY), Variant("a", TINY)), "base": "a"}, "two variants called 'a'"),
         (

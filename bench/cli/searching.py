@@ -24,7 +24,7 @@ from bench.cli.options import (
     parse_settings,
     recipe_from,
 )
-from bench.cli.studying import show_report
+from bench.cli.studying import show_report, tell_failures
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ def search(
     name: Annotated[
         str, typer.Option(help="Name of the search's folder in --out; by default derived from what is searched for.")
     ] = "",
+    retry_failed: Annotated[
+        bool, typer.Option(help="Repeat final trainings that are recorded as failed; those of the search stay.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search new variants under a budget, then train the front anew on new seeds and score it on test tiles.
@@ -129,7 +132,7 @@ def search(
     alike. F1 is that of the trained weights in fp32: `measure front/NAME.json --precision int8` scores both.
     """
     if context.invoked_subcommand is not None:
-        return None
+        return
     import archs
     from bench.engine.distributed import Heartbeat
     from bench.records.environment import resolve_device
@@ -165,9 +168,14 @@ def search(
         processes=processes,
         rungs=parse_rungs(halving) if halving else (),
     )
-    report = run_and_report(plan, setting, console=PROGRESS)
+    if retry_failed and storage is not None and not storage.startswith("sqlite:"):
+        raise BenchError("--retry-failed goes with a run of your own, not with --storage: leave one of them out")
+    report = run_and_report(plan, setting, console=PROGRESS, retry_failed=retry_failed)
     show_report(report, report.folder, as_json, folder=str(report.folder))
-    return None if as_json else _write_page(report, data)
+    if not as_json:
+        _write_page(report, data)
+    if report.final:
+        tell_failures(report.final.folder, "without --storage and " if storage else "")
 
 
 def _write_page(report: SearchReport, data: str) -> None:

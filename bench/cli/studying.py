@@ -92,15 +92,29 @@ def study_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(found.submodule_search_locations))
 
 
+def _seeds_in_reach(seeds: Sequence[int]) -> Sequence[int]:
+    """All seeds that `--settle` may add."""
+    from bench.stats.looks import MOST_EXTRA, look_seeds
+
+    return range(seeds[0], seeds[0] + MOST_EXTRA * look_seeds(len(seeds))[-1])
+
+
 def _refuse_seen_seeds(added: list[str], seeds: Sequence[int]) -> None:
     """A member of a front was chosen by its training with the search's seed, which is no fresh evidence."""
     for path in (Path(one) for one in added if Path(one).is_file()):
         seen = json.loads(path.read_text(encoding="utf-8")).get("seed")
         if seen in seeds:
             raise BenchError(
-                f"{path} was chosen by its training with seed {seen}, and --seeds has it too: give seeds that its "
-                f"search has not seen, as --seeds {seen + 1},{seen + 2},{seen + 3}"
+                f"{path} was chosen by its training with seed {seen}, which --seeds has or --settle may add: give "
+                f"seeds that its search has not seen, as --seeds {seen + 1},{seen + 2},{seen + 3}"
             )
+
+
+def _refuse_search(folder: Path) -> None:
+    from bench.search.report import is_search
+
+    if is_search(folder):
+        raise BenchError(f"{folder} holds a search: give another --name for the study")
 
 
 def _folder_name(folder: str) -> str:
@@ -189,13 +203,14 @@ def study(
         require_tracker(log)
     if isinstance(chosen, VariantStudy):
         extras = [Variant.named(extra) for extra in add or []]
-        _refuse_seen_seeds(add or [], parse_seeds(seeds))
+        _refuse_seen_seeds(add or [], _seeds_in_reach(parse_seeds(seeds)) if settle else parse_seeds(seeds))
         wanted = [*variants, *(extra.label for extra in extras)] if variants else []  # what is added is wanted
         chosen = chosen.with_variants(extras).select(wanted, trained or [], timed or [])
         named: Any = (
             tuple(instruments.split(",")) if instruments else chosen.instruments
         )  # any words: the study refuses
         chosen = replace(chosen, instruments=named, accuracy=accuracy_cell, name=_folder_name(folder) or chosen.name)
+    _refuse_search(out / chosen.name)
     setting = Setting(
         data=data,
         recipe=recipe_from(budget, recipe_settings, precision),
@@ -235,10 +250,10 @@ def _conclude(plan: StudyPlan, data: str, as_json: bool, shared: bool) -> None:
     """The page of a study, and what failed."""
     if not as_json:
         _write_page(plan, data)
-    _tell_failures(plan.folder, "without --storage and " if shared else "")
+    tell_failures(plan.folder, "without --storage and " if shared else "")
 
 
-def _tell_failures(folder: Path, without: str) -> None:
+def tell_failures(folder: Path, without: str) -> None:
     """How many cells failed, and how they are measured again; where all of a kind failed, the study has failed."""
     from bench.study.run import load_results
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from archs.errors import ArchError
 from bench.cli.options import OUTPUT, PROGRESS, DeviceOption, JsonOption, OutOption, print_json
 from bench.errors import BenchError
 
@@ -67,13 +68,22 @@ def _work(host: Host, name: str | None, patience: float) -> Iterator[str]:
     from bench.search.jobs import join, open_jobs
 
     storage = open_storage(host.storage, host.out)
-    idle_since = time.monotonic()
+    idle_since, joined, refused = time.monotonic(), 0, dict[str, Exception]()
     while time.monotonic() - idle_since < patience:
-        jobs = through_outages(partial(open_jobs, storage, name), PROGRESS.print)
+        jobs = [j for j in through_outages(partial(open_jobs, storage, name), PROGRESS.print) if j.name not in refused]
         if not jobs:
             time.sleep(LOOK_EVERY_S)
             continue
         PROGRESS.print(f"joining {escape(jobs[0].name)}", highlight=False)
-        through_outages(partial(join, jobs[0], host, PROGRESS), PROGRESS.print)
+        try:
+            through_outages(partial(join, jobs[0], host, PROGRESS), PROGRESS.print)
+        except (BenchError, ArchError) as error:
+            if name is not None:
+                raise
+            refused[jobs[0].name] = error  # another job of the storage may be for this worker
+            PROGRESS.print(f"left aside: {error}", style="yellow", markup=False, highlight=False)
+            continue
         yield jobs[0].name
-        idle_since = time.monotonic()
+        idle_since, joined = time.monotonic(), joined + 1
+    if refused and not joined:
+        raise next(iter(refused.values()))

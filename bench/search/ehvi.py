@@ -72,6 +72,15 @@ def cut(scores: np.ndarray, costs: np.ndarray, reference: tuple[float, np.ndarra
     return CostBoxes(low, high, best)
 
 
+def _unbeaten(scores: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points that no other one beats: all others only multiply the boxes, which grow as points to the power of
+    their costs."""
+    figures = np.column_stack([-scores, costs])
+    beats = (figures[:, None] <= figures[None]).all(-1) & (figures[:, None] < figures[None]).any(-1)
+    front = ~beats.any(0)
+    return scores[front], costs[front]
+
+
 def expected_gain(mean: np.ndarray, deviation: np.ndarray, costs: np.ndarray, boxes: CostBoxes) -> np.ndarray:
     """(candidates,) expected growth of the hypervolume by candidates of predicted score and known costs.
 
@@ -162,7 +171,8 @@ class ExactCostEHVISampler(BaseSampler):
         costs = self._costs([t.params for t in [*done, *pending]], names)
         reference = (float(scores.min()), self._limits(names, costs))
         # The front is that of the predicted scores: by the noisy ones a lucky training would never be beaten.
-        boxes = cut(model.predict(seen)[0], costs, reference)
+        mean = model.predict(seen)[0]
+        boxes = cut(*_unbeaten(mean, costs), reference)
 
         def gain(points: Sequence[Params]) -> np.ndarray:
             return expected_gain(*model.predict(self._coordinates(points)), self._costs(points, names), boxes)

@@ -93,7 +93,9 @@ def save_front(result: SearchResult, folder: Path | str, **also: Any) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     members = {variant_name(trial): trial for trial in result.front}
     for path in folder.iterdir():
-        if path.stem not in members and not path.name.startswith("."):  # what another worker is writing is hidden
+        if (
+            path.is_file() and path.stem not in members and not path.name.startswith(".")
+        ):  # what another worker is writing is hidden
             path.unlink(missing_ok=True)
     paths = []
     for name, trial in members.items():

@@ -71,12 +71,16 @@ class Halving:
             sample); then one row a proxy that needs no training.
         steps: optimiser steps spent in all, sample included.
         full_steps: what training every candidate at the last rung would have taken.
+        candidates: how many there were at the first rung.
+        failed: how many of them could not be trained at one of the rungs.
     """
 
     result: SearchResult
     rungs: pd.DataFrame
     steps: int
     full_steps: int
+    candidates: int
+    failed: int
 
     def sentence(self) -> str:
         """What it saved, and how far its lowest rung can be trusted."""
@@ -105,18 +109,21 @@ def halve(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -
     Raises:
         BenchError: all candidates of a rung failed, so that there is none to promote.
     """
+    candidates = {trial.key for trial in first.trials}
     trials = list({trial.key: trial for trial in first.trials if trial.objectives}.values())
     if not trials:
         raise BenchError("no candidate of the search could be trained, so there is none to promote")
     sample = _sample(trials, seed)
     scores = [{trial.key: trial.objectives[0] for trial in trials}]
     promoted, steps = trials, len(trials) * rungs[0].steps
+    failed = candidates - {trial.key for trial in trials}
     for rung in rungs[1:]:
         promoted = best(promoted, math.ceil(KEEP * len(promoted)))
         keys = sample | {trial.key for trial in promoted}
         chosen = [trial for trial in trials if trial.key in keys]
         found = {trial.key: train(trial, rung) for trial in chosen}
         scores.append({key: f1 for key, f1 in found.items() if f1 is not None})
+        failed |= found.keys() - scores[-1].keys()
         steps += len(chosen) * rung.steps
         promoted = _succeeded(promoted, scores[-1], rung)
         trials = [_scored(trial, scores[-1].get(trial.key, trial.objectives[0])) for trial in trials]
@@ -124,7 +131,8 @@ def halve(first: SearchResult, rungs: Sequence[Rung], train: Train, seed: int) -
     members = {trial.key for trial, rank in zip(last, ranks(last), strict=True) if rank == 0}
     reached = tuple(replace(trial, on_front=trial.key in members) for trial in last)
     table = _table(rungs, scores, [trial for trial in last if trial.key in sample])
-    return Halving(replace(first, trials=reached), table, steps, len(scores[0]) * rungs[-1].steps)
+    full = len(scores[0]) * rungs[-1].steps
+    return Halving(replace(first, trials=reached), table, steps, full, len(candidates), len(failed))
 
 
 def _sample(trials: Sequence[SearchedTrial], seed: int) -> set[str]:

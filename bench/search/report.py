@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,8 @@ if TYPE_CHECKING:
 FILE = "search.json"
 FORMAT = "lale-bench search 2"
 COLUMNS = ("variant", "params", "macs", "mib", "latency_ms", "f1")
-MEMBER_COLUMNS = [
-    column("variant"),
-    column("params"),
-    Column("macs", "MACs", Format(".3g", 1e-9, "G"), "low"),  # of small inputs as well
-    column("f1"),
-    Column("words", "Against the base"),
-]
+MEMBER_COSTS = ("params", "macs", "latency_ms")
+TESTED = ("f1", "f1_low", "f1_high", "verdict")
 RUNG_COLUMNS = [
     Column("rung", "Ranked by"),
     Column("trained", "Trained", "count"),
@@ -62,7 +58,9 @@ class SearchReport:
     def table(self) -> TerminalTable:
         """The front, each member in words; the trials where there is none."""
         if len(self.members):
-            return rich_table(self.members, MEMBER_COLUMNS, "The front against its base, F1 on test tiles")
+            return rich_table(
+                self.members, _member_columns(self.members), "The front against its base, F1 on test tiles"
+            )
         return rich_table(self.trials, _columns(self.trials), "Trials, F1 on validation tiles")
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,7 +120,7 @@ def save_search(
 
 def _rungs(halving: Halving) -> dict[str, Any]:
     rows = halving.rungs.astype(object).where(halving.rungs.notna(), None).to_dict("records")
-    return {"rungs": rows, "sentence": halving.sentence()}
+    return {"rungs": rows, "sentence": halving.sentence(), "candidates": halving.candidates, "failed": halving.failed}
 
 
 def _limit(plan: SearchPlan, cost: str) -> float | None:
@@ -156,7 +154,7 @@ def report_search(folder: Path, source: str | None = None) -> SearchReport:
     final_folder = folder.parent / final_name(folder)
     final = write_report(final_folder, source) if (final_folder / "study.json").exists() else None
     members = _members(document, trials, final)
-    files += write_tables(members, MEMBER_COLUMNS, folder / "front", _front_caption(document, final))
+    files += write_tables(members, _member_columns(members), folder / "front", _front_caption(document, final))
     return SearchReport(folder, trials, files, final, _findings(document, trials, final), members)
 
 
@@ -177,19 +175,26 @@ def _members(document: dict[str, Any], trials: pd.DataFrame, final: Report | Non
     base = archs.from_dict(document["base"])
     scored = final.frame.set_index("variant") if final else pd.DataFrame()
     rows = []
-    trials = trials.sort_values(document["cost"] if document["cost"] in ("params", "macs") else "macs")
+    trials = trials.sort_values(document["cost"])
     for trial in trials[trials["variant"].isin(document["front"])].drop_duplicates("variant").to_dict("records"):
         name, config = trial["variant"], archs.from_dict(trial["config"])
         label = "base" if config == base else name  # the base is measured once, under its own label
         test = scored.loc[label] if label in scored.index else pd.Series(dtype=object)
         before = scored.loc["base"] if "base" in scored.index else pd.Series(dtype=object)
-        kept = {key: test.get(key) for key in ("f1", "f1_low", "f1_high", "verdict")}
+        kept = {key: trial[key] for key in MEMBER_COSTS} | {key: test.get(key) for key in TESTED}
         costs = pd.Series({"params": trial["params"], "macs": trial["macs"], **test.dropna().to_dict()})
         words = member(base, config, before, costs)
         if config != base and _registered(trial["known"]):
             words = f"registered as {trial['known']}; {words}"
-        rows.append({"variant": name, "params": trial["params"], "macs": trial["macs"], **kept, "words": words})
-    return pd.DataFrame(rows, columns=["variant", "params", "macs", "f1", "f1_low", "f1_high", "verdict", "words"])
+        rows.append({"variant": name, **kept, "words": words})
+    return pd.DataFrame(rows, columns=["variant", *MEMBER_COSTS, *TESTED, "words"])
+
+
+def _member_columns(members: pd.DataFrame) -> list[Column]:
+    timed = [column("latency_ms")] if members["latency_ms"].notna().any() else []
+    macs = Column("macs", "MACs", Format(".3g", 1e-9, "G"), "low")  # of small inputs as well
+    words = Column("words", "Against the base")
+    return [column("variant"), column("params"), macs, *timed, column("f1"), words]
 
 
 def _front_caption(document: dict[str, Any], final: Report | None) -> str:
@@ -257,23 +262,26 @@ def _named(value: Any) -> Any:
 
 
 def _findings(document: dict[str, Any], trials: pd.DataFrame, final: Report | None) -> list[str]:
+    ladder = document["ladder"]
     failed = int((trials["status"] == "failed").sum())
     known = trials.set_index("variant")["known"].to_dict()
     front = [
         f"{name} (registered as {known[name]})" if _registered(known[name]) else name for name in document["front"]
     ]
+    what = _what(document)
+    if ladder and "failed" in ladder:  # searches of before have no count
+        what, failed = f"of {ladder['candidates']} {what}", ladder["failed"]
     sentences = [
-        f"{len(trials)} {_what(document)}, none over the budget, {failed} failed; "
-        f"{len(front)} on the front: {', '.join(front)}."
+        f"{len(trials)} {what}, none over the budget, {failed} failed; {len(front)} on the front: {', '.join(front)}."
     ]
-    sentences += [document["ladder"]["sentence"]] if document["ladder"] else []
+    sentences += [ladder["sentence"]] if ladder else []
     sentences += _edges(document, trials[trials["variant"].isin(document["front"])])
     return sentences + (final.findings if final else ["The front is not yet scored on test tiles."])
 
 
 def _edges(document: dict[str, Any], front: pd.DataFrame) -> list[str]:
     """Where the whole front lies at an end of the space, which may be too narrow there."""
-    dimensions = document["dimensions"]
+    dimensions, front = document["dimensions"], front.drop_duplicates("variant")
     numbers = {name: v for name, v in dimensions.items() if len(v) > 2 and all(isinstance(x, int | float) for x in v)}
     found = []
     for end, which in ((min, "smallest"), (max, "largest")):
@@ -287,12 +295,21 @@ def _edges(document: dict[str, Any], front: pd.DataFrame) -> list[str]:
 
 
 def searched_in(folder: Path) -> str | None:
-    """The name of the search in a folder; None if there is none.
+    """The search in a folder, as "NAME" or "NAME by RUNG, RUNG"; None if there is none.
 
     Raises:
         BenchError: its file cannot be read.
     """
-    return load_search(folder)["search"] if is_search(folder) else None
+    if not is_search(folder):
+        return None
+    document = load_search(folder)
+    rungs = [row["rung"] for row in document["ladder"]["rungs"] if row["steps"]] if document["ladder"] else []
+    return described(document["search"], rungs)
+
+
+def described(name: str, rungs: Sequence[str]) -> str:
+    """A search by its name and the rungs of its halving, which are no part of the name."""
+    return f"{name} by {', '.join(rungs)}" if rungs else name
 
 
 def is_search(folder: Path) -> bool:

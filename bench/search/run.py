@@ -22,12 +22,13 @@ from bench.search.evaluate import Score, TrainingEvaluator, TrainingFailed
 from bench.search.front import SearchedTrial, SearchResult, save_front, variant_name
 from bench.search.halving import Halving, Rung, halve
 from bench.search.jobs import Host, helpers, search_job
-from bench.search.report import SearchReport, final_name, report_search, save_search, searched_in
+from bench.search.report import SearchReport, described, final_name, report_search, save_search, searched_in
 from bench.search.study import SearchPlan, run_search, search_name
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.runtimes import refuse_missing
 from bench.study import Setting, Variant, VariantStudy, plan_study, run_study
 from bench.study.layout import WEIGHTS, train_label
+from bench.study.protocol import FILE as STUDY_FILE
 from bench.study.protocol import RECORDS
 from bench.study.run import StudyPlan
 from bench.study.sharing import share_study
@@ -84,12 +85,21 @@ class SearchSetting:
         return TrainingEvaluator(data, recipe, RecordStore(self.out / RECORDS), self.device, self.size, self.protocol)
 
 
-def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | None = None) -> SearchReport:
+def run_and_report(
+    plan: SearchPlan, setting: SearchSetting, console: Console | None = None, *, retry_failed: bool = False
+) -> SearchReport:
     """Search, save the front's configs, train the front anew and score it on test tiles, write tables and figures.
+
+    Args:
+        plan, setting: what is searched for, and under what conditions.
+        console: where progress goes; standard error by default.
+        retry_failed: whether final trainings that are recorded as failed are repeated. The search's own are not: what
+            it proposed after them rests on them.
 
     Raises:
         BenchError: an impossible budget or field, a seed that the search has seen, data that cannot be opened, a name
-            under which another search lies, a protocol for a latency that nothing asks for or this device has not.
+            under which another search or a study lies, a protocol for a latency that nothing asks for or this device
+            has not; or every trial failed.
         StudyInterrupted: Ctrl-C; the same call goes on from there.
     """
     if plan.seed in setting.seeds:
@@ -108,6 +118,7 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     open_data(setting.data, splits=("test",)).require_scorable(intervals=True)
     folder = _folder(plan, setting, seen)
     result = _searched(plan, setting, seen, folder, console)
+    _require_front(result)
     halving = _halved(result, plan, setting, seen, console) if setting.rungs else None
     result = halving.result if halving else result
     configs = save_front(result, folder / "front", seed=plan.seed, **describe_training(seen))
@@ -117,11 +128,20 @@ def run_and_report(plan: SearchPlan, setting: SearchSetting, console: Console | 
     for note in [*final.notes, *final.weight_notes(shared=not alone)]:
         (console or Console(stderr=True)).print(note, style="yellow", markup=False)
     if setting.storage is None or alone:
-        run_study(final, console=console)
+        run_study(final, console=console, retry_failed=retry_failed)
     else:
         share_study(final, setting.storage, data=setting.data, console=console, heartbeat=setting.heartbeat)
     _place_weights(result, plan.base, final, setting.out / WEIGHTS, folder / "front")
     return report_search(folder, setting.data)
+
+
+def _require_front(result: SearchResult) -> None:
+    if not result.front:
+        raise BenchError(
+            f"all {len(result.trials)} trials of the search failed, the first because {result.trials[0].reason}; "
+            "change what causes it, as the recipe or the space, or leave the trials that ran out of memory to a larger "
+            "machine under another --out"
+        )
 
 
 def _check_protocol(plan: SearchPlan, setting: SearchSetting) -> None:
@@ -141,10 +161,12 @@ def _folder(plan: SearchPlan, setting: SearchSetting, data: DataSet) -> Path:
     rungs = ",".join(map(str, setting.rungs))
     suffix = f"-{hashlib.sha256(rungs.encode()).hexdigest()[:4]}" if rungs else ""
     folder = setting.out / (setting.name or f"search-{name}{suffix}")
-    if searched_in(folder) not in (None, name):
+    if (folder / STUDY_FILE).exists():
+        raise BenchError(f"{folder} holds a study: give another --name for the search, or leave --name out")
+    there, this = searched_in(folder), described(name, [str(rung) for rung in setting.rungs])
+    if there not in (None, this):
         raise BenchError(
-            f"{folder} holds another search, {searched_in(folder)}; this one is {name}: give another --name, or leave "
-            "--name out"
+            f"{folder} holds another search, {there}; this one is {this}: give another --name, or leave --name out"
         )
     return folder
 

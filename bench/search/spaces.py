@@ -71,7 +71,20 @@ def space_of(base: Any, free: Sequence[str] = (), values: Mapping[str, Any] | No
             raise BenchError(f"--free {name}: there is no such field to search; possible: {', '.join(rows)}")
     chosen = free or tuple(given) or (family.free if family else ())
     dimensions = [one for name in rows if name in chosen for one in _dimensions(name, rows[name], base)]
-    return Space(base, tuple(dimensions), family.settle if family else partial(_keep_valid, base))
+    space = Space(base, tuple(dimensions), family.settle if family else partial(_keep_valid, base))
+    for dimension in space.dimensions:
+        for value in dimension.values:
+            _refuse_impossible(space, dimension, value)
+    return space
+
+
+def _refuse_impossible(space: Space, dimension: Dimension, value: Any) -> None:
+    """A misspelled word of a field, say: it would end the search at the first trial that proposes it."""
+    start = {one.name: one.encode(one.of(space.base_fields)) for one in space.dimensions}
+    try:
+        space.config({**start, dimension.name: dimension.encode(value)})
+    except ArchError as error:
+        raise BenchError(f"the search space gives {dimension.name} the value {value!r}: {error}") from None
 
 
 def _example(base: Any) -> str:
@@ -141,6 +154,8 @@ def _counted(name: str, given: Any) -> Any:
     if not isinstance(given, dict):
         return given
     try:
+        if unknown := given.keys() - {"from", "to", "step"}:
+            raise KeyError(unknown)
         return list(range(given["from"], given["to"] + 1, given.get("step", 1)))
     except (KeyError, TypeError, ValueError):
         raise BenchError(f"the search space counts {name} by {given}; write {{from = 16, to = 64, step = 8}}") from None

@@ -87,7 +87,8 @@ class SearchPlan:
                 "leave out --sampler, or ask for MACs instead of latency"
             )
         wrong = [name for name in self.objectives if name not in OBJECTIVES]
-        if wrong or self.objectives[:1] != ("f1",) or len(set(self.objectives)) not in (2, 3):
+        twice = len(set(self.objectives)) < len(self.objectives)
+        if wrong or self.objectives[:1] != ("f1",) or not 2 <= len(self.objectives) <= 3 or twice:
             raise BenchError(
                 f"--objectives {','.join(self.objectives)}: give f1 first, then one or two of params, macs, latency"
             )
@@ -182,7 +183,7 @@ class _Search:
     def run(self, display: Display) -> None:
         """This process's part of the work."""
         name, done, trials = self.study.study_name, display.done, self.plan.trials
-        display.say(f"search {name}: {done} of {trials} trials decided; {self.plan.budget}")
+        display.say(f"search {name}: {done} of {max(done, trials)} trials decided; {self.plan.budget}")
         loop = WorkLoop(
             self.study,
             self.workers,

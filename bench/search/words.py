@@ -47,6 +47,8 @@ def change(before: float, after: float, what: str) -> str:
 
 def effect(row: pd.Series) -> str:
     """The paired difference of macro F1 on test tiles and what the statistics make of it."""
+    if row.get("status") == "failed":
+        return f"its trainings for the test tiles failed: {row['reason']}"
     if is_missing(row.get("effect")):
         return "not yet compared on test tiles"
     points = f"{100 * row['effect']:+.1f}"

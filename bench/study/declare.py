@@ -122,6 +122,8 @@ class VariantStudy:
                 raise BenchError(
                     f"The study {self.name} compares {variant.label!r} with itself; give it another base, or none."
                 )
+        for label in {*(self.trained or ()), *(self.timed or ())} - set(labels):
+            raise BenchError(f"The study {self.name} trains or times {label!r}, which is none of its variants.")
         strange = [name for name in self.instruments if name not in get_args(Instrument)]
         if strange:
             raise BenchError(f"There is no instrument {strange[0]!r}; choose of {', '.join(get_args(Instrument))}.")
@@ -141,7 +143,8 @@ class VariantStudy:
             BenchError: a pattern matches nothing.
         """
         labels = self._matching(patterns) if patterns else [variant.label for variant in self.variants]
-        study = replace(self, variants=tuple(variant for variant in self.variants if variant.label in labels))
+        variants = tuple(variant for variant in self.variants if variant.label in labels)
+        study = replace(self, variants=variants, trained=_of(self.trained, labels), timed=_of(self.timed, labels))
         study = replace(study, trained=tuple(study._matching(trained))) if trained else study
         return replace(study, timed=tuple(study._matching(timed))) if timed else study
 
@@ -212,3 +215,7 @@ def _matches(variant: Variant, pattern: str) -> bool:
         or fnmatchcase(variant.label, pattern)
         or (bool(variant.factor) and fnmatchcase(variant.factor, pattern))
     )
+
+
+def _of(chosen: Sequence[str] | None, labels: Sequence[str]) -> Sequence[str] | None:
+    return None if chosen is None else tuple(label for label in chosen if label in labels)

@@ -106,7 +106,9 @@ def _against(result: StudyResult) -> str:
     main = result.manifest.base
     compared = frame[frame["base"] != ""]
     others = [f"{row['variant']} against {row['base']}" for _, row in compared.iterrows() if row["base"] != main]
-    return f" Effects are against {main}, but that of {', '.join(others)}." if others else ""
+    if not others:
+        return ""
+    return f" Effects are{f' against {main}, but that' if main else ''} of {', '.join(others)}."
 
 
 def _credit(manifest: Declared) -> str:
@@ -416,12 +418,14 @@ def _price_sentences(result: StudyResult) -> list[str]:
         return []
     took = f"The {len(trained)} trainings took {duration(sum(trained))} in all."
     needed = undecided["seeds_needed"].dropna().astype(int)
-    single = [label for label in undecided.index if label not in result.evidence.labels]
+    judged = set(result.evidence.labels)
+    single = [label for label, base in undecided["base"].items() if not {label, base} <= judged]
     never = [label for label in undecided.index if label not in (*needed.index, *single)]
     settling = _settling_sentence(needed.to_dict(), seconds, frame, result.manifest.folds)
     sentences = [took, *settling, *_base_sentence(result, seconds)]
     if single:
-        sentences.append(f"Not judged, since one training tells nothing of chance: {', '.join(single)}.")
+        named = [label if label not in judged else f"{label} (against {frame.loc[label, 'base']})" for label in single]
+        sentences.append(f"Not judged, since one training tells nothing of chance: {', '.join(named)}.")
     if never:
         sentences.append(f"Not resolvable with {MOST_SEEDS} seeds, if effects are as seen: {', '.join(never)}.")
     return sentences

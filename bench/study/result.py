@@ -367,7 +367,8 @@ def _comparisons(result: StudyResult) -> pd.DataFrame:
     here |= _compared(result, judged, THESE_IMAGES)
     known = result.evidence is not None and result.evidence.scenes is not None
     there = _compared(result, judged, SCENES) if known else {}
-    rows = [_effect(result, here.get(row.label), there.get(row.label)) for row in result.manifest.rows]
+    labels = [row.label for row in result.manifest.rows]
+    rows = [_effect(result, here.get(label), there.get(label), len(judged)) for label in labels]
     return pd.DataFrame(rows, columns=EFFECT)
 
 
@@ -382,13 +383,15 @@ def _compared(result: StudyResult, pairs: Sequence[tuple[str, str]], scope: Scop
 
 
 def _unjudged(result: StudyResult, variant: str, base: str) -> Comparison:
-    """Without a second seed there is an effect, and nothing to judge it by."""
-    means, nan = result.frame.set_index("variant")["f1"], float("nan")
-    return Comparison(variant, base, float(means[variant] - means[base]), nan, nan, nan, "undecided", THESE_IMAGES)
+    """Without a second seed there is an effect, over the seeds that both have if any, and nothing to judge it by."""
+    own, others = (_scores(result.confusions(label)) for label in (variant, base))
+    shared, nan = own.keys() & others.keys(), float("nan")
+    ours, theirs = (np.mean([f1[seed] for seed in shared or f1]) for f1 in (own, others))
+    return Comparison(variant, base, float(ours - theirs), nan, nan, nan, "undecided", THESE_IMAGES)
 
 
-def _effect(result: StudyResult, here: Comparison | None, there: Comparison | None) -> dict[str, Any]:
-    """The columns of `EFFECT`; a verdict that an earlier look reached stands."""
+def _effect(result: StudyResult, here: Comparison | None, there: Comparison | None, comparisons: int) -> dict[str, Any]:
+    """The columns of `EFFECT`, of one of so many comparisons; a verdict that an earlier look reached stands."""
     if here is None:
         return dict.fromkeys(EFFECT)
     earlier = [look["verdicts"].get(here.variant, "undecided") for look in result.manifest.looks]
@@ -397,11 +400,11 @@ def _effect(result: StudyResult, here: Comparison | None, there: Comparison | No
     if there is not None:
         beyond = {"scenes_low": there.low, "scenes_high": there.high, "scenes_verdict": there.verdict}
         found |= {"scenes_effect": there.effect, **beyond}
-    needed = _seeds_needed(result, here) if verdict == "undecided" else None
+    needed = _seeds_needed(result, here, comparisons) if verdict == "undecided" else None
     return {**dict.fromkeys(EFFECT), **found, "seeds_needed": needed}
 
 
-def _seeds_needed(result: StudyResult, comparison: Comparison) -> int | None:
+def _seeds_needed(result: StudyResult, comparison: Comparison, comparisons: int) -> int | None:
     """Seeds of both networks that would settle it on these test images, if the effect is as it was seen."""
     known = result.evidence
     if known is None or not comparison.error > 0:
@@ -415,7 +418,7 @@ def _seeds_needed(result: StudyResult, comparison: Comparison) -> int | None:
         result.manifest.delta,
         seeds=len(result.confusions(comparison.variant)),
         critical=(comparison.high - comparison.low) / 2 / comparison.error,
-        comparisons=sum(row.base is not None for row in result.manifest.rows),
+        comparisons=comparisons,
     )
 
 

@@ -1,7 +1,7 @@
 """One plan, one run and one report for every study."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,29 @@ def plan_from_manifest(document: Mapping[str, Any], data: str, device: str, out:
     return plan_study(study, setting, manifest.source, adopt=False)
 
 
+def save_manifest(plan: StudyPlan) -> None:
+    """Write the plan's manifest into its folder.
+
+    Raises:
+        BenchError: the study there is settled look by look. Without its looks, its intervals would be those of a single
+            look, and the error that all looks share would be spent anew.
+    """
+    if "looks" not in plan.manifest.details and _looks(plan.folder):
+        raise BenchError(
+            f"{plan.folder} holds a study that was settled look by look: go on with --settle and the options that it "
+            "was begun with, or give another --name"
+        )
+    plan.manifest.save(plan.folder)
+
+
+def _looks(folder: Path) -> Sequence[Mapping[str, Any]]:
+    """Those of the study's last manifest; none if it cannot be read."""
+    try:
+        return load_manifest(folder).details.get("looks", ())
+    except BenchError:
+        return ()
+
+
 def log_recorded(plan: StudyPlan) -> Path:
     """Write the curves of the trainings that are recorded already, from their histories; the folder of all curves."""
     curves = plan.store.folder.parent / CURVES
@@ -156,10 +179,10 @@ def run_study(plan: StudyPlan, *, console: Console | None = None, retry_failed: 
     """Measure what is missing; the manifest is saved first, so that a part of a study can be looked at.
 
     Raises:
-        BenchError: the disk is full, or a record is damaged.
+        BenchError: the disk is full, a record is damaged, or the study was settled look by look and this plan is not.
         StudyInterrupted: Ctrl-C; the same study goes on from there.
     """
-    plan.manifest.save(plan.folder)
+    save_manifest(plan)
     where = environment(plan.manifest.device)
     run_cells(plan.cells, plan.store, environment=where, console=console, retry_failed=retry_failed)
 

@@ -65,6 +65,8 @@ class Settling:
             if number < len(looks):  # this look was taken before
                 counts = looks[number]["seeds"]
                 plan = self.plan(counts, looks[: number + 1])
+                if number + 1 == len(looks) and not self._measured(plan, until):  # what failed or was lost since
+                    break
             else:
                 if not self._measured(self.plan(counts, looks), until):
                     if not looks:

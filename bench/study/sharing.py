@@ -21,6 +21,7 @@ from bench.engine.display import Display
 from bench.errors import BenchError
 from bench.records import Record
 from bench.records.environment import environment
+from bench.study.run import save_manifest
 
 if TYPE_CHECKING:
     import optuna
@@ -51,12 +52,12 @@ def share_study(
         heartbeat: of the workers of a server's database.
 
     Raises:
-        BenchError: the storage cannot be opened, or stayed away for too long.
+        BenchError: the storage cannot be opened, or stayed away for too long, or the study was settled look by look.
         StudyInterrupted: Ctrl-C; the same study goes on from there.
     """
     from bench.engine.distributed import Heartbeat, quiet
 
-    plan.manifest.save(plan.folder)
+    save_manifest(plan)
     heartbeat = heartbeat or Heartbeat()
     with quiet():
         shared = _Shared(plan, storage, heartbeat)

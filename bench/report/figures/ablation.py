@@ -196,7 +196,7 @@ def _key(frame: pd.DataFrame, delta: float | None) -> str:
     said = "Thick lines: 95 % intervals that hold together, on these test images."
     if "scenes_low" in frame.columns and not frame["scenes_low"].map(is_missing).all():
         said += " Thin lines: for other scenes of this set."
-    return said + (f" Grey band: differences of at most {100 * delta:g} points." if delta is not None else "")
+    return said + (f" Grey band: differences within ±{100 * delta:g} percentage points." if delta is not None else "")
 
 
 def _troubles_note(lines: list[Line]) -> str:
