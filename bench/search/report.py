@@ -200,7 +200,8 @@ def _member_columns(members: pd.DataFrame) -> list[Column]:
 def _front_caption(document: dict[str, Any], final: Report | None) -> str:
     base = known_as(archs.from_dict(document["base"]), None) or "the base of the search"
     told = final.caption if final else "Not yet scored on test tiles."
-    return f"The front, against {base}. {told}"
+    timed = f" Latency as the search measured it: {how}." if (how := document.get("latency_in")) else ""
+    return f"The front, against {base}. {told}{timed}"
 
 
 def load_search(folder: Path) -> dict[str, Any]:
