@@ -123,6 +123,8 @@ def test_a_file_of_a_stranger_with_open_sizes_runs_at_each(tmp_path):
         ({"about": {"num_classes": 3, "bands": RGB}}, "has 2 classes and its metadata name 3"),
         ({"about": {"num_classes": 2, "bands": RGB[:2]}}, "has 3 bands and its metadata name 2"),
         ({"names": ("input", "output")}, "it must take one `image`"),
+        ({"about": []}, "does not say which classes"),
+        ({"size": (64, "w")}, "leave both sides open, or neither"),
     ],
 )
 def test_what_a_file_lacks_is_said_in_a_sentence(tmp_path, changes, sentence):

@@ -24,13 +24,13 @@ from bench.data import open_data
 from bench.data.bands import scaled
 from bench.errors import BenchError
 from bench.scenes import output
-from bench.scenes.evaluation import evaluate_trained
+from bench.scenes.evaluation import evaluate_trained, require_bands
 from bench.scenes.exported import export_apart
 from bench.scenes.mapping import Mapping, find_scenes, map_scene, refuse_shared_maps
 from bench.scenes.output import NO_DATA, Draft, Layer
 from bench.scenes.predict import WindowNetwork, highest, sample_windows
 from bench.scenes.source import Georeference, open_scene
-from bench.scenes.windows import STRIDE, grid, spans
+from bench.scenes.windows import STRIDE, grid, spans, tiling
 from bench.speed.protocol import SpeedProtocol
 from bench.speed.quantise import calibration_batches, calibration_images
 from bench.speed.roofline import MARGIN
@@ -333,6 +333,176 @@ def test_scenes_that_would_share_a_map_are_refused_before_any_work(tmp_path, cap
     refuse_shared_maps(find_scenes(str(tmp_path / "a")))
 
 
+def test_two_scenes_without_coordinates_share_a_map_whatever_their_format(tmp_path):
+    picture(tmp_path / "scene.png", 64, 64)
+    Image.fromarray(picture(tmp_path / "other.png", 64, 64)).save(tmp_path / "scene.tif")
+    with unplaced(), pytest.raises(BenchError, match="would share one map"):
+        refuse_shared_maps(find_scenes(str(tmp_path)))
+
+
+def test_a_map_is_made_again_where_what_lies_behind_the_scene_or_the_network_changed(tmp_path):
+    """A virtual raster keeps its size and date while its source is exchanged."""
+    pytest.importorskip("rasterio")
+    from rasterio.shutil import copy
+
+    folder = trained_folder(tmp_path / "net")
+    trained, pixels = open_trained(str(folder)), np.random.default_rng(1).integers(0, 256, (3, 64, 96), np.uint8)
+    raster(tmp_path / "source.tif", pixels)
+    copy(tmp_path / "source.tif", tmp_path / "scene.vrt", driver="VRT")
+    map_scene(trained, tmp_path / "scene.vrt", tmp_path / "map.tif", SMALL)
+    assert map_scene(trained, tmp_path / "scene.vrt", tmp_path / "map.tif", SMALL).timing is None
+    raster(tmp_path / "source.tif", 255 - pixels, compress="deflate")
+    with pytest.raises(BenchError, match="made otherwise"):
+        map_scene(trained, tmp_path / "scene.vrt", tmp_path / "map.tif", SMALL)
+    assert map_scene(trained, tmp_path / "scene.vrt", tmp_path / "map.tif", SMALL, overwrite=True).timing is not None
+    other = replace(trained, bands=tuple(replace(band, nodata=7) for band in trained.bands))
+    with pytest.raises(BenchError, match="made otherwise"):
+        map_scene(other, tmp_path / "scene.vrt", tmp_path / "map.tif", SMALL)
+
+
+def test_a_map_is_made_by_one_process_at_a_time(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    picture(tmp_path / "scene.png", 64, 96)
+    layer = Layer(tmp_path / "map.png", 1, ("class",), trained.colours)
+    other = Draft(layer, 64, 96, {})
+    other.begin()
+    with pytest.raises(BenchError, match=r"map\.png is being made by another process: wait"):
+        map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", SMALL)
+    other.close()
+    assert map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", SMALL).timing is not None
+
+
+def test_the_note_of_another_draft_does_not_vouch_for_rows_that_are_written_over(tmp_path):
+    layer = Layer(tmp_path / "map.png", 1, ("class",), ((0, 0, 0),))
+    first = Draft(layer, 8, 4, {"settings": "A"})
+    first.write(np.zeros((6, 1, 4), np.uint8))
+    first.save()
+    first.close()
+    assert Draft(layer, 8, 4, {"settings": "A"}).rows == 6
+    second = Draft(layer, 8, 4, {"settings": "B"})
+    second.write(np.ones((2, 1, 4), np.uint8))  # killed before it could note anything
+    second.close()
+    assert Draft(layer, 8, 4, {"settings": "A"}).rows == 0
+
+
+def test_coordinates_without_a_crs_and_control_points_are_kept(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    from rasterio.control import GroundControlPoint
+    from rasterio.transform import IDENTITY, from_origin
+
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 64, 96), np.uint8)
+    with unplaced():
+        raster(tmp_path / "bare.tif", pixels, crs=None, transform=from_origin(5, 9, 0.2, 0.2))
+        found = map_scene(trained, tmp_path / "bare.tif", tmp_path / "out", SMALL)
+        with rasterio.open(found.path) as drawn:
+            assert found.path.suffix == ".tif" and drawn.crs is None
+            assert drawn.transform.almost_equals(from_origin(5, 9, 0.2, 0.2))
+        raster(tmp_path / "points.tif", pixels, crs=None, transform=IDENTITY)
+        points = [GroundControlPoint(r, c, 30 + c / 1e3, 40 - r / 1e3) for r, c in ((0, 0), (0, 96), (64, 0), (64, 96))]
+        with rasterio.open(tmp_path / "points.tif", "r+") as file:
+            file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
+        found = map_scene(trained, tmp_path / "points.tif", tmp_path / "out", SMALL)
+        with rasterio.open(found.path) as drawn:
+            kept, crs = drawn.gcps
+    assert [(p.row, p.col, p.x, p.y) for p in kept] == [(p.row, p.col, p.x, p.y) for p in points] and crs == "EPSG:4326"
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_a_hole_in_one_band_of_signed_numbers_is_no_data(tmp_path, kind):
+    """-9999 would be seen as the darkest of pixels, and reach the windows' other pixels by norms and attention."""
+    rasterio = pytest.importorskip("rasterio")
+    trained = open_trained(str(trained_folder(tmp_path / "net", bands=4)))
+    pixels = np.random.default_rng(1).uniform(1, 255, (4, 64, 96)).astype(kind)
+    pixels[0, 10:20, 10:20] = -9999
+    raster(tmp_path / "scene.tif", pixels, nodata=-9999)
+    found = map_scene(trained, tmp_path / "scene.tif", tmp_path / "map.tif", SMALL)
+    with rasterio.open(found.path) as drawn:
+        assert ((drawn.read(1) == NO_DATA) == (pixels[0] == -9999)).all()
+
+
+def test_transparent_colours_of_pictures_are_no_data_and_deep_ones_are_refused(tmp_path):
+    grey = np.full((40, 40), 9, np.uint8)
+    grey[:10] = 3
+    palette = Image.fromarray(grey)
+    palette.putpalette([value for value in range(256) for _ in range(3)])
+    palette.save(tmp_path / "palette.png", transparency=3)
+    Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "rgb.png", transparency=(3, 3, 3))
+    Image.merge("LA", [Image.fromarray(grey), Image.fromarray(grey * (grey > 3))]).save(tmp_path / "la.png")
+    for name in ("palette.png", "rgb.png", "la.png"):
+        with open_scene(tmp_path / name) as scene:
+            assert scene.bands == 3 and (scene.valid(0, 0, 40, 40) == (grey > 3)).all()
+    header = (tmp_path / "rgb.png").read_bytes()
+    (tmp_path / "deep.png").write_bytes(header[:24] + b"\x10" + header[25:])
+    with pytest.raises(BenchError, match=r"deep\.png"), open_scene(tmp_path / "deep.png"):
+        pass
+
+
+def test_int8_is_calibrated_where_there_is_data_however_little(tmp_path):
+    trained = open_trained(str(trained_folder(tmp_path / "net", bands=4)))
+    pixels = np.full((4, 640, 640), np.nan, np.float32)
+    pixels[:, 40:60, 90:110] = 100
+    raster(tmp_path / "scene.tif", pixels)
+    with open_scene(tmp_path / "scene.tif") as scene:
+        images = sample_windows(scene, trained, SMALL.tiling(scene, trained))
+    assert len(images) and images.isfinite().all()
+
+
+def test_small_windows_have_overlaps_that_fit(tmp_path):
+    assert grid(100, 100, 32, 0, 0).side == (32, 32)
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    pixels = picture(tmp_path / "scene.png", 70, 100)
+    with unplaced():
+        found = map_scene(trained, tmp_path / "scene.png", tmp_path / "map.png", Mapping(window=32))
+    with Image.open(found.path) as drawn:
+        agree = np.asarray(drawn) == whole(trained, pixels.transpose(2, 0, 1))
+    assert agree.mean() > 0.8
+    with pytest.raises(BenchError, match="lie closer than 32 px"):
+        grid(100, 100, 32, 16, 0)
+    assert tiling(300, 300, None, (96, 96)).side == (96, 96)
+    assert tiling(40, 300, (256, 256), minimum=97).side == (128, 256)
+
+
+def test_a_folder_called_sample_is_that_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sample").mkdir()
+    picture(tmp_path / "sample" / "mine.png", 40, 40)
+    assert [path.name for path in find_scenes("sample")] == ["mine.png"]
+
+
+def test_the_input_of_a_runtime_is_read_whatever_layout_was_asked_for(tmp_path):
+    """A copy in another layout would be scored for every batch after the first."""
+    pytest.importorskip("onnxruntime")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    protocol = SpeedProtocol(batch=1, runtime="onnxruntime", memory_format="channels_last")
+    network = WindowNetwork(trained, (64, 64), protocol, "cpu")
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    answers = [network(image[None]).clone() for image in images]
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.cat(answers), trained.build()(images), rtol=1e-3, atol=1e-3)
+
+
+def test_tiles_of_other_numbers_or_order_are_not_scored(tmp_path):
+    data = open_data("terrain:size=64,train=2,val=2,test=2")
+    trained = open_trained(str(trained_folder(tmp_path / "net")))
+    bands = [b.name for b in data.bands]
+    split = replace(data["test"], images=data["test"].images.astype(np.uint16))
+    rgb = replace(trained, bands=data.bands)
+    with pytest.raises(BenchError, match="holds uint16 and net was trained on 8-bit RGB"):
+        require_bands(rgb, replace(data, splits={"test": split}))
+    with pytest.raises(BenchError, match=f"has the bands {', '.join(bands)} and net takes {', '.join(bands[::-1])}"):
+        require_bands(replace(trained, bands=data.bands[::-1]), data)
+    require_bands(rgb, data)
+
+
+def test_a_config_that_tells_no_classes_is_refused_in_a_sentence(tmp_path):
+    folder = trained_folder(tmp_path / "net")
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**said, "classes": [{"name": "a"}]}))
+    with pytest.raises(BenchError, match="describes its training otherwise than `train` does"):
+        open_trained(str(folder))
+
+
 def test_a_scene_with_twelve_bands_of_16_bits_is_mapped(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     trained = open_trained(str(trained_folder(tmp_path / "net", bands=12)))
@@ -430,7 +600,7 @@ def test_windows_for_calibration_are_finite_and_none_is_empty(tmp_path):
         images = sample_windows(scene, trained, tiling)
     assert len(images) < len(tiling) and images.isfinite().all()
     raster(tmp_path / "empty.tif", np.full((3, 64, 256), np.nan, np.float32))
-    with open_scene(tmp_path / "empty.tif") as scene, pytest.raises(BenchError, match="no data where int8 would be"):
+    with open_scene(tmp_path / "empty.tif") as scene, pytest.raises(BenchError, match="no data to calibrate int8 on"):
         sample_windows(scene, trained, tiling)
 
 
@@ -465,6 +635,7 @@ def test_a_png_map_reads_255_and_is_transparent_where_there_is_no_data(tmp_path,
     draft.write(drawn[:, None])
     draft.save()
     draft.finish(Georeference())
+    draft.close()
     with Image.open(tmp_path / "map.png") as image:
         np.testing.assert_array_equal(np.asarray(image), drawn)
         seen = np.asarray(image.convert("RGBA"))

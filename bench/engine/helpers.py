@@ -152,15 +152,19 @@ class _Arrays:
 
 def start_interpreter(code: str, *arguments: str, **options: Any) -> subprocess.Popen:
     """A fresh interpreter of one thread that runs `code`, its standard input a pipe; other options are Popen's."""
-    paths = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-P", "-c", code, *arguments],  # -P: of what lies in the working folder nothing is imported
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # what goes wrong in a helper is met again by who started it, and said there
         start_new_session=True,  # Ctrl-C is for the process that shows the progress
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": paths},
+        env={**os.environ, **ENVIRONMENT, **import_paths()},
         **options,
     )
+
+
+def import_paths() -> dict[str, str]:
+    """The environment in which another interpreter finds what this one does."""
+    return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 class _Helper:

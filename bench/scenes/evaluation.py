@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from bench.data import DataSet
+from bench.data.bands import takes_rgb
 from bench.errors import BenchError
 from bench.scenes.predict import WindowNetwork
 from bench.speed.protocol import SpeedProtocol
@@ -103,7 +104,19 @@ def evaluate_network(
 
 
 def require_bands(trained: TrainedNetwork, data: DataSet) -> None:
-    """Refuse a data set of other bands than the network's."""
+    """Refuse a data set of other bands than the network's, and of other numbers than its 8-bit RGB."""
+    kind = next(iter(data.splits.values())).images.dtype
+    if takes_rgb(trained.bands) and kind != np.uint8:
+        raise BenchError(
+            f"{data.name} holds {kind} and {trained.name} was trained on 8-bit RGB: scale the tiles to 8 bits as those "
+            "of the training were, or train on tiles like these"
+        )
+    names, own = ({band.name for band in bands} for bands in (data.bands, trained.bands))
+    if names == own and [b.name for b in data.bands] != [b.name for b in trained.bands]:
+        raise BenchError(
+            f"{data.name} has the bands {', '.join(b.name for b in data.bands)} and {trained.name} takes "
+            f"{', '.join(b.name for b in trained.bands)}: bring them into that order"
+        )
     if data.in_channels != len(trained.bands):
         raise BenchError(
             f"{data.name} has {data.in_channels} bands and {trained.name} takes {len(trained.bands)}: give a data set "

@@ -4,6 +4,7 @@ What a network needs beside its weights (classes, and what scales its bands) is 
 """
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from archs import InputRule
 from bench.counting.cells import deploy
+from bench.engine.helpers import import_paths
 from bench.errors import BenchError
 from bench.speed.export import METADATA, export_onnx, require_onnx
 from bench.speed.protocol import SpeedProtocol
@@ -115,7 +117,10 @@ def export_apart(trained: TrainedNetwork, form: str, side: tuple[int, int], batc
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         asked = pickle.dumps((trained, form, side, batch, path))
-        done = subprocess.run([sys.executable, "-c", START], input=asked, capture_output=True)
+        # -P: of what lies in the working folder nothing is imported
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", START], input=asked, capture_output=True, env={**os.environ, **import_paths()}
+        )
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise BenchError(said[-1] if said else f"the export of {trained.name} ended with status {done.returncode}")
@@ -171,7 +176,7 @@ def _metadata(path: Path, found: dict[str, str]) -> dict[str, Any]:
     try:
         about = json.loads(found[METADATA])
         described(about)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise BenchError(
             f"{path.name} does not say which classes it has and how its pixels are scaled: `lale-bench export --onnx` "
             f"writes that as metadata; into a file of your own put an entry `{METADATA}`, JSON of the form "
@@ -198,5 +203,9 @@ def _shapes(path: Path, session: Any, bands: int, classes: int) -> tuple[int | N
     for what, said, has in (("bands", bands, channels), ("classes", classes, outputs)):
         if isinstance(has, int) and has != said:
             raise BenchError(f"{path.name} has {has} {what} and its metadata name {said}: one of them is wrong")
+    if session.get_inputs()[0].type != "tensor(float)":
+        raise BenchError(f"{path.name} takes {session.get_inputs()[0].type} and images are float32: export it in fp32")
+    if isinstance(height, int) != isinstance(width, int):
+        raise BenchError(f"{path.name} takes images of {height} x {width} px: leave both sides open, or neither")
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     return batch if isinstance(batch, int) else None, size

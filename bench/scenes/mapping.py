@@ -1,6 +1,7 @@
 """From a trained network and the path of a scene to a map on the disk."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -56,7 +57,8 @@ class Mapping:
 
     def tiling(self, scene: Scene, trained: TrainedNetwork) -> Grid:
         """The windows of a scene."""
-        sides = trained.tile_size, input_rule(trained.config).fixed, self.window, self.overlap, self.blend
+        rule = input_rule(trained.config)
+        sides = trained.tile_size, rule.fixed, self.window, self.overlap, self.blend, rule.minimum
         return windows.tiling(scene.height, scene.width, *sides)
 
     def protocol(self, tiling: Grid) -> SpeedProtocol:
@@ -94,7 +96,7 @@ def find_scenes(scene: str) -> list[Path]:
         BenchError: there is none.
     """
     path = Path(scene)
-    if path.is_file() or scene == SAMPLE:
+    if path.is_file() or (scene == SAMPLE and not path.is_dir()):
         return [path]
     found = path.iterdir() if path.is_dir() else Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
     known = GEO_SUFFIXES | PICTURE_SUFFIXES
@@ -113,14 +115,23 @@ def refuse_shared_maps(scenes: Sequence[Path]) -> None:
     Raises:
         BenchError: there are two such.
     """
-    first: dict[tuple[str, bool], Path] = {}
-    for scene in scenes:
-        other = first.setdefault((scene.stem, scene.suffix.lower() in PICTURE_SUFFIXES), scene)
+    alike = Counter(scene.stem for scene in scenes)
+    first: dict[Path, Path] = {}
+    for scene in (scene for scene in scenes if alike[scene.stem] > 1):
+        other = first.setdefault(output_path(scene, Path(), True, _placed(scene)), scene)
         if other is not scene:
             raise BenchError(
                 f"{other} and {scene} would share one map, since maps are named as their scenes: rename one of them, "
                 "or map them in two calls with a folder each"
             )
+
+
+def _placed(scene: Path) -> bool:
+    try:
+        with open_scene(scene) as opened:
+            return opened.place.known
+    except BenchError:  # refused when its turn comes
+        return scene.suffix.lower() in GEO_SUFFIXES
 
 
 def output_path(scene: Path, out: Path, many: bool, georeferenced: bool) -> Path:
@@ -158,21 +169,25 @@ def map_scene(
     """
     with _opened(path, len(trained.bands)) as scene:
         _require_bands(trained, scene)
-        target = output_path(path, out, many, scene.place.crs is not None)
+        target = output_path(path, out, many, scene.place.known)
         tiling = how.tiling(scene, trained)
         layers = _layers(trained, target, how.probabilities)
         _refuse_scene_as_map(layers, path)
-        drafts = [Draft(layer, scene.height, scene.width, _signature(trained, path, how, layer)) for layer in layers]
+        drafts = [Draft(layer, scene.height, scene.width, _signature(trained, scene, how, layer)) for layer in layers]
         size = (scene.height, scene.width)
         due = [draft for draft in drafts if not draft.finished]
         _refuse_other_maps(due, overwrite)
         lacking = [draft for draft in due if draft.rows < scene.height]
-        timing = _predicted(trained, scene, how, tiling, lacking, on_window) if lacking else None
-        start = time.perf_counter()
-        for draft in due:
-            draft.finish(scene.place)
-        for draft in drafts:  # also what a run left that was killed after its map was finished
-            draft.remove()
+        try:
+            timing = _predicted(trained, scene, how, tiling, lacking, on_window) if lacking else None
+            start = time.perf_counter()
+            for draft in due:
+                draft.finish(scene.place)
+            for draft in drafts:  # also what a run left that was killed after its map was finished
+                draft.remove()
+        finally:
+            for draft in drafts:
+                draft.close()
         if timing is None:
             return Map(target, size)
         timing = replace(timing, seconds=timing.seconds + time.perf_counter() - start)
@@ -191,6 +206,8 @@ def _predicted(
     layers = [draft.layer for draft in drafts]
     layers[0].path.parent.mkdir(parents=True, exist_ok=True)
     require_room(layers, scene.height, scene.width)
+    for draft in drafts:
+        draft.begin()
     calibration = sample_windows(scene, trained, tiling) if how.precision == "int8" else None
     # Not kept in a name: its memory is given back before the map is finished.
     return predict_scene(scene, _prepared(trained, tiling, how, calibration), tiling, drafts, on_window)
@@ -206,7 +223,7 @@ def _prepared(trained: TrainedNetwork, tiling: Grid, how: Mapping, calibration: 
 
 
 def _opened(path: Path, bands: int) -> AbstractContextManager[Scene]:
-    if path.name == SAMPLE and not path.is_file():
+    if path.name == SAMPLE and not path.exists():
         return nullcontext(sample_scene(SAMPLE))
     return open_scene(path, bands)
 
@@ -241,14 +258,15 @@ def _layers(trained: TrainedNetwork, target: Path, probabilities: bool) -> list[
     return [classes, *([Layer(target_of_all, len(trained.names), trained.names)] if probabilities else [])]
 
 
-def _signature(trained: TrainedNetwork, path: Path, how: Mapping, layer: Layer) -> dict[str, Any]:
+def _signature(trained: TrainedNetwork, scene: Scene, how: Mapping, layer: Layer) -> dict[str, Any]:
     """What determines the bytes of a map."""
     settings = asdict(how)
     del settings["batch"], settings["device"], settings["probabilities"]
-    file = path.stat() if path.is_file() else None
+    found = [(file.name, file.stat()) for file in scene.files if file.is_file()]  # a virtual raster has several
     return {
-        "scene": [path.name, file.st_size, file.st_mtime_ns] if file else [path.name],
+        "scene": [scene.name, *([name, stat.st_size, stat.st_mtime_ns] for name, stat in found)],
         "weights": trained.digest,
+        "trained": [[asdict(band) for band in trained.bands], trained.names, trained.colours],
         "settings": settings,
         "bands": layer.bands,
     }

@@ -5,6 +5,7 @@ all rows are written the draft becomes a Cloud Optimized GeoTIFF, or a palette P
 """
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,6 +24,8 @@ from bench.data.pixels import require_rasterio
 from bench.errors import BenchError
 from bench.records.atomic import write_atomically
 from bench.scenes.source import CACHE_BYTES, Georeference
+
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 NO_DATA = 255
 """Class index of pixels where the scene holds no data."""
@@ -56,6 +59,7 @@ class Draft:
         self._note = layer.path.with_name(f".{layer.path.name}.json")
         self.rows = self._noted = self._rows_done()
         self._saved = time.monotonic()
+        self._file: BinaryIO | None = None
 
     @property
     def digest(self) -> str:
@@ -69,26 +73,51 @@ class Draft:
 
     def write(self, rows: UInt8[np.ndarray, "r b w"]) -> None:
         """Append rows; they count as done once they are saved, which is every `SAVE_EVERY` seconds."""
-        line = self.layer.bands * self.width
-        mode = "r+b" if self.path.exists() else "w+b"
-        with self.path.open(mode) as file:
-            file.seek(self.rows * line)
-            file.write(np.ascontiguousarray(rows).data)
+        file = self.begin()
+        file.seek(self.rows * self.layer.bands * self.width)
+        file.write(np.ascontiguousarray(rows).data)
         self.rows += len(rows)
         if time.monotonic() > self._saved + SAVE_EVERY:
             self.save()
 
+    def begin(self) -> BinaryIO:
+        """The draft's file, which this process alone writes until `close`.
+
+        Raises:
+            BenchError: another process writes it.
+        """
+        if self._file is None:
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            self._file = os.fdopen(os.open(self.path, flags, 0o666), "r+b")
+            if not _locked(self._file):
+                self.close()
+                raise BenchError(
+                    f"{self.layer.path} is being made by another process: wait for it, or give another place"
+                )
+            if not self.rows:  # what another map's draft noted of these rows no longer holds
+                self._note.unlink(missing_ok=True)
+                self._file.truncate()
+        return self._file
+
+    def close(self) -> None:
+        """Leave the draft to whoever goes on with it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def save(self) -> None:
         """Note the rows as done, once they are on the disk."""
-        if self.rows == self._noted:
+        if self.rows == self._noted or self._file is None:
             return
-        with self.path.open("r+b") as file:
-            os.fsync(file.fileno())
+        self._file.flush()
+        os.fsync(self._file.fileno())
         write_atomically(self._note, json.dumps({"signature": self.signature, "rows": self.rows}).encode())
         self._noted, self._saved = self.rows, time.monotonic()
 
     def finish(self, place: Georeference) -> None:
         """Turn the draft into the map."""
+        if self._file is not None:
+            self._file.flush()
         if self.layer.path.suffix.lower() in TIFF_SUFFIXES:
             _write_cog(self, place)
         else:
@@ -98,6 +127,7 @@ class Draft:
         """Remove the draft, once there is the map."""
         for path in (self.path, self._note, self.view):
             path.unlink(missing_ok=True)
+        self.close()
 
     def _rows_done(self) -> int:
         """Of an earlier run with the same signature; another one's draft is of no use and is written over."""
@@ -138,7 +168,23 @@ def _write_cog(draft: Draft, place: Georeference) -> None:
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         options = {"compress": "DEFLATE", "bigtiff": "IF_SAFER", "overview_resampling": averaged}
         copy(draft.view, target, driver="COG", num_threads="ALL_CPUS", **options)
+    beside = target.with_name(f"{target.name}.aux.xml")  # GDAL's, for a CRS that the keys of GeoTIFF cannot hold
+    if beside.exists():
+        beside.replace(draft.layer.path.with_name(f"{draft.layer.path.name}.aux.xml"))
     target.replace(draft.layer.path)
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock a file until it is closed; False where another process holds it. Windows has no such locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def _virtual(draft: Draft, place: Georeference) -> str:
@@ -148,6 +194,9 @@ def _virtual(draft: Draft, place: Georeference) -> str:
     ElementTree.SubElement(notes, "MDI", key=DIGEST_TAG).text = draft.digest
     if place.crs is not None:
         ElementTree.SubElement(root, "SRS").text = place.crs.to_wkt()
+    if place.gcps is not None:
+        _add_points(root, *place.gcps)
+    if place.transform is not None:
         ElementTree.SubElement(root, "GeoTransform").text = ", ".join(map(repr, place.transform.to_gdal()))
     for index, name in enumerate(draft.layer.names):
         band = ElementTree.SubElement(
@@ -160,6 +209,16 @@ def _virtual(draft: Draft, place: Georeference) -> str:
         if draft.layer.colours:
             _add_colours(band, draft.layer.colours)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_points(root: ElementTree.Element, points: Sequence[Any], crs: Any) -> None:
+    """Ground control points."""
+    told = {"Projection": crs.to_wkt()} if crs is not None else {}
+    found = ElementTree.SubElement(root, "GCPList", told)
+    for number, point in enumerate(points):
+        places = {"Pixel": point.col, "Line": point.row, "X": point.x, "Y": point.y, "Z": point.z or 0.0}
+        written = {key: repr(float(value)) for key, value in places.items()}
+        ElementTree.SubElement(found, "GCP", {"Id": point.id or str(number), "Info": point.info or "", **written})
 
 
 def _add_colours(band: ElementTree.Element, colours: Sequence[tuple[int, int, int]]) -> None:

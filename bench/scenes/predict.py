@@ -30,6 +30,7 @@ from bench.scenes.output import NO_DATA, Draft
 from bench.scenes.source import Scene
 from bench.scenes.windows import Grid, Span
 from bench.speed.protocol import MEMORY_FORMATS, SpeedProtocol, tensor_cores
+from bench.speed.quantise import calibration_batches
 from bench.training.trained import TrainedNetwork
 
 CALIBRATION_WINDOWS = 16
@@ -76,14 +77,14 @@ class WindowNetwork:
         calibration: Tensor | None = None,
         model: nn.Module | None = None,
     ) -> None:
-        from bench.speed.runtimes import ModelCache, input_type, prepare, refuse_other_output
+        from bench.speed.runtimes import EXPORTED, ModelCache, input_type, prepare, refuse_other_output
 
-        if isinstance(trained, ExportedNetwork):
-            protocol = trained.suited(protocol, side)
+        if isinstance(trained, ExportedNetwork):  # ONNX Runtime and OpenVINO run it, on the CPU
+            protocol, device = trained.suited(protocol, side), "cpu"
         model = (model or trained.build()).to(device)
         image = _example(protocol.batch, len(trained.bands), side, calibration)
         # A copy of its own, in the layout that the runtime reads: what is written into it later must reach the runtime.
-        layout = MEMORY_FORMATS[protocol.memory_format]
+        layout = torch.contiguous_format if protocol.runtime in EXPORTED else MEMORY_FORMATS[protocol.memory_format]
         self._input = image.to(device, input_type(protocol)).clone(memory_format=layout)
         self.trained = trained
         self.batch, self.seconds, self.windows = protocol.batch, 0.0, 0
@@ -145,9 +146,10 @@ def _require_logits(trained: TrainedNetwork, found: Tensor, image: Tensor) -> No
 
 
 def _example(batch: int, bands: int, side: tuple[int, int], calibration: Tensor | None) -> Float[Tensor, "n c h w"]:
-    """Images on which the outputs are compared: of the calibration where there are some, else noise."""
-    if calibration is not None and len(calibration) >= batch:
-        return calibration[:batch]
+    """Images on which the outputs are compared: of the calibration where there are some, else noise, which int8 would
+    cut off wherever it lies outside of what was calibrated."""
+    if calibration is not None:
+        return torch.from_numpy(calibration_batches(calibration, batch)[0])
     return torch.randn(batch, bands, *side, generator=torch.Generator().manual_seed(0))
 
 
@@ -207,11 +209,15 @@ def sample_windows(scene: Scene, trained: TrainedNetwork, tiling: Grid) -> Float
         BenchError: none of them holds data.
     """
     order = [(row, column) for row in range(len(tiling.rows)) for column in range(len(tiling.columns))]
-    chosen = np.unique(np.linspace(0, len(order) - 1, min(CALIBRATION_WINDOWS, len(order))).round().astype(int))
-    found = _read_batch(scene, trained, tiling, [order[i] for i in chosen])[1]
-    if not len(found):
-        raise BenchError(f"{scene.name} holds no data where int8 would be calibrated: map it in fp32")
-    return found
+    spread = np.linspace(0, len(order) - 1, min(CALIBRATION_WINDOWS, len(order))).round().astype(int)
+    chosen = [order[i] for i in np.unique(spread)]
+    left = [place for place in order if place not in set(chosen)]
+    for start in range(0, len(order), CALIBRATION_WINDOWS):  # a mosaic may be empty at all that is spread evenly
+        found = _read_batch(scene, trained, tiling, chosen)[1]
+        if len(found):
+            return found
+        chosen = left[start : start + CALIBRATION_WINDOWS]
+    raise BenchError(f"{scene.name} holds no data to calibrate int8 on: map it in fp32")
 
 
 def _first_row(rows: Sequence[Span], drafts: Sequence[Draft]) -> int:

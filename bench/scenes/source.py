@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from archs.errors import first_line
-from bench.data.pixels import require_rasterio
+from bench.data.pixels import bits_per_channel, require_rasterio
 from bench.errors import BenchError
 
 GEO_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2"})
@@ -25,10 +25,17 @@ METRES_PER_DEGREE = 111_320.0  # of latitude; of longitude times the cosine of t
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a scene lies: rasterio's CRS and affine transform, None where the file says nothing."""
+    """Where a scene lies: rasterio's CRS, affine transform and ground control points (with their CRS), None where the
+    file says nothing."""
 
     crs: Any = None
     transform: Any = None
+    gcps: tuple[Any, Any] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether a map can say where it lies, be it without a CRS."""
+        return self.transform is not None or self.gcps is not None
 
     def pixel_area(self, height: int, width: int) -> float | None:
         """Square metres of the scene's middle pixel; None where the file does not say."""
@@ -40,13 +47,16 @@ class Georeference:
             return area / float(np.cosh(north / WEB_MERCATOR_RADIUS)) ** 2  # 1 / cosh is the cosine of the latitude
         if self.crs.is_projected:
             return area * self.crs.linear_units_factor[1] ** 2
+        if not self.crs.is_geographic:
+            return None
         return area * METRES_PER_DEGREE**2 * float(np.cos(np.radians(north)))
 
 
 class Scene(Protocol):
-    """A scene of `bands` x `height` x `width` pixels."""
+    """A scene of `bands` x `height` x `width` pixels; `files` are all that it is read from."""
 
     name: str
+    files: tuple[Path, ...]
     bands: int
     height: int
     width: int
@@ -72,13 +82,19 @@ class RasterScene:
         from rasterio.enums import MaskFlags
 
         self.name, self._source = path.name, source
+        self.files = tuple(Path(file) for file in source.files)
         alpha = [i for i, role in zip(source.indexes, source.colorinterp, strict=True) if role.name == "alpha"]
         self._alpha_is_band = bool(alpha) and source.count == bands
         self._indexes = [i for i in source.indexes if self._alpha_is_band or i not in alpha]
         self.bands, self.height, self.width = len(self._indexes), source.height, source.width
         self.dtype = np.dtype(source.dtypes[0])
-        placed = source.crs is not None
-        self.place = Georeference(source.crs, source.transform) if placed else Georeference()
+        points, of_points = source.gcps
+        placed = source.crs is not None or not source.transform.is_identity
+        self.place = Georeference(
+            source.crs if placed else None,
+            source.transform if placed else None,
+            (points, of_points) if points and not placed else None,
+        )
         self._whole = all(flags == [MaskFlags.all_valid] for flags in source.mask_flag_enums)
 
     def read(self, top: int, left: int, height: int, width: int) -> Shaped[np.ndarray, "c h w"]:
@@ -88,6 +104,8 @@ class RasterScene:
         if self._whole:
             return np.ones((height, width), bool)
         window = _window(top, left, height, width)
+        if self.dtype.kind != "u":  # a hole in one band is one: only counts may hold the value of no data by themselves
+            return self._source.read_masks(self._indexes, window=window).all(0)
         if self._alpha_is_band:  # masked by alpha are the other bands; by a no-data value, all
             return self._source.read_masks(self._indexes, window=window).any(0)
         return self._source.dataset_mask(window=window) > 0
@@ -102,8 +120,9 @@ class PictureScene:
         pixels: Shaped[np.ndarray, "c h w"],
         valid: Bool[np.ndarray, "h w"],
         place: Georeference = Georeference(),
+        files: tuple[Path, ...] = (),
     ) -> None:
-        self.name, self._pixels, self._valid, self.place = name, pixels, valid, place
+        self.name, self._pixels, self._valid, self.place, self.files = name, pixels, valid, place, files
         self.bands, self.height, self.width = pixels.shape
         self.dtype = pixels.dtype
 
@@ -178,7 +197,10 @@ def _picture(path: Path, bands: int | None) -> PictureScene:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as opened:
+                _refuse_deep_colours(path, opened)
                 turned = ImageOps.exif_transpose(opened)
+                if "transparency" in turned.info or turned.mode in ("LA", "PA"):
+                    turned = turned.convert("RGBA")
                 mode = turned.mode
                 pixels = np.asarray(turned if mode in ("L", "RGB", "RGBA", "I;16") else turned.convert("RGB"))
         except Image.DecompressionBombError:
@@ -191,8 +213,14 @@ def _picture(path: Path, bands: int | None) -> PictureScene:
             ) from error
     planes = np.atleast_3d(pixels).transpose(2, 0, 1)
     if mode == "RGBA" and bands != len(planes):
-        return PictureScene(path.name, planes[:3], planes[3] > 0)
-    return PictureScene(path.name, planes, np.ones(planes.shape[1:], bool))
+        return PictureScene(path.name, planes[:3], planes[3] > 0, files=(path,))
+    return PictureScene(path.name, planes, np.ones(planes.shape[1:], bool), files=(path,))
+
+
+def _refuse_deep_colours(path: Path, image: Any) -> None:
+    """Pillow would cut them to 8 bits without a word."""
+    if image.mode in ("RGB", "RGBA") and (bits := bits_per_channel(image)) > 8:
+        raise BenchError(f"{path.name} has {bits} bits a colour, of which 8 could be read: save it as a GeoTIFF")
 
 
 def _window(top: int, left: int, height: int, width: int) -> Any:

@@ -74,16 +74,20 @@ def tiling(
     window: int | None = None,
     overlap: int | None = None,
     blend: int | None = None,
+    minimum: int = 1,
 ) -> Grid:
     """The windows of a scene for a network trained on tiles of `tile_size`, of that side where `window` is not given.
+
+    `minimum`: side of the smallest image that the network takes.
 
     Raises:
         BenchError: sides that do not fit together.
     """
     own = max(tile_size or (LARGEST,)) // STRIDE * STRIDE
     window = window or min(max(own, 2 * STRIDE), LARGEST)
-    overlap = min(window // 4, MOST_OVERLAP) if overlap is None else overlap
-    return grid(height, width, window, overlap, overlap // 2 if blend is None else blend, fixed)
+    side = min(fixed or (window, window))
+    overlap = max(0, min(side // 4, MOST_OVERLAP, side - STRIDE)) if overlap is None else overlap
+    return grid(height, width, window, overlap, overlap // 2 if blend is None else blend, fixed, minimum)
 
 
 def largest_batch(side: tuple[int, int]) -> int:
@@ -91,7 +95,15 @@ def largest_batch(side: tuple[int, int]) -> int:
     return max(1, PIXELS_A_BATCH // (side[0] * side[1]))
 
 
-def grid(height: int, width: int, window: int, overlap: int, blend: int, fixed: tuple[int, int] | None = None) -> Grid:
+def grid(
+    height: int,
+    width: int,
+    window: int,
+    overlap: int,
+    blend: int,
+    fixed: tuple[int, int] | None = None,
+    minimum: int = 1,
+) -> Grid:
     """The windows of a scene of `height` x `width` pixels.
 
     Args:
@@ -100,6 +112,7 @@ def grid(height: int, width: int, window: int, overlap: int, blend: int, fixed: 
         overlap: of neighbouring windows, at least.
         blend: pixels over which neighbours are blended, at most `overlap`.
         fixed: (height, width) of the only image that the network takes, in place of `window`.
+        minimum: side of the smallest image that it takes.
 
     Raises:
         BenchError: sides that do not fit together.
@@ -112,7 +125,14 @@ def grid(height: int, width: int, window: int, overlap: int, blend: int, fixed: 
     if overlap > min(sides) // 2:
         raise BenchError(f"an overlap of {overlap} px is over half of the window ({min(sides)} px): give a smaller one")
     if fixed is None:
-        sides = (min(window, _up(height)), min(window, _up(width)))
+        least = _up(minimum)
+        sides = max(min(window, _up(height)), least), max(min(window, _up(width)), least)
+    for length, side in zip((height, width), sides, strict=True):
+        if length > side and side - overlap < STRIDE:
+            raise BenchError(
+                f"windows of {side} px that overlap by {overlap} px lie closer than {STRIDE} px: give a smaller "
+                "overlap, or a larger window"
+            )
     rows, columns = (spans(length, side, overlap, blend) for length, side in zip((height, width), sides, strict=True))
     return Grid(rows, columns, sides)
 

@@ -109,12 +109,19 @@ def open_trained(network: str) -> TrainedNetwork:
     weights = weights_beside(path)
     if weights is None:
         raise BenchError(f"{network} has no weights beside its config: train it, or give the folder of its training")
+    try:
+        fields = described(meta)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BenchError(
+            f"{path} describes its training otherwise than `train` does ({type(error).__name__}: {error}): put it back "
+            "as it was written, or train again"
+        ) from None
     return TrainedNetwork(
         name=network if "@" in network else path.parent.name if path.name == CONFIG else path.stem,
         path=path,
         config=config,
         weights=weights,
-        **described(meta),
+        **fields,
     )
 
 
