@@ -51,7 +51,7 @@ VALIDATIONS = 10  # of every training, so that its end can be told from its midd
 
 def pulled(recipe: Recipe, lever: str) -> Recipe:
     """The recipe without averaging, one lever pulled; all are validated equally often over their length."""
-    changes = {"ema": None, **LEVERS[lever]}
+    changes = {"ema": None, "select": "best", "init": "order", **LEVERS[lever]}
     for field, factor in changes.items():
         if isinstance(factor, float | int) and field != "ema":
             value = getattr(recipe, field) * factor

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,9 +14,13 @@ from test_official import official
 
 import archs
 from bench.cli.app import run
+from bench.cli.options import parse_seeds
+from bench.cli.reporting import _recipe
 from bench.cli.training import run_name
 from bench.counting import count_macs
+from bench.study import Variant
 from bench.training.checkpoint import save_weights
+from bench.training.recipe import RECIPES
 
 DATA = "terrain:size=32,train=8,val=4,test=4"
 SMOKE = ("--budget", "smoke", "--data", DATA, "--device", "cpu")
@@ -317,6 +322,21 @@ def test_unknown_architectures_offer_the_nearest(capsys):
     assert "did you mean lale-s" in refusal(capsys, "show", "lale-s0")
     assert "did you mean norm?" in refusal(capsys, "show", "lale-s1", "--set", "nrom=gelu")
     assert "no architecture matches 'nothing*'" in refusal(capsys, "list", "nothing*")
+
+
+def test_a_single_seed_and_every_field_of_a_recipe_can_be_named_again():
+    assert (parse_seeds("3"), parse_seeds("5,"), parse_seeds("4,5")) == ((0, 1, 2), (5,), (4, 5))
+    recipe = replace(RECIPES["standard"], ema=None, select="last")
+    assert _recipe(recipe.to_dict()) == ["--budget", "standard", "--recipe", "ema=none", "--recipe", "select=last"]
+    assert _recipe(RECIPES["standard"].to_dict()) == ["--budget", "standard"]
+
+
+def test_training_replaces_no_other_network(tmp_path, capsys):
+    (tmp_path / "theirs").mkdir()
+    archs.save_config(archs.config("lale-fast"), tmp_path / "theirs" / "config.json")
+    said = refusal(capsys, "train", "lale-s1", "--data", DATA, "--budget", "smoke", "--out", str(tmp_path / "theirs"))
+    assert "theirs holds config.json of another network: give another --out" in said
+    assert Variant.named(str(tmp_path / "theirs" / "config.json")).label == "theirs"
 
 
 def test_unknown_studies_budgets_devices_and_seeds(capsys):

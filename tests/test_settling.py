@@ -32,7 +32,7 @@ def endless(plan):
     """A run that only an interruption ends, which every run of cells turns into this."""
     plan.manifest.save(plan.folder)
     try:
-        while True:
+        while plan.missing:
             time.sleep(0.01)
     except KeyboardInterrupt:
         raise StudyInterrupted(plan.missing) from None

@@ -137,13 +137,13 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 
 
 def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
-    """`3` is (0, 1, 2), or three from `first` on; `4,5` is (4, 5).
+    """`3` is (0, 1, 2), or three from `first` on; `4,5` is (4, 5), and `5,` is (5,).
 
     Raises:
         BenchError: it is neither.
     """
     try:
-        numbers = tuple(int(part) for part in text.split(","))
+        numbers = tuple(int(part) for part in text.strip().removesuffix(",").split(","))
     except ValueError:
         raise BenchError(f"--seeds {text!r} is no number; give how many, as 3, or which, as 4,5,6") from None
     seeds = numbers if "," in text else tuple(range(first, first + numbers[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,7 +190,8 @@ def _command(label: str, results: Results) -> str:
     words = ["lale-bench", "study", results.manifest.study, "--data", _source(results)]
     words += [word for name in sorted(wanted) for word in ("--variants", name)]
     words += _recipe(setting["recipe"])
-    words += ["--seeds", ",".join(map(str, setting["seeds"])), "--size", str(setting["size"][0])]
+    seeds = ",".join(map(str, setting["seeds"]))
+    words += ["--seeds", seeds if "," in seeds else f"{seeds},", "--size", str(setting["size"][0])]
     words += ["--folds", str(setting["folds"])] if setting.get("folds") else []
     return shlex.join(words)
 
@@ -202,11 +203,13 @@ def _source(results: Results) -> str:
 
 
 def _recipe(recipe: Mapping[str, Any]) -> list[str]:
-    from bench.training.recipe import RECIPES
+    from bench.training.recipe import RECIPES, Recipe
+
+    asked = asdict(Recipe.from_dict(recipe))
 
     def differing(name: str) -> list[str]:
-        plain = RECIPES[name].to_dict()
-        return [f"{key}={str(value).lower()}" for key, value in recipe.items() if plain.get(key, value) != value]
+        plain = asdict(RECIPES[name])
+        return [f"{key}={str(value).lower()}" for key, value in asked.items() if plain[key] != value]
 
     nearest = min(RECIPES, key=lambda name: len(differing(name)))
     return ["--budget", nearest, *(word for change in differing(nearest) for word in ("--recipe", change))]

@@ -102,6 +102,7 @@ def train(
         [name, tiles.name, budget, str(seed)],
         [settings, recipe_settings, fold, also.get("start"), data != tiles.name and tiles.fingerprint],
     )
+    _refuse_other_network(out)
     out.mkdir(parents=True, exist_ok=True)
     with Display(1, console=PROGRESS, what="trainings") as display:
         display.begin(name, name)
@@ -152,6 +153,13 @@ def run_name(words: Sequence[str], others: Sequence[Any]) -> str:
     if not any(others):
         return name
     return f"{name}-{hashlib.sha256(json.dumps(others).encode()).hexdigest()[:4]}"
+
+
+def _refuse_other_network(out: Path) -> None:
+    """A folder without checkpoints holds the network of another training, or of nobody's."""
+    held = [name for name in ("weights.safetensors", "config.json") if (out / name).exists()]
+    if held and not (out / "checkpoints").is_dir():
+        raise BenchError(f"{out} holds {held[0]} of another network: give another --out")
 
 
 def _profile(config: ArchConfig, tiles: DataSet, recipe: Recipe, as_json: bool) -> None:

@@ -47,7 +47,8 @@ class Variant:
     def named(cls, name: str) -> Variant:
         """The registered (or systematic, or saved) architecture `name`, under its own name."""
         if name.endswith(".json"):
-            return cls(Path(name).stem, archs.config(name))
+            path = Path(name)  # `train` calls every config `config.json`, in a folder of the network's own
+            return cls(path.absolute().parent.name if path.stem == "config" else path.stem, archs.config(name))
         entry = archs.entry(name)
         return cls(name, entry.config, inputs=entry.inputs)
 
