@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from archs.errors import ArchError
 from bench.cli.options import OUTPUT, PROGRESS, DeviceOption, JsonOption, OutOption, print_json
 from bench.errors import BenchError
 
@@ -64,6 +63,7 @@ def worker(
 
 def _work(host: Host, name: str | None, patience: float) -> Iterator[str]:
     """Join job after job until there was none for so long; their names."""
+    from archs.errors import ArchError
     from bench.engine.distributed import open_storage, through_outages
     from bench.search.jobs import join, open_jobs
 
